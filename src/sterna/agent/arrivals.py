@@ -1,10 +1,11 @@
 """The destination's memory of guests that ran here: a transient guest that ends leaves no other trace.
 
-From P3 until its half is closed, the destination listens for the moment the guest's vCPUs run and journals it.
-It journals, too, that an incoming QEMU ended without it: QEMU says that it resumes before any vCPU runs, and
-libvirt tells in order, so who listened from its start to its end without a break knows that it never ran here,
-although libvirt's Finish may have written its definition already. `observe_guest` answers with what is seen now and
-what is remembered.
+From P3 until its half is closed, the destination listens for the moment the guest's vCPUs run, and journals it.
+
+It also journals that an incoming QEMU ended before that. QEMU sends its RESUME event before any vCPU runs, and
+libvirt delivers events in order. So an agent that listened from QEMU's start to its end without a break knows that
+the guest never ran here, although libvirt may have written its definition already. `observe_guest` answers with
+what is seen now and what is remembered.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What an agent clears up by itself: taps of guests that ended, and what its journal need not keep.
+"""What an agent clears up by itself: taps of guests that ended, and old entries of its journal.
 
 libvirt removes a guest's taps and their ports on Open vSwitch when the guest ends. What it does not know stays:
 bridge and veth of a hybrid plug, and whatever a crash left of a port that was made ahead.
 
-This looks after them once the migration is over: what was made for a guest that has no QEMU here any more is taken
-away, so that a guest that is shut down and started again is not on the bridge twice. Made by `daemon.py`.
+Once the migration is over, these are removed here if the guest has no QEMU on this host any more. Otherwise a guest
+that is shut down and started again would be on the bridge twice. Made by `daemon.py`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 PRUNE_EVERY_S = 300.0
 EVERY_S = 3.0
-"""A guest that stops may be started again at once: two looks long may its old tap stay beside the new one."""
+"""A guest may be restarted immediately, so a stale tap is tolerated for two sweeps."""
 _SWEEP, _PRUNE = "taps", "journal"
 _CHORES = (_SWEEP, _PRUNE)
 BOOTED = "booted"

@@ -4,9 +4,9 @@ A model of QEMU's passes: each sends what the one before left dirty, and what a 
 W * (1 - exp(-w * t / W)) of a working set W written at w bytes/s. Pure. What was learnt (`experience.py`) goes in
 as the link's numbers.
 
-QEMU looks at what is left within a pass, not at its end: it switches over as soon as no more is left than its
-limit allows at the rate it sends with, and then sends that without any limit of bandwidth. So what is left is
-nearly all that is allowed, however little the guest writes; only the end of a first pass holds pages of zeros.
+QEMU looks at the remaining bytes within a pass, not at its end. It switches over as soon as they fit into the
+allowed downtime at its present rate. It sends them without any limit of bandwidth. So the remainder is nearly as
+large as allowed, however little the guest writes. Only the end of a first pass has pages of zeros.
 """
 
 from __future__ import annotations

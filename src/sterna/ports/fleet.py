@@ -1,8 +1,8 @@
 """The controller's records: hosts, VMs as last seen, migrations, and the journals' entries as they were read.
 
-All of it but six things can be read again from the agents: which hosts are in maintenance, to which host UUID a
-name is pinned, requests no agent has accepted yet, operations, the tokens and the audit log. Everything else is a
-projection; the journals are the truth. Every method is one transaction. Raises Unreachable where the database is
+Six things are only here: which hosts are in maintenance, the host UUID that belongs to a name, requests that no
+agent has accepted yet, operations, tokens, and the audit log. Everything else is a projection: the agents' journals
+are the truth, and can be read again. Every method is one transaction. Raises Unreachable where the database is
 away, BadRequest for text that it cannot hold.
 """
 

@@ -57,10 +57,10 @@ class RpcClient:
     ) -> Data:
         """Have the agent of host `to` run `method`, and wait for its result.
 
-        Raises the remote error as its own class; Undelivered where the call did not arrive (no subscriber, or the
-        bus is away); Unknown where it did or may have, and its answer did not come: nothing received for
-        `silence_s` seconds, or no result after `total_s` in spite of heartbeats (None: as long as heartbeats come);
-        BadRequest where the call is too large or not plain JSON.
+        Raises the remote error as its own class. Raises Undelivered if the call did not arrive: there is no
+        subscriber, or the bus is away. Raises Unknown if it may have arrived and has no answer: nothing was
+        received for `silence_s` seconds, or no result within `total_s` in spite of heartbeats (None: as long as
+        they come). Raises BadRequest if the call is too large or not plain JSON.
         """
         request = Request.build(
             kind="call",

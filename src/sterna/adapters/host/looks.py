@@ -1,5 +1,6 @@
-"""Looks at what a VM's definition names, each in a thread of its own: a path on a dead file system, or a name that
-is not resolved, holds up no other, and above all no call to libvirt.
+"""Looks at what a VM's definition names, each in a thread of its own.
+
+So a path on a dead file system, or a name that is not resolved, delays no other look, and no call to libvirt.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which files a libvirt's domains name, anywhere in a definition. Such a file must not be removed.
 
-`claims_of` is pure. It takes every absolute path in any attribute or text, since an element that a later libvirt
-adds may hold a file as well; of disks it also knows the format, so that what they stand on can be found.
+`claims_of` is pure. It takes every absolute path in any attribute or text, because an element that a later libvirt
+adds may name a file as well. Of disks it also knows the format, so that their backing files can be found.
 """
 
 from __future__ import annotations

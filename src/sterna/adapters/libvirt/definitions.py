@@ -4,9 +4,9 @@ While a guest arrives, libvirt does not return its definition: `virDomainGetXMLD
 ("cannot acquire state change lock"). A copy may take hours, and other VMs must be planned and moved during it. So
 such a guest's definition is read where libvirtd itself keeps it for its next start.
 
-The same holds for a guest that another call holds, as its QEMU hangs: libvirt may wait for it for 30 s, then fail.
-libvirtd writes its file of a running guest after each change, before it lets the guest go, and that of the
-persistent definition whenever one is defined. Each may name what the other does not.
+The same holds for a guest that another call has locked because its QEMU hangs: libvirt may wait for 30 s, then
+fail. libvirtd writes its file of a running guest after each change, before it releases the lock. It writes that of
+the persistent definition whenever one is defined. Each may name what the other does not.
 """
 
 from __future__ import annotations

@@ -123,9 +123,9 @@ def _words(error: Exception) -> str:
 def take_turn(connection: Connection) -> None:
     """Be the only writer until this transaction ends: on SQLite it is already, PostgreSQL gives it a lock.
 
-    So what a writer reads does not change before it writes, writers cannot deadlock, and ids become visible in the
-    order in which they are given out (the lock is released after the commit): a reader of the events behind the
-    last id that it saw misses none.
+    So what a writer reads does not change before it writes, and writers cannot deadlock. Ids become visible in the
+    order in which they are given out, because the lock is released after the commit: a reader that asks for events
+    after the last id it saw misses none.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(_TURN)))

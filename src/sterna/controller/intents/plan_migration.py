@@ -1,8 +1,8 @@
 """Plan a migration: what is in the way, and what it would cost. Changes nothing.
 
-Every blocker at once, as `migrate_vm` would name them; the dirty rate measured on the running guest; the bandwidth
-asked for, or learnt from finished migrations between the two hosts; then each way of ending the copy with its time,
-downtime, bytes and odds.
+A plan has every blocker, as `migrate_vm` would name them. It has the dirty rate, measured on the running guest. It
+has the bandwidth: the requested one, or the one learnt from finished migrations between the two hosts. From these
+follow time, downtime, bytes and odds for each way of ending the copy.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The hand-over that libvirt does not finish: the destination runs the guest, its answer never reaches the source.
 
-libvirt's source then waits for its keep-alive to run out (some 30 s), takes the hand-over for failed, and lets its
-own paused guest run again: two copies, unless a lock on a disk's file stops it (libvirt leaves that to
-"the lock manager plugins"; a volume over the network has none). Sterna can ask the destination by another way, and
-ends what waits on the source before that. Called by `watch.py` while it watches a copy.
+libvirt on the source then waits until its keep-alive runs out (some 30 s). It takes the hand-over for failed, and
+lets its own paused guest run again. Then two copies run, unless a lock on a disk's file prevents it. libvirt leaves
+that to "the lock manager plugins", and a volume over the network has none. Sterna can ask the destination by
+another way, and ends the paused guest on the source before that. Called by `watch.py` while it watches a copy.
 """
 
 from __future__ import annotations

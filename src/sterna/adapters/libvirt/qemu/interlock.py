@@ -1,15 +1,16 @@
 """The interlock: once a guest's state has left for the destination, this host's QEMU cannot run it again.
 
-libvirt lets the source's guest run on as soon as it believes that a hand-over failed, also where it only lost the
-answer of a destination that runs the guest: two copies (libvirt leaves that to "the lock manager plugins", which do
-not cover volumes over the network). The source's QEMU is therefore given something it cannot do after a hand-over.
+libvirt resumes the source's guest as soon as it believes that a hand-over failed. It also does so if it only lost
+the answer of a destination that runs the guest. Then two copies run: libvirt leaves the prevention to "the lock
+manager plugins", which do not cover volumes over the network. So before the copy the source's QEMU gets something
+that it cannot reopen after a hand-over.
 
-At the hand-over QEMU gives up all its block nodes, and takes all of them up again before it lets a guest run on.
-The interlock is one more node, that no device uses: an image in anonymous memory, opened for writing. Once it is
-open, the descriptor through which it could be written to is taken away from QEMU. Before the hand-over nothing asks
-for it; the node is given up like the others; and then it cannot be taken up again, so that QEMU refuses `cont`,
-whoever asks, however often, until the node is deleted. No process of Sterna has to run for that. Seen with QEMU
-10.0 (docs/lab-notebook/field-notes.md, and the real faults "resumed, no file" of tests/chaos).
+At the hand-over QEMU releases all its block nodes. Before it lets a guest run on, it reopens all of them. The
+interlock is one more node that no device uses: an image in anonymous memory, opened for writing. Once it is open,
+the descriptor through which it could be written to is taken away from QEMU. Before the hand-over nothing needs it.
+After it, the node cannot be reopened. So QEMU refuses `cont`, whoever asks, until the node is deleted. No process
+of Sterna has to run for that. Seen with QEMU 10.0 (docs/lab-notebook/field-notes.md, and the real faults "resumed,
+no file" of tests/chaos).
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
 """Joining the two halves of a guest again after its stream broke in post-copy.
 
-libvirt's own way (VIR_MIGRATE_POSTCOPY_RESUME) is not taken: libvirt 11.3's destination libvirtd crashes on it, and
-any libvirt refuses it while one of the two QEMUs has not noticed yet that the link is gone
-(docs/lab-notebook/field-notes.md). So we ask QEMU itself, and libvirt, which follows QEMU's events, finishes the
-migration when all pages have come. On the source QEMU is asked through libvirt. On the destination libvirt blocks
-all requests while a guest comes in: a guest that may be switched to post-copy gets a second monitor for it, a
-socket beside libvirt's own, held by `keeper.py` and taken away when the guest has arrived.
+libvirt's own way (VIR_MIGRATE_POSTCOPY_RESUME) is not used. The destination libvirtd of libvirt 11.3 crashes on it,
+and any libvirt refuses it while one of the two QEMUs has not noticed yet that the link is gone
+(docs/lab-notebook/field-notes.md). So QEMU itself is asked. libvirt follows QEMU's events, and finishes the
+migration when all pages have arrived.
+
+On the source QEMU is asked through libvirt. On the destination libvirt blocks all requests while a guest arrives.
+So a guest that may be switched to post-copy gets a second monitor, a socket beside libvirt's own. `keeper.py` holds
+it open. It is removed when the guest has arrived.
 """
 
 from __future__ import annotations
