@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import socket
 import ssl
 import stat
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from nats.errors import Error as NatsError
 
 from sterna.adapters.identity.authority import Authority
 from sterna.adapters.identity.own import OwnFiles
 from sterna.adapters.identity.pki_files import PkiFiles
 from sterna.domain.trust.join_token import read
 from sterna.kit.digests import digest_of
-from tests.contract.guarded import Guarded
-from tests.rights import CONTROLLER, HOST1
+from tests.contract.guarded import Guarded, Voice, voice
+from tests.rights import CONTROLLER, HOST1, HOST2
 from tests.unit.adapters.identities import join as joined
 
 ADMIN = {"Authorization": "Bearer of-this-test"}
@@ -76,6 +78,13 @@ async def guarded(tmp_path: Path) -> AsyncIterator[Guarded]:
 @pytest.fixture
 async def url(guarded: Guarded) -> AsyncIterator[str]:
     """The API of a controller that has the CA."""
+    async with serving(guarded) as url:
+        yield url
+
+
+@asynccontextmanager
+async def serving(guarded: Guarded, more: str = "") -> AsyncIterator[str]:
+    """The same, with more settings."""
     with socket.socket() as s:
         s.bind((SERVED_AT, 0))
         port = s.getsockname()[1]
@@ -84,7 +93,7 @@ async def url(guarded: Guarded) -> AsyncIterator[str]:
         f'database = "sqlite:///{guarded.folder}/controller.db"\nlisten = "{SERVED_AT}:{port}"\n'
         f'[bus]\nurl = "{guarded.url}"\n[identity]\nenrol = "sterna"\nfolder = "{guarded.folder}/controller-c1"\n'
         f'[access]\nsocket = ""\nca_folder = "{guarded.folder}/ca"\n'
-        f'[[access.tokens]]\nname = "test"\nrole = "admin"\nsha256 = "{digest_of("of-this-test")}"\n'
+        f'[[access.tokens]]\nname = "test"\nrole = "admin"\nsha256 = "{digest_of("of-this-test")}"\n{more}'
     )
     async with running("controller", settings) as process:
         url = f"https://{SERVED_AT}:{port}"
@@ -213,3 +222,43 @@ async def test_an_agent_renews_its_certificate_by_itself_until_its_host_is_remov
             await asyncio.sleep(0.05)
     assert "host1 was removed" in log.read_text()
     assert OwnFiles(guarded.folder / "again").validity() == own.validity()
+
+
+async def on_the_bus(guarded: Guarded, own: OwnFiles, stack: AsyncExitStack) -> Voice:
+    """With this certificate, as soon as the bus knows it."""
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(OSError, NatsError):
+                return await stack.enter_async_context(voice(guarded, own))
+            await asyncio.sleep(0.1)
+
+
+async def test_a_removed_host_is_shut_out_everywhere(guarded: Guarded) -> None:
+    """Nothing is done but `sterna host remove`. libvirtd is away, and will read its list when it starts."""
+    assert guarded.process is not None
+    beside = {"config_file": str(guarded.config), "listen": f"127.0.0.1:{guarded.port}"}
+    beside["folder"] = str(guarded.server_files.certificate_file.parents[1])
+    lines = [f"{key} = {json.dumps(value)}" for key, value in beside.items()]
+    lines.append(f"reload = {json.dumps(['kill', '-HUP', str(guarded.process.pid)])}")
+    pki, ca = guarded.folder / "pki", guarded.folder / "ca"
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(serving(guarded, "\n".join(["[bus_server]", *lines, ""])))
+        http = await stack.enter_async_context(api(guarded, url))
+        one, two = (joined(guarded.authority, who, guarded.folder / who.name) for who in (HOST1, HOST2))
+        PkiFiles(guarded.folder / HOST1.name).write(pki, None)
+        await stack.enter_async_context(running("agent", agent_settings(guarded, guarded.folder / HOST1.name, url)))
+        host1, host2 = await on_the_bus(guarded, one, stack), await on_the_bus(guarded, two, stack)
+        await eventually(http, "/v1/hosts", "hosts")
+        assert not (pki / "CA/cacrl.pem").exists()
+        code, _, output = await sterna("host", "remove", "host2", "--ca", ca)
+        assert code == 0 and "hands that list to every agent" in output
+        asked = two.renewal().model_dump()
+        assert (await http.post("/v1/renewals", json=asked)).status_code == 409
+        async with asyncio.timeout(60):
+            while not host2.client.is_closed:  # noqa: ASYNC110 - another process closes it
+                await asyncio.sleep(0.05)
+        async with asyncio.timeout(60):
+            while (await http.get("/v1/enrolments")).json()["hosts"][0]["knows_revoked"] is not True:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        assert (pki / "CA/cacrl.pem").read_bytes() == (pki / "qemu/ca-crl.pem").read_bytes()
+        assert not host1.client.is_closed and await host1.publishes("sterna.event.host.host1")
