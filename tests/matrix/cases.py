@@ -1,6 +1,6 @@
 """Derives the cases from the flows: a fault-free run is recorded, and each of its moments meets each fault.
 
-So a step, a port call or a message that is new tomorrow is struck tomorrow. `test_singles.py` checks that every
+So a step, a port call or a message that is new tomorrow is struck tomorrow. `test_matrix.py` checks that every
 step of every flow is among the moments.
 """
 

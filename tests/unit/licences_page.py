@@ -30,7 +30,7 @@ READ_BY_US: Mapping[str, tuple[str, str]] = {
     "fixtures": ("Apache-2.0 OR BSD-3-Clause", 'its metadata say "Apache-2.0 or BSD"'),
     "libvirt-python": ("LGPL-2.0-or-later", "its metadata do not name it by its identifier"),
     "netaddr": ("BSD-3-Clause", 'its metadata say "BSD License"'),
-    "qemu.qmp": ("LGPL-2.0-or-later", "its `legacy.py` alone is under GPL-2.0-only: Sterna does not load it"),
+    "qemu.qmp": ("LGPL-2.0-or-later", "its file legacy.py alone is under GPL-2.0-only: Sterna does not load it"),
     "sortedcontainers": ("Apache-2.0", 'its metadata say "Apache 2.0"'),
 }
 """Where metadata do not say it in one identifier: what the package's own files say, and why it is here."""

@@ -17,6 +17,7 @@ CODE = re.compile(r"`[^`\n]+`")
 HEADING = re.compile(r"^#{1,6} +(.+?)(?: +#+)?$", re.MULTILINE)
 NAMED = re.compile(r"\bdocs/[\w./-]+\.(?:md|json|svg|puml)\b")
 SOURCE = re.compile(r"`((?:[a-z_]+/)+[a-z_]+\.py)`")
+MODULE = re.compile(r"`((?:[a-z0-9_]+/)*[a-z0-9_]+\.py)`")
 NAME = re.compile(r"`([A-Z]\w*[a-z]\w*)(?:\.\w+)?`")
 NAMING = (
     "src/**/*.py",
@@ -132,6 +133,18 @@ def test_every_source_file_that_a_document_names_exists() -> None:
         if page.name != "CHANGELOG.md"  # it tells of what was
         for name in SOURCE.findall(page.read_text(encoding="utf-8"))
         if not any(path.endswith(f"/{name}") for path in files)
+    }
+    assert missing == set()
+
+
+def test_every_source_file_that_the_code_names_exists() -> None:
+    files = [path for folder in ("src", "tests", "bench") for path in (ROOT / folder).rglob("*.py")]
+    there = [f"/{path.relative_to(ROOT)}" for path in files]
+    missing = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in files
+        for name in MODULE.findall(path.read_text(encoding="utf-8"))
+        if not any(one.endswith(f"/{name}") for one in there)
     }
     assert missing == set()
 

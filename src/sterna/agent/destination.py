@@ -1,8 +1,8 @@
 """The destination side: prepares, waits, finishes or cleans up. It journals its own half and decides nothing
 about the guest: the source drives.
 
-A half's context, its lock and its end are in `incoming.py`. One that has lost its source ends in `settling.py`.
-What this host answers about itself is in `answers.py`.
+The context, the lock and the end of a half are in `incoming_halves.py`. One that has lost its source ends in
+`settling.py`. What this host answers about itself is in `answers.py`.
 """
 
 from __future__ import annotations
