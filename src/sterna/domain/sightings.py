@@ -1,7 +1,7 @@
-"""Which VMs a host has, told by changes, and where a VM is at home when several hosts name it. Pure.
+"""Which VMs a host has, reported as changes, and which host a VM belongs to when several report it. Pure.
 
-An agent counts its changes. Who has taken change 7 of this life of the agent knows what it needs to take change 8,
-and asks for the whole list where it does not. The digest of the list tells whether both have the same.
+An agent numbers its changes since its start. A controller that has taken change 7 can take change 8. If it has
+missed one, it asks for the whole list. A digest of the list shows whether agent and controller have the same.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ MOST_CHANGES = 500
 
 
 class Mark(Value):
-    """Up to where a host's list has been told."""
+    """How far a host's list has been reported."""
 
     boot: str
-    """Random ID of the agent's life."""
+    """Random ID, a new one at each start of the agent."""
     seq: int
-    """Of its changes, from 1."""
+    """Number of the last change, from 1."""
     digest: str
-    """Of the whole list then."""
+    """Of the whole list after that change."""
 
 
 class News(Value):
-    """What a host says of its VMs: the whole list, or what has changed since `mark.seq - 1`."""
+    """A host's report of its VMs: the whole list, or what has changed since `mark.seq - 1`."""
 
     mark: Mark | None = None
-    """None: from an agent that does not count."""
+    """None: from an agent of a version that does not number its changes."""
     whole: bool
     seen: tuple[VmSummary, ...] = ()
     gone: tuple[str, ...] = ()
@@ -41,13 +41,13 @@ class News(Value):
 
 
 def text_of(vms: Iterable[VmSummary]) -> str:
-    """What tells this list from another one, in whatever order: by what every version knows of a VM. Agents and
-    controllers compare its digest."""
+    """A text that is equal for equal lists, in whatever order. It has only what every version knows of a VM. Agents
+    and controllers compare its digest."""
     return "\n".join(sorted(f"{v.uuid} {v.state} {v.memory_bytes} {v.vcpus} {v.name!r}" for v in vms))
 
 
 def fits(news: News, known: Mark | None) -> Literal["take", "known", "gap"]:
-    """Can `news` be taken by who knows the host's list up to `known`?"""
+    """Can a controller that knows the host's list up to `known` take `news`?"""
     new = news.mark
     if new is None:
         return "take"
@@ -62,17 +62,17 @@ def fits(news: News, known: Mark | None) -> Literal["take", "known", "gap"]:
 
 
 def home_of(
-    home: str | None, seen: Mapping[str, GuestState], *, told: str = "", migrates: bool = False
+    home: str | None, seen: Mapping[str, GuestState], *, reporter: str = "", migrates: bool = False
 ) -> str | None:
-    """The host where a VM is; None where nobody has it any more.
+    """The host that a VM belongs to; None if no host has it any more.
 
-    `home`: where it was. `seen`: what each host says of it. `told`: who has said so just now: where two hosts say
-    that it runs there, the newer word counts. While it migrates, only its journals say where it is.
+    `home`: where it was. `seen`: what each host reports of it. `reporter`: the host that has reported just now. If
+    two hosts report that it runs there, the newer report counts. While it migrates, only its journals decide.
     """
     if migrates and home is not None:
         return home
     running = [host for host, state in seen.items() if state is GuestState.RUNNING]
-    for host in (told, home):
+    for host in (reporter, home):
         if host in running:
             return host
     if running:
@@ -83,12 +83,12 @@ def home_of(
 
 
 def runs_also(home: str | None, seen: Mapping[str, GuestState]) -> tuple[str, ...]:
-    """Other hosts that say that it runs there, while its home says so too."""
+    """Other hosts that report that it runs there, while its home reports that as well."""
     running = {host for host, state in seen.items() if state is GuestState.RUNNING}
     return tuple(sorted(running - {home})) if home in running else ()
 
 
 def confirmed(also: Collection[str], before: Collection[str], asked: Collection[str]) -> tuple[str, ...]:
-    """Those of `also` that count: a VM that has just moved seems to run twice until its source has said that it is
-    gone. So a host counts that did before, or has been asked again since."""
+    """Those of `also` that count. A VM that has just moved seems to run twice until its source has reported that it
+    is gone. So only a host counts that reported it before, or has been asked again since."""
     return tuple(sorted(host for host in also if host in before or host in asked))

@@ -65,11 +65,11 @@ def test_a_digest_tells_lists_apart_whatever_their_order() -> None:
 def test_a_vm_is_where_it_runs_else_where_it_was(
     home: str | None, told: str, said: dict[str, GuestState], found: str | None
 ) -> None:
-    assert home_of(home, said, told=told) == found
+    assert home_of(home, said, reporter=told) == found
 
 
 def test_of_a_vm_that_migrates_its_journals_say_where_it_is() -> None:
-    assert home_of("a", {"b": ON}, told="b", migrates=True) == "a"
+    assert home_of("a", {"b": ON}, reporter="b", migrates=True) == "a"
     assert home_of("a", {}, migrates=True) == "a"
 
 

@@ -188,7 +188,7 @@ def _judged(
     """The VM as it is now (its UUID where nobody has it any more), and who must be asked again about it."""
     states = {name: vm.state for name, vm in seen.items()}
     migrates = old is not None and old.migration_id is not None
-    home = home_of(old.host if old else None, states, told=told, migrates=migrates)
+    home = home_of(old.host if old else None, states, reporter=told, migrates=migrates)
     if home is None:
         return uuid, set()
     also = () if migrates else runs_also(home, states)
