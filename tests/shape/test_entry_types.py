@@ -12,7 +12,7 @@ import pytest
 from tests.parsing import parse
 
 SOURCE = Path(__file__).parents[2] / "src" / "sterna"
-ENTRIES = frozenset({"results", "plans", "notes", "turned"})
+ENTRIES = frozenset({"results", "plans", "notes", "turned_back"})
 """What a history holds as JSON, under the names of its entries."""
 CARRIED = frozenset({"plan", "intent", "outcome", "data", "options"})
 """What an entry and a migration carry, as variables and attributes are called."""
@@ -135,7 +135,7 @@ def test_the_halves_of_a_migration_ask_each_other_by_types() -> None:
     agent = SOURCE / "agent"
     files = [
         *(SOURCE / "migration").rglob("*.py"),
-        *(agent / name for name in ("answers.py", "destination.py", "incoming.py")),
+        *(agent / name for name in ("answers.py", "destination.py", "incoming_halves.py")),
     ]
     found = {path.name: keys for path in files if (keys := list(untyped_messages(path.read_text("utf-8"))))}
     assert found == {}

@@ -11,7 +11,7 @@ from sterna.domain.policies import May
 from sterna.kit.tasks import all_of
 from sterna.migration.context import HostPorts
 from sterna.migration.destination import reserved
-from sterna.migration.destination.image import against, image_of
+from sterna.migration.image import against, image_of
 from sterna.ports.records import Journal
 
 

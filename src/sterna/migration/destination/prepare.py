@@ -35,7 +35,7 @@ from sterna.domain.plugs import claimed, device_name, plug_type
 from sterna.domain.step import Step
 from sterna.migration.context import Context
 from sterna.migration.destination import reserved, rollback
-from sterna.migration.destination.image import against, image_of
+from sterna.migration.image import against, image_of
 from sterna.migration.volumes import of_each
 
 
