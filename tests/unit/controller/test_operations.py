@@ -72,6 +72,17 @@ async def test_a_host_that_cannot_list_its_vms_is_not_known_to_be_empty(stage: S
     assert (await stage.run()).status is S.DONE
 
 
+async def test_a_host_that_is_switched_off_once_it_is_empty_holds_up_nothing(stage: Stage) -> None:
+    for agent in stage.bus.agents.values():
+        agent.counts = True
+    await stage.begin("a", "b")
+    await stage.tick()
+    await stage.tick()
+    stage.bus.agents["b"].listening = False
+    assert (await stage.run()).status is S.DONE
+    assert {to for _, _, to in stage.moved} == {"c"} and len(stage.moved) == 3
+
+
 async def test_the_same_request_again_is_the_same_operation(stage: Stage) -> None:
     first = await stage.begin()
     second = await stage.begin()

@@ -59,11 +59,12 @@ class Observer:
         self._capacity = Capacity()
 
     async def ask(self, hosts: Collection[str]) -> bool:
-        """Have these hosts list their VMs into the records now. False where one of them could not be asked. Raises
-        Unreachable."""
+        """Have these hosts list their VMs into the records now. False where what the records have of one cannot be
+        relied on: it has not answered, or is down and has never listed them. Raises Unreachable."""
         up = [host for host in hosts if self._registry.is_up(host)]
         failed = await self._known.ask_now(up)
-        return len(up) == len(hosts) and not failed
+        listed = await self._fleet.marks() if len(up) < len(hosts) else {}
+        return not failed and all(host in up or host in listed for host in hosts)
 
     async def observe(self) -> Observed:
         """The fleet as it is known. Raises Unreachable."""
