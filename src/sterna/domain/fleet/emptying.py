@@ -71,12 +71,14 @@ class _Attempt:
         result = Emptied()
         arrivals = Arrivals(self.paces, horizon_s(board, self.paces, (v for unit in in_turn for v in unit)))
         unplaced = []
+        settled = set(self.settled)
         for unit in sorted(in_turn, key=lambda unit: unit[0] not in self.kept):
-            steps = _keep(board, unit, self.kept, arrivals) or place(board, unit, arrivals)
+            steps = _keep(board, unit, self.kept, arrivals) or self._room_as_before(unit, arrivals, settled)
+            steps = steps or place(board, unit, arrivals)
             result.steps += steps
+            result.residents.update(v for v, _ in steps if v not in unit)
             if not steps:
                 unplaced.append(unit)
-        settled = set(self.settled)
         room = Room(board, arrivals, self.paces, settled) if unplaced else None
         for unit in unplaced:
             steps = self._room_as_before(unit, arrivals, settled) or place(board, unit, arrivals)

@@ -258,3 +258,14 @@ def test_an_unknown_link_is_taken_for_a_slow_one() -> None:
     slow = host("a", out_bytes_s=None, in_bytes_s=None, stream_bytes_s=None)
     answer = drained([slow, host("b")], [vm("db", "a", gib=8, dirty_bytes_s=0)])
     assert answer.promise.expected_s > 8 * GIB / GBIT_S
+
+
+def test_a_plan_that_is_made_again_at_once_is_the_same_although_a_better_one_is_found() -> None:
+    sizes = {"h0": [1, 1, 1, 1, 2, 2], "h1": [1] * 5, "h2": [1, 1, 5], "h3": [1, 5]}
+    vms = [vm(f"{on}-{n}", on, gib=gib, vcpus=1) for on, found in sizes.items() for n, gib in enumerate(found)]
+    snapshot = fleet([host(name, gib=8) for name in sizes], vms)
+    drain = Drain(hosts=frozenset({"h0"}))
+    first = plan(snapshot, drain)
+    assert Purpose.ROOM in {move.purpose for move in first.moves}
+    again = plan(snapshot, drain, first)
+    assert {move.vm: move.target for move in again.moves} == {move.vm: move.target for move in first.moves}
