@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import pytest
 
@@ -32,10 +31,10 @@ VMS = tuple(f"tern{number}" for number in range(4))
 class Stage:
     """Three hosts with four VMs on the first, and controllers that come and go."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, database: str) -> None:
         self.fleet = SimFleet(HOSTS)
         self.vms = {add_vm(self.fleet.world, "host1", name): name for name in VMS}
-        self._database = f"sqlite:///{path}/controller.db"
+        self._database = database
         self._born = 0
         self._names: dict[Controller, str] = {}
 
@@ -124,8 +123,8 @@ async def moved(controller: Controller) -> Counter[str]:
     return Counter(record.migration.vm_name for record in done)
 
 
-async def test_a_drain_and_its_undo(tmp_path: Path) -> None:
-    stage = Stage(tmp_path)
+async def test_a_drain_and_its_undo(database: str) -> None:
+    stage = Stage(database)
 
     async def scenario() -> None:
         controller = await stage.controller()
@@ -154,8 +153,8 @@ async def half_done(controller: Controller) -> bool:
 
 
 @pytest.mark.parametrize("moment", [begun, half_done])
-async def test_another_controller_goes_on(tmp_path: Path, moment: Callable[[Controller], Awaitable[bool]]) -> None:
-    stage = Stage(tmp_path)
+async def test_another_controller_goes_on(database: str, moment: Callable[[Controller], Awaitable[bool]]) -> None:
+    stage = Stage(database)
 
     async def scenario() -> None:
         first, second = await stage.two_controllers()
@@ -169,8 +168,8 @@ async def test_another_controller_goes_on(tmp_path: Path, moment: Callable[[Cont
     await stage.play(scenario)
 
 
-async def test_it_goes_on_when_all_controllers_were_away(tmp_path: Path) -> None:
-    stage = Stage(tmp_path)
+async def test_it_goes_on_when_all_controllers_were_away(database: str) -> None:
+    stage = Stage(database)
 
     async def scenario() -> None:
         first = await stage.controller()
@@ -187,8 +186,8 @@ async def test_it_goes_on_when_all_controllers_were_away(tmp_path: Path) -> None
     await stage.play(scenario)
 
 
-async def test_a_controller_that_is_stopped_lets_go_at_once(tmp_path: Path) -> None:
-    stage = Stage(tmp_path)
+async def test_a_controller_that_is_stopped_lets_go_at_once(database: str) -> None:
+    stage = Stage(database)
 
     async def scenario() -> None:
         first, second = await stage.two_controllers()
@@ -203,8 +202,8 @@ async def test_a_controller_that_is_stopped_lets_go_at_once(tmp_path: Path) -> N
     await stage.play(scenario)
 
 
-async def test_an_agent_that_dies_delays_it_only(tmp_path: Path) -> None:
-    stage = Stage(tmp_path)
+async def test_an_agent_that_dies_delays_it_only(database: str) -> None:
+    stage = Stage(database)
 
     async def scenario() -> None:
         controller = await stage.controller()
