@@ -26,7 +26,7 @@ def about_another(stage: Stage) -> Iterator[Words]:
 
 
 def about_none(stage: Stage) -> Iterator[Words]:
-    """The same, in a message that is about no migration, or about one that nobody has heard of."""
+    """The same, in a message that is about no migration, or about an unknown one."""
     for id in ("", "of-which-nobody-has-heard", stage.migration.id[:-1]):
         for change in ({}, {"id": id}, {"id": id, "source": HOST3.name}):
             told = stage.forged(**change)

@@ -94,7 +94,7 @@ _REST = [
         "10,000 malformed messages: wrong types, huge numbers, deep nesting, broken UTF-8, cut off",
         "refused; the last of them are listed by `sterna audit`",
     ),
-    ("messages about no migration, or one that nobody has heard of", "nothing changes"),
+    ("messages about no migration, or an unknown one", "nothing changes"),
     (
         "journal entries of made-up migrations of other hosts' VMs",
         "kept as its own; the VMs stay where they are, and free",

@@ -68,7 +68,7 @@ class Host(Value):
     trouble: Trouble | None = None
     """What its agent reports as wrong with the host; None where that is nothing, or no beacon comes."""
     warning: Trouble | None = None
-    """What its agent says that somebody should see to; it can be used all the same."""
+    """What its agent warns of. The host can be used."""
     described: bool = True
     """False: nothing but the name is known, its agent has never been able to describe it."""
 
