@@ -13,7 +13,7 @@ from sterna.domain.fleet.uncertainty import end_with
 
 PROBABILITY = 0.9
 """That all moves are over by the promised end, for eight of ten promises to be kept: the schedule adds to what is
-calculated. With 0.8, 77 % of 760 simulated drains were."""
+calculated. With 0.8, 77 % of 760 simulated runs were."""
 HELPED_VMS = 3
 """VMs that end last, for which is asked what would help."""
 ALONE = 0.9
