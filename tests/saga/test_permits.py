@@ -62,10 +62,8 @@ def words(migration: Migration) -> dict[str, Any]:
     return {"migration": migration.model_dump(mode="json"), "vm": vm, "needs": [], "path": "/srv/x", "token": "t"}
 
 
-async def test_a_migration_that_a_controller_has_asked_for(database: str) -> None:
-    fleet, signature = checking(SimFleet(), Signature()), Signature()
-    records = HoldingFleet(database, fleet.clock)
-    controller = Controller(records, fleet.client, fleet.clock, permits=signature)
+async def completes(fleet: SimFleet, controller: Controller) -> None:
+    """A VM is moved by a request of this controller."""
 
     async def inside() -> None:
         async with fleet:
@@ -77,6 +75,13 @@ async def test_a_migration_that_a_controller_has_asked_for(database: str) -> Non
             await controller.stop()
 
     await fleet.clock.run(inside())
+
+
+async def test_a_migration_that_a_controller_has_asked_for(database: str) -> None:
+    fleet, signature = checking(SimFleet(), Signature()), Signature()
+    records = HoldingFleet(database, fleet.clock)
+    controller = Controller(records, fleet.client, fleet.clock, permits=signature)
+    await completes(fleet, controller)
 
 
 async def test_both_agents_may_die_before_it_is_there(database: str) -> None:
@@ -85,34 +90,14 @@ async def test_both_agents_may_die_before_it_is_there(database: str) -> None:
     controller = Controller(HoldingFleet(database, fleet.clock), fleet.client, fleet.clock, permits=signature)
     fleet.agents["host1"].rules.append(("pre-live-migration", "before", "kill"))
     fleet.agents["host2"].rules.append(("attach-volumes", "before", "kill"))
-
-    async def inside() -> None:
-        async with fleet:
-            await controller.start()
-            await fleet.clock.sleep(2)
-            fleet.vm()
-            await started(fleet, controller)
-            assert await fleet.ended() is Status.COMPLETED
-            await controller.stop()
-
-    await fleet.clock.run(inside())
+    await completes(fleet, controller)
 
 
 async def test_what_cannot_be_looked_at_now_is_asked_again(database: str) -> None:
     fleet = SimFleet()
     checking(fleet, Signature(failing=2))
     controller = Controller(HoldingFleet(database, fleet.clock), fleet.client, fleet.clock, permits=Signature())
-
-    async def inside() -> None:
-        async with fleet:
-            await controller.start()
-            await fleet.clock.sleep(2)
-            fleet.vm()
-            await started(fleet, controller)
-            assert await fleet.ended() is Status.COMPLETED
-            await controller.stop()
-
-    await fleet.clock.run(inside())
+    await completes(fleet, controller)
 
 
 MADE_UP = [
