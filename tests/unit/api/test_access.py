@@ -164,10 +164,17 @@ async def test_a_token_that_has_expired_says_so_to_its_holder_only(api: Api) -> 
     assert "ci" not in refused["detail"].split() and "expired" not in refused["detail"]
 
 
+def _secret_of(token: str) -> str:
+    """The part of `sterna_ID_SECRET` that nobody else knows; it may have underscores of its own."""
+    _, _, secret = token.split("_", 2)
+    assert len(secret) == 43
+    return secret
+
+
 async def test_only_the_hash_of_a_token_is_kept(api: Api) -> None:
-    secret = (await api.http.post("/v1/tokens", json={"name": "ci", "role": "viewer"})).json()["token"]
+    secret = _secret_of((await api.http.post("/v1/tokens", json={"name": "ci", "role": "viewer"})).json()["token"])
     (kept,) = await api.world.fleet.tokens()
-    assert secret.rpartition("_")[2] not in kept.model_dump_json()
+    assert secret not in kept.model_dump_json()
     assert len(kept.digest) == 64
 
 
@@ -337,10 +344,10 @@ async def test_what_changes_something_is_in_the_log_with_its_answer(api: Api) ->
 
 
 async def test_a_token_is_not_in_the_log(api: Api) -> None:
-    secret = (await api.http.post("/v1/tokens", json={"name": "ci", "role": "viewer"})).json()["token"]
+    secret = _secret_of((await api.http.post("/v1/tokens", json={"name": "ci", "role": "viewer"})).json()["token"])
     (line,) = (await api.get("/v1/log"))["lines"]
     assert (line["action"], line["target"]) == ("tokens", "ci")
-    assert secret.rpartition("_")[2] not in str(line)
+    assert secret not in str(line)
 
 
 async def test_a_bug_is_logged_as_the_answer(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
