@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Without bytecode each worker of pytest, and each agent and controller that a test starts, compiles everything again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup check test test-openstack matrix mutants vms chaos soak bench bench-fleet bench-openstack demo docs reference lock sbom clean
+.PHONY: setup check test test-openstack matrix mutants vms chaos soak fuzz bench bench-fleet bench-openstack demo docs reference lock sbom clean
 
 setup:
 	@scripts/setup
@@ -55,6 +55,12 @@ chaos: setup
 soak: setup
 	$(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(GUESTS),--guests $(GUESTS)) \
 		$(if $(SEED),--seed $(SEED)) $(if $(DATABASE),--database $(DATABASE)) $(if $(CONTROLLERS),--controllers $(CONTROLLERS))
+
+# Any request that the API's document allows, and others, to the API of a lab, as each role and as nobody (Schemathesis).
+fuzz:
+	@scripts/setup fuzz
+	$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(ROLE),--role $(ROLE))
 
 # Sterna against `virsh migrate`, interleaved in one run: ratios, never absolute numbers. All experiments take long;
 # EXPERIMENT names one (docs/lab-notebook/benchmarks.md); TLS=1 encrypts everything, of both.

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from functools import cache
 from importlib.metadata import version
 from types import ModuleType
+from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute
@@ -83,6 +84,14 @@ def _whole(parts: tuple[ModuleType, ...]) -> APIRouter:
     return whole
 
 
+class _Application(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document, with what holds for all routes."""
+        if self.openapi_schema is None:
+            problems.complete(super().openapi())
+        return super().openapi()
+
+
 def create_app(
     controller: Controller,
     rules: AccessRules | None = None,
@@ -101,7 +110,7 @@ def create_app(
         finally:
             await controller.stop()
 
-    app = FastAPI(
+    app = _Application(
         title="Sterna",
         summary="Live migration of running KVM virtual machines between libvirt hosts.",
         description="Errors are RFC 9457 problem details with a list of reasons, each with what would fix it.",
@@ -114,7 +123,7 @@ def create_app(
     )
     app.state.controller, app.state.desk = controller, desk
     app.state.streams = Counter()
-    problems.install(app)
+    problems.install(app, routes())
     for route in routes():
         role = NEEDS[action] if (action := action_of(route)) else None
         route.openapi_extra = {"x-role": str(role)} if role else None

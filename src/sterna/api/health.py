@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
@@ -10,10 +12,13 @@ from pydantic import BaseModel
 from sterna.api.access import needs
 from sterna.api.dependencies import Served
 from sterna.api.fleet_models import HealthOut
-from sterna.api.problems import documented
 from sterna.domain.access import Action, Actor, may
 
 router = APIRouter(prefix="/v1", tags=["health"], dependencies=[needs(Action.PROBE)])
+
+
+_AWAY: dict[int | str, dict[str, Any]] = {503: {"model": HealthOut, "description": HTTPStatus(503).phrase}}
+"""Without the bus it says so in its own words; without the database it answers with a problem."""
 
 
 class VersionOut(BaseModel):
@@ -28,7 +33,7 @@ async def show_version() -> VersionOut:
     return VersionOut(version=version("sterna"))
 
 
-@router.get("/health", summary="Health of this controller", responses=documented(503))
+@router.get("/health", summary="Health of this controller", responses=_AWAY)
 async def health(controller: Served, request: Request, response: Response) -> HealthOut:
     """Answers only when its database does. Without the message bus the HTTP status is 503 as well: this controller
     can then start nothing, and what it says of hosts is old. Hosts that cannot be used are named, with the reason,

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from sterna.api.access import actor_of, needs
-from sterna.api.dependencies import MigrationId, Served, position
+from sterna.api.dependencies import Cursor, Limit, MigrationId, Served, position
 from sterna.api.migration_models import (
     MigrationDetailOut,
     MigrationIn,
@@ -50,9 +50,9 @@ async def start_migration(
 @router.get("/migrations", summary="List migrations", dependencies=_READ, responses=documented(400, 422))
 async def list_migrations(
     controller: Served,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the previous page.")] = None,
-    limit: Annotated[int, Query(ge=1, le=500)] = 50,
-    vm: Annotated[str | None, Query(description="Name or UUID.")] = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+    vm: Annotated[str | None, Query(max_length=1024, description="Name or UUID.")] = None,
     status: Annotated[list[Status] | None, Query(description="Any of these.")] = None,
     id: Annotated[str, Query(description="Only ids that begin like this.", max_length=36)] = "",
 ) -> MigrationsOut:

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from sterna.api.access import actor_of, needs
-from sterna.api.dependencies import Limit, Served, position
+from sterna.api.dependencies import Cursor, Limit, Served, position
 from sterna.api.operation_models import OperationDetailOut, OperationIn, OperationOut, OperationsOut, PreviewOut
 from sterna.api.problems import documented
 from sterna.domain.access import Action
@@ -44,7 +44,7 @@ async def preview_operation(wanted: OperationIn, controller: Served) -> PreviewO
 @router.get("/operations", summary="List operations", dependencies=_READ, responses=documented(400, 422))
 async def list_operations(
     controller: Served,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the previous page.")] = None,
+    cursor: Cursor = None,
     limit: Limit = 50,
     status: Annotated[list[OperationStatus] | None, Query(description="Any of these.")] = None,
     id: Annotated[str, Query(description="Only ids that begin like this.", max_length=36)] = "",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from sterna.domain.errors import (
     BadRequest,
@@ -33,6 +34,9 @@ from sterna.domain.model import Refusal
 
 log = structlog.get_logger(__name__)
 
+MEDIA_TYPE = "application/problem+json"
+_PROBLEM = {"$ref": "#/components/schemas/Problem"}
+_FASTAPI_S = {"$ref": "#/components/schemas/HTTPValidationError"}
 STATUS: dict[type[SternaError], HTTPStatus] = {
     BadRequest: HTTPStatus.BAD_REQUEST,
     Unauthenticated: HTTPStatus.UNAUTHORIZED,
@@ -79,6 +83,24 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {s: {"model": Problem, "description": HTTPStatus(s).phrase} for s in statuses}
 
 
+def complete(document: dict[str, Any]) -> None:
+    """Add to an OpenAPI document what holds for all routes: the media type of problems, and the statuses of checks
+    that come before a route (of the body, and of the user, whose record may be out of reach).
+    """
+    for operation in (one for methods in document["paths"].values() for one in methods.values()):
+        responses = operation["responses"]
+        before = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE) if "requestBody" in operation else ()
+        for status in (*before, *((HTTPStatus.SERVICE_UNAVAILABLE,) if "security" in operation else ())):
+            responses.setdefault(str(int(status)), {"description": status.phrase})
+        for response in (one for status, one in responses.items() if int(status) >= HTTPStatus.BAD_REQUEST):
+            content = response.get("content", {})
+            own = {kind: body for kind, body in content.items() if body["schema"] not in (_PROBLEM, _FASTAPI_S)}
+            response["content"] = own | {MEDIA_TYPE: {"schema": _PROBLEM}}
+        operation["responses"] = dict(sorted(responses.items()))
+    for unused in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(unused, None)
+
+
 def status_of(error: SternaError) -> HTTPStatus:
     """The HTTP status of an error."""
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
@@ -93,7 +115,7 @@ def _answer(request: Request, status: int, code: str, detail: str, reasons: list
         instance=request.url.path,
         reasons=reasons,
     )
-    return JSONResponse(problem.model_dump(), status, media_type="application/problem+json")
+    return JSONResponse(problem.model_dump(), status, media_type=MEDIA_TYPE)
 
 
 async def answer(request: Request, error: Exception) -> JSONResponse:
@@ -126,7 +148,16 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     reason = Reason(code=code, message=message, fix="/docs lists what there is")
     response = _answer(request, error.status_code, code, message, [reason])
     response.headers.update(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        response.headers["Allow"] = ", ".join(sorted(_methods(request)))
     return response
+
+
+def _methods(request: Request) -> set[str]:
+    """Those of all routes with the request's path; the framework names those of the first one."""
+    routes: Sequence[Route] = request.app.state.routes
+    here = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return {method for route in here for method in route.methods or ()}
 
 
 async def _bug(request: Request, error: Exception) -> JSONResponse:
@@ -137,8 +168,9 @@ async def _bug(request: Request, error: Exception) -> JSONResponse:
     return _answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, "internal", reason.message, [reason])
 
 
-def install(app: FastAPI) -> None:
-    """Every error of `app` becomes a problem, unknown routes and validation errors included."""
+def install(app: FastAPI, routes: Sequence[Route]) -> None:
+    """Every error of `app` becomes a problem, unknown routes and validation errors included. `routes`: all it has."""
+    app.state.routes = routes
     handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[JSONResponse]]] = {
         SternaError: answer,
         RequestValidationError: _invalid,
