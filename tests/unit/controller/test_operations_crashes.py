@@ -1,5 +1,8 @@
-"""A controller that carries out an operation dies at each of its questions to the records or to an agent: before it
-is done, or after. Another one goes on, and nothing is moved twice, lost, or forgotten."""
+"""A controller that carries out an operation dies at each of its writes to the records and each of its calls to an
+agent: before it, or after. Another one goes on, and nothing is moved twice, lost, or forgotten.
+
+Whoever dies at a read leaves the same behind as one that dies at the write or call before or after it.
+"""
 
 from __future__ import annotations
 
@@ -39,6 +42,10 @@ class Death:
             self.left -= 1
             if self.left == 0:
                 self.dead, self.where = True, what
+        self.raise_if_dead()
+
+    def raise_if_dead(self) -> None:
+        """At each act, and at each read."""
         if self.dead:
             raise Unreachable("this controller is dead")
 
@@ -51,10 +58,8 @@ class MortalFleet(SqlFleet):
         self.death = death
 
     async def _run(self, work: Any, *args: Any, **kwargs: Any) -> Any:
-        self.death.moment(work.__name__, after=False)
-        result = await super()._run(work, *args, **kwargs)
-        self.death.moment(work.__name__, after=True)
-        return result
+        self.death.raise_if_dead()
+        return await super()._run(work, *args, **kwargs)
 
     async def _write(self, work: Any, *args: Any, **kwargs: Any) -> Any:
         self.death.moment(work.__name__, after=False)
