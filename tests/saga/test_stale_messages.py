@@ -124,7 +124,7 @@ async def test_nor_does_a_message(epoch: int, monkeypatch: pytest.MonkeyPatch) -
         told = {"uuid": vm, "name": "x", "state": "running", "memory_bytes": 1, "vcpus": 1}
         params = {"migration": forged, "vm": told}
         words = {"migration_id": "forged", "epoch": epoch}
-        with pytest.raises(Conflict, match="not believed") as refused:
+        with pytest.raises(Conflict, match="implausible") as refused:
             await source_of(fleet, "host2").call("host1", "pre_live_migration", params, **words)  # type: ignore[arg-type]
         assert refused.value.fix
         assert fleet.agents["host1"].journal.newest_epoch(vm) == 1

@@ -86,7 +86,7 @@ class Condition:
             with own_cancellation_only():
                 return await within(self._host.clock, FACTS_S, self._host.hypervisor.host())
         except TimeoutError:
-            fix = "see whether libvirtd hangs, and restart it if it does; guests run on"
+            fix = "if libvirtd hangs, restart it while no guest of this host is in a migration; guests keep running"
             found["libvirtd cannot be used"] = f"no answer within {FACTS_S:g} s", fix
         except SternaError as error:
             found["libvirtd cannot be used"] = error.message, error.fix or "see that libvirtd runs"

@@ -30,9 +30,9 @@ class DestinationChecks:
             found += await self._host.hypervisor.check_definition(definition)
         if leaps(vm.epoch, newest := self._journal.newest_epoch(vm.uuid)):
             message = (
-                f"the VM comes with epoch {vm.epoch}, which {self._host.name} does not believe: it knows {newest}"
+                f"the VM's epoch {vm.epoch} is implausible: the newest that {self._host.name} has seen is {newest}"
             )
-            fix = "see what wrote it into the VM's metadata or the source's journal"
+            fix = "find out what wrote it into the VM's metadata or the source's journal"
             found.append(Refusal(code="epoch-not-believed", message=message, fix=fix))
         if May.POSTCOPY in may:
             found += await self._host.hypervisor.check_postcopy()

@@ -43,8 +43,8 @@ def _check_disk(disk: Disk) -> list[Refusal]:
         return [Refusal(code="disk-unsupported", message=message, fix="detach it first")]
     if disk.iscsi is not None and (disk.shareable or disk.read_only):
         message = (
-            f"disk {disk.target} may be in use by several VMs: their host is admitted to it once, "
-            "and a VM that leaves takes that away from the others"
+            f"several VMs may share disk {disk.target}: their host has one connection to it, and moving this VM "
+            "would disconnect the others"
         )
         return [Refusal(code="volume-shared", message=message, fix="detach it for the move")]
     if disk.local and disk.shareable:
@@ -78,7 +78,7 @@ def _check_cold(vm: Vm, disk: Disk) -> list[Refusal]:
     where = disk.path or (disk.iscsi.target if disk.iscsi else disk.detail)
     message = (
         f"{disk.device} {disk.target} ({where}) is in the persistent definition of {vm.name} only: it would stay "
-        "behind, and the VM could not be started again where it goes"
+        "behind, and the VM could not be started again on the destination"
     )
     if disk.device in ("cdrom", "floppy"):
         fix = f"virsh change-media {vm.name} {disk.target} --eject --config"

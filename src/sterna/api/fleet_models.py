@@ -58,7 +58,7 @@ class HostOut(BaseModel):
     )
     maintenance: bool = Field(description="True: it takes no VMs. Its own keep running.")
     maintenance_reason: str | None = Field(description="Why it is in maintenance, as the operator wrote it.")
-    seen_at: str = Field(description="ISO 8601 UTC, of the last beacon.")
+    seen_at: str = Field(description="ISO 8601 UTC, of the last heartbeat.")
     reason: str | None = Field(
         description="Why it is not up and since when, as far as this controller can know; null where it is."
     )
@@ -111,15 +111,18 @@ _NEXT = Field(default=None, description="Where the next page begins; null where 
 
 
 class HostsOut(BaseModel):
-    """A page of the hosts that ever sent a beacon."""
+    """A page of the hosts that ever sent a heartbeat."""
 
     hosts: list[HostOut]
     next_cursor: str | None = _NEXT
     bus: BusOut = Field(description="While it is lost, every host looks down to this controller.")
     beacons_refused: int = Field(
-        description="Since this controller has been running: of hosts that are not enrolled, or pose as others."
+        description="Heartbeats refused since this controller started: from hosts that are not enrolled, or "
+        "under a name that belongs to another host."
     )
-    insecure: str | None = Field(description="What the bus does not protect from; null where it proves who speaks.")
+    insecure: str | None = Field(
+        description="What the bus does not protect from; null where it authenticates senders."
+    )
 
 
 class HostPatch(BaseModel):

@@ -43,7 +43,8 @@ class ObjectiveIn(BaseModel):
     )
     transport: Transport | None = Field(
         default=None,
-        description="How memory travels; null: as the hosts are set, else TLS where both have certificates.",
+        description="How memory travels; null: as the hosts are set, else TLS. TCP only where both hosts have "
+        "`insecure` and a certificate is missing.",
     )
     accept: list[Accept] = Field(
         default_factory=list,

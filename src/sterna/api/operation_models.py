@@ -42,7 +42,7 @@ class OperationIn(BaseModel):
         default=None,
         gt=0,
         le=LONGEST_DEADLINE_S,
-        description="It is refused where it would probably take longer. Once begun, nothing is given up for it.",
+        description="It is refused where it would probably take longer. A running operation is not stopped for it.",
     )
     even_if_late: bool = Field(default=False, description="Begin it also where it would probably take longer.")
     reason: str = Field(default="", max_length=255, description="Why. It is shown with the hosts that it closes.")
@@ -82,7 +82,8 @@ class OperationOut(BaseModel):
     waiting: int = Field(description="VMs whose migrations have not begun.")
     left: int = Field(description="VMs that cannot be moved.")
     promised_end_s: float | None = Field(
-        description="From `seen_at` to its end: kept about eight times in ten. Null where it is not known."
+        description="Seconds from `seen_at` by which it should have ended: 85 % of simulated runs had. Null where "
+        "it is not known."
     )
     late_s: float | None = Field(description="By how much that misses the deadline; null where it does not.")
 
@@ -236,7 +237,7 @@ class PreviewOut(BaseModel):
     aborts: list[str] = Field(description="UUIDs of VMs whose migrations into the hosts would be aborted.")
     least_s: float = Field(description="No plan ends sooner.")
     expected_s: float = Field(description="As likely later as sooner.")
-    promised_s: float = Field(description="Kept about eight times in ten.")
+    promised_s: float = Field(description="By then it should have ended: 85 % of simulated runs had.")
     late_s: float | None = Field(description="By how much that misses the deadline; null where it does not.")
     waits_for: str = Field(description="What decides the end. '': nothing moves.")
     helps: list[str] = Field(description="What would make it sooner.")

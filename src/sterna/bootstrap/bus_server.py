@@ -38,7 +38,7 @@ async def keep_configured(settings: BusServerSettings, authority: Authority | No
     while True:
         trouble, fix = await _looked(file)
         if trouble and trouble != said:
-            log.error("the bus does not follow the CA's register: see who may use it", why=trouble, fix=fix)
+            log.error("nats-server could not be configured from the CA's register", why=trouble, fix=fix)
         said = trouble
         await asyncio.sleep(AGAIN_S if trouble else LOOK_S)
 
@@ -80,7 +80,7 @@ class BusServerFile:
             self._write(text)
             self._reload()
             self._read = text
-            log.info("the server of the bus reads who may use it", file=str(self._path))
+            log.info("nats-server was told to read its new configuration", file=str(self._path))
         self._looked_at = stamp
 
     def _write(self, text: str) -> None:
@@ -90,7 +90,7 @@ class BusServerFile:
             present = HEADER
         if not present.startswith(HEADER):
             fix = "move it away, or name another file in [bus_server], and have nats-server read that"
-            raise BadRequest(f"somebody else has written {self._path}: it is left as it is", fix=fix)
+            raise BadRequest(f"{self._path} was not written by Sterna: it is left unchanged", fix=fix)
         if present != text:
             private_files.write(self._path, text.encode(), 0o644)
 

@@ -28,7 +28,7 @@ def check_own(identity: IdentitySettings, kind: Kind, name: str = "", addresses:
     files = identity.bus_tls(BusTls())
     if not identity.enrol:
         fix = "enrol hosts and controllers, and set `enrol` in [identity]"
-        log.warning("INSECURE: nobody proves who speaks on the bus", fix=fix)
+        log.warning("INSECURE: the bus does not authenticate senders", fix=fix)
     if not identity.enrol or files.ca_file is None or files.cert_file is None or files.key_file is None:
         return
     ours = identity.enrol == "sterna"

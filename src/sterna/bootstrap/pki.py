@@ -36,7 +36,7 @@ def renew_copies(folder: Path) -> None:
 def _write_again(files: PkiFiles) -> None:
     for path in files.renew():
         fix = "see who has changed it; let the host join again with --libvirt --overwrite"
-        log.warning("a file of somebody else's is left as it is", file=str(path), fix=fix)
+        log.warning("a certificate file that Sterna did not write is left unchanged", file=str(path), fix=fix)
 
 
 class RevokedForLibvirt:

@@ -221,7 +221,7 @@ class Client:
         try:
             return dict(answer.json())
         except (TypeError, ValueError) as e:
-            raise ApiAway(self.api, "what answers there is not Sterna") from e
+            raise ApiAway(self.api, "the answer did not come from Sterna") from e
 
     def _send(self, method: str, path: str, **more: Any) -> httpx2.Response:
         try:
@@ -278,7 +278,7 @@ def _within(seconds: float, act: Callable[[], T]) -> T:
 def _problem(api: str, answer: httpx2.Response) -> ApiError | ApiAway:
     if answer.headers.get("content-type", "").startswith("application/problem+json"):
         return ApiError(answer.json())
-    return ApiAway(api, f"what answers there is not Sterna (HTTP {answer.status_code})")
+    return ApiAway(api, f"the answer did not come from Sterna (HTTP {answer.status_code})")
 
 
 def path_of(kind: str, name: str) -> str:

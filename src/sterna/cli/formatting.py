@@ -238,8 +238,8 @@ def audit(answer: Json) -> list[str]:
         what = safe(f"{f['host']}: {f['kind']} {f['subject']}")
         lines.append(f"[{colour}]{what}[/]: {safe(f['why'] + done)}")
         if f["repair"] and not done:
-            may = "--repair would" if f["safety"] == "safe" else "not repaired; what helps"
-            may = "what helps" if f["safety"] == "waiting" else may
+            may = "--repair would" if f["safety"] == "safe" else "not repaired; to resolve"
+            may = "to resolve" if f["safety"] == "waiting" else may
             lines.append(f"    {may}: {safe(f['repair'])}")
     if answer["clean"]:
         lines.append(_clean(answer))

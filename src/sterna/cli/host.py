@@ -20,7 +20,7 @@ host_app = typer.Typer(no_args_is_help=True, help="Change a host.")
 def list_enrolled(api: Api = None, as_json: AsJson = False) -> None:
     """List the hosts that were enrolled, until when their certificates are valid, and which were removed.
 
-    Exit code 5 if the controller has no CA. `sterna hosts` lists all hosts that have sent a beacon.
+    Exit code 5 if the controller has no CA. `sterna hosts` lists all hosts that have sent a heartbeat.
     """
     with plain_errors():
         answer = client_of(api).get("/v1/enrolments")
@@ -93,8 +93,8 @@ def _asks() -> bool:
 
 def _confirmed(name: str) -> bool:
     err.print(
-        f"This will be believed: {name} is powered off, nothing runs on it, and it will not come back by itself.\n"
-        "If that is wrong, a VM may run twice and destroy its disks.",
+        f"You confirm that {name} is powered off, that nothing runs on it, and that it will not start by itself.\n"
+        "If that is wrong, a VM can run twice, which can destroy its disks.",
         style="red",
     )
     return bool(typer.prompt("Type the host's name to confirm", default="", show_default=False) == name)

@@ -193,14 +193,14 @@ def migrate(  # noqa: PLR0913 - one option per setting
 
 
 def _start(client: Client, body: Json) -> Json:
-    whether = f"whether it was accepted, and goes on, says: sterna show {body['id']}"
+    whether = f"to see whether it was accepted, run: sterna show {body['id']}"
     try:
         return _post_twice(client, body)
     except ApiSlow:
         err.print(whether)
         raise
     except KeyboardInterrupt:
-        err.print(f"not waited for; {whether}")
+        err.print(f"stopped waiting; {whether}")
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -218,7 +218,7 @@ def _until_end(client: Client, migration: Json, console: Console) -> Json:
     try:
         return watch_until_end(client, migration, console)
     except KeyboardInterrupt:
-        err.print(f"not watching any more; what was asked for goes on: sterna show {migration['id']}")
+        err.print(f"stopped watching; the migration continues: sterna show {migration['id']}")
         raise typer.Exit(INTERRUPTED) from None
 
 

@@ -175,7 +175,7 @@ def _watch(client: Client, operation: Json, as_json: bool) -> None:
     try:
         ended = _until_end(client, operation["id"], err if as_json else out)
     except KeyboardInterrupt:
-        err.print(f"not watching any more; the operation goes on: sterna operation show {operation['id']}")
+        err.print(f"stopped watching; the operation continues: sterna operation show {operation['id']}")
         raise typer.Exit(INTERRUPTED) from None
     print_json(ended) if as_json else _show(ended)
     stopped = operation["status"] == OperationStatus.STOPPING and ended["status"] == OperationStatus.STOPPED
@@ -238,7 +238,7 @@ def _show(operation: Json) -> None:
         ("begun", operation["created_at"][:19]),
         ("ended", (operation["ended_at"] or "")[:19]),
         ("to be done within", in_words(within) if within else ""),
-        ("will take", f"{in_words(promised)} more, probably less" if promised else ""),
+        ("remaining", f"probably less than {in_words(promised)}" if promised else ""),
         ("late by", in_words(late) if late else ""),
     ):
         if value:

@@ -47,7 +47,7 @@ class BusTls(Section):
 
 
 class IdentitySettings(Section):
-    """This process's certificate: it proves who speaks."""
+    """This process's certificate: it identifies the sender of each message."""
 
     enrol: Literal["", "sterna", "external"] = ""
     """Where the certificate comes from. `sterna`: from Sterna's own CA (`sterna agent join`, `sterna ca issue`).
@@ -125,15 +125,15 @@ class BusServerSettings(Section):
     out who is removed, within seconds. Needs `ca_folder` in `[access]`."""
 
     config_file: Path | None = None
-    """nats-server's configuration, which the controller writes as `sterna bus config` does. A file of somebody
-    else's is not replaced. Not set: you write it."""
+    """nats-server's configuration, which the controller writes as `sterna bus config` does. A file that Sterna
+    did not write is not replaced. Not set: you write it."""
     listen: str = ""
     """Where nats-server listens, as `10.0.0.1:4222`."""
     folder: Path = Path("/etc/nats/identity")
     """The folder that `sterna ca issue bus` filled."""
     reload: tuple[str, ...] = ("nats-server", "--signal", "reload")
-    """The command that has the running server read its configuration. Any other one will do that ends within 20 s:
-    `["systemctl", "reload", "nats-server"]`, or a script that copies the file to several servers."""
+    """The command that has the running server read its configuration. Any command that ends within 20 s can be
+    used: `["systemctl", "reload", "nats-server"]`, or a script that copies the file to several servers."""
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:

@@ -112,14 +112,13 @@ def ambiguous(name: str, uuids: Iterable[str]) -> Refusal:
 def runs_twice(vm: str, hosts: Iterable[str]) -> Refusal:
     """Invariant 1 is broken, by whomever."""
     message = f"{vm} runs on several hosts: {', '.join(sorted(hosts))}"
-    return Refusal(code=TWICE, message=message, fix="end the copy that is not the true one, by hand")
+    fix = "identify the correct copy (`sterna show ID --timeline`), and end the other one (`virsh destroy`)"
+    return Refusal(code=TWICE, message=message, fix=fix)
 
 
 def nova_owned(vm: str, host: str) -> Refusal:
     """Moved behind its back, a later start through that Nova would make a second copy on the old host."""
-    message = (
-        f"{vm} is Nova's: it has it on its host {host}, and a start through Nova would start a second copy there"
-    )
+    message = f"Nova manages {vm} on its host {host}: if Sterna moved it, Nova could start a second copy there"
     fix = "migrate it with Nova (`openstack server migrate --live-migration`, in its region)"
     return Refusal(code=NOVA_OWNED, message=message, fix=fix)
 

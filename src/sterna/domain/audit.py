@@ -104,7 +104,7 @@ def judge_definition(here: Observation, elsewhere: Elsewhere) -> Judgement | Non
         return _unknown(elsewhere.silent, why, "the VM's only definition")
     if running:
         why = f"the same VM runs on {', '.join(sorted(running))}"
-        return Judgement(Safety.CANNOT_TELL, why, "see first which copy is the true one, and end the other by hand")
+        return Judgement(Safety.CANNOT_TELL, why, "identify the correct copy, and end the other one by hand")
     return None
 
 
@@ -155,7 +155,7 @@ def runs_twice(seen: Mapping[str, Observation]) -> Judgement | None:
     running = sorted(host for host, o in seen.items() if o.state is GuestState.RUNNING)
     if len(running) < 2:
         return None
-    why = f"THE SAME VM RUNS ON {' AND '.join(running)}: end the copy that is not the true one, by hand, now"
+    why = f"THE SAME VM RUNS ON {' AND '.join(running)}: end the wrong copy now, with `virsh destroy`"
     return Judgement(Safety.NEVER, why)
 
 

@@ -262,16 +262,16 @@ def _dirtied(state: State, dirty: int | None) -> float:
 def _at_boundary(rules: Rules, state: State, left: int, left_ms: float) -> Verdict:
     stalled_ms = state.elapsed_ms - state.best_at_ms
     if state.boundaries < FEWEST_BOUNDARIES or stalled_ms < rules.patience / RAISE_SOONER:
-        return _went_on("less is left with each iteration")
+        return _went_on("the remaining data decreases with each iteration")
     limit = state.downtime_ms or rules.first_downtime_ms
     wanted_ms = min(int(left_ms * HEADROOM) + 1, rules.max_downtime_ms)
-    stall = f"no less is left than {_s(stalled_ms)} ago"
+    stall = f"the remaining data has not decreased for {_s(stalled_ms)}"
     if limit < wanted_ms:
         return _raised(wanted_ms, f"{stall}, and the rest takes {left_ms:.0f} ms")
     if stalled_ms < rules.patience:
         return _went_on(f"{stall}: not long enough to act")
     if limit < rules.max_downtime_ms:
-        return _raised(rules.max_downtime_ms, f"{stall}: from here on every moment that is allowed will do")
+        return _raised(rules.max_downtime_ms, f"{stall}: the downtime limit is raised to its maximum")
     if May.THROTTLE in rules.may and state.throttle < THROTTLE_MOST:  # the mildest first
         percent = min(THROTTLE_MOST, state.throttle + THROTTLE_STEP if state.throttle else THROTTLE_FIRST)
         return Verdict(action=Action.THROTTLE, why=stall, throttle_percent=percent)
@@ -280,7 +280,7 @@ def _at_boundary(rules: Rules, state: State, left: int, left_ms: float) -> Verdi
         return _switch(rules, state, left, stall)
     if stalled_ms < rules.hopeless_after:
         return _went_on(f"{stall}: given some more time")
-    why = f"{stall}, {_s(left_ms)} of sending are left, and nothing more is allowed"
+    why = f"{stall}, {_s(left_ms)} of sending are left, and no other means is permitted"
     return Verdict(action=Action.GIVE_UP, why=why)
 
 

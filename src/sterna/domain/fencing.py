@@ -90,7 +90,7 @@ def without_source(here: Observation, *, epoch: int, ran: bool) -> Decision:
         return Decision(Survivor.TAKE_OVER, "the guest ran here and has ended")
     if here.state is GuestState.SHUTOFF and ours:
         # libvirt writes the definition in its last phase only: memory and disks had arrived whole.
-        return Decision(Survivor.TAKE_OVER, "the guest had arrived here; whether it ran is forgotten, it is off")
+        return Decision(Survivor.TAKE_OVER, "the guest arrived here and is off; whether it ran is unknown")
     return Decision(Survivor.CLEAN_UP, "the guest never came")
 
 

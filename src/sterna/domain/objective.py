@@ -61,7 +61,7 @@ class Objective(Value):
     link_share: float = 1.0
     patience_s: float = 40.0
     transport: Transport | None = None
-    """None: as the hosts' operators set it, else TLS where both hosts have certificates, else TCP."""
+    """None: as the hosts' operators set it, else TLS; TCP only where both permit it and one has no certificate."""
     demands: frozenset[Feature] = frozenset()
     """Features it must have, or is refused. Others are chosen."""
     accept: frozenset[Accept] = frozenset()
@@ -225,7 +225,7 @@ class _Solver:
             # QEMU slows a guest that dirties more than half of what is sent, also one that would converge.
             self.reasons.append("no throttle: the forecast is that it converges by itself")
         if self.wanted.finish_within_s is not None and not may:
-            self.warnings.append("nothing may be done to a copy that does not converge: it is given up in the end")
+            self.warnings.append("no `--may` was given: a copy that does not converge will be aborted")
 
     def _wish_sync_writes(self) -> None:
         # A disk written to faster than the link carries is never whole; slowing its writer is what throttling is.

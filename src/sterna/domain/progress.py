@@ -151,7 +151,7 @@ def _reason(old: Progress, sample: JobSample, rate: float | None) -> str:
         return f"{when}: the guest writes {_mib(now)}, {known}"
     if sample.iteration != old.iteration:
         return f"{when}: pass {sample.iteration} has more to send than was expected"
-    return f"{when}: it goes more slowly than was expected"
+    return f"{when}: the transfer is slower than expected"
 
 
 def _mib(rate: float) -> str:

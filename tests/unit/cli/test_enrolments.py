@@ -54,4 +54,4 @@ def test_without_a_ca(sterna, fleet: Served) -> None:  # type: ignore[no-untyped
     fleet.controller.members = Members(None, insecure=True)
     assert "ca_folder" in sterna("host", "list", code=5).stderr
     said = sterna("hosts")
-    assert "insecure: nobody proves who speaks on the bus" in said.stderr and "insecure" not in said.stdout
+    assert "insecure: the bus does not authenticate senders" in said.stderr and "insecure" not in said.stdout

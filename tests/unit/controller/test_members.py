@@ -81,7 +81,7 @@ async def test_a_beacon_of_one_that_has_not_joined_makes_no_host(fleet: Fleet) -
     with capture_logs() as logs:
         for _ in range(3):
             assert await fleet.names() == ["a", "b"]
-    told = sorted(line["topic"] for line in logs if line["event"] == "beacon refused")
+    told = sorted(line["topic"] for line in logs if line["event"] == "heartbeat refused")
     assert told == ["host.c", "host.y", "host.z"], "each is logged once"
     assert fleet.controller.registry.beacons_refused == 9
     assert not fleet.controller.registry.answers("z") and not fleet.controller.registry.answers("y")

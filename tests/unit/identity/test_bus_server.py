@@ -95,7 +95,7 @@ def test_somebody_elses_configuration_is_left_alone(
     authority: Authority, settings: BusServerSettings, tmp_path: Path
 ) -> None:
     (tmp_path / "nats.conf").write_text("port: 4222\n")
-    with pytest.raises(BadRequest, match="somebody else"):
+    with pytest.raises(BadRequest, match="not written by Sterna"):
         BusServerFile(settings, authority).look()
     assert (tmp_path / "nats.conf").read_text() == "port: 4222\n" and reloads(tmp_path) == 0
 

@@ -14,6 +14,7 @@ import pytest
 from sterna.adapters.identity.own import OwnFiles
 from sterna.bootstrap.agent import run_agent
 from sterna.bootstrap.controller import run_controller
+from sterna.bootstrap.enrolling import ca as ca_commands
 from sterna.domain.errors import BadRequest, NotFound
 from sterna.domain.trust.identities import Kind
 
@@ -106,6 +107,29 @@ def test_a_certificate_that_is_not_due_is_left_alone(ca: Run, tmp_path: Path) ->
     assert own.certificate_file.read_bytes() == before
     ca(*command[:-1])
     assert own.certificate_file.read_bytes() != before
+
+
+@pytest.mark.parametrize("if_due", [(), ("--if-due",)])
+def test_a_certificate_of_another_kind_is_not_replaced(ca: Run, tmp_path: Path, if_due: tuple[str, ...]) -> None:
+    folder = ("--folder", tmp_path / "identity")
+    ca("ca", "issue", "controller", "c1", *folder)
+    own = OwnFiles(tmp_path / "identity", Kind.CONTROLLER)
+    before = own.certificate_file.read_bytes()
+    said = ca("ca", "issue", "bus", "n1", *folder, *if_due, code=2).stderr
+    assert "the certificate of a controller" in said
+    assert "--folder" in said.partition("fix: ")[2]
+    said = ca("agent", "request", "host1", *folder, code=2).stderr
+    assert "the certificate of a controller" in said
+    assert own.certificate_file.read_bytes() == before
+
+
+def test_each_kind_has_a_folder_of_its_own(ca: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = {kind: tmp_path / kind for kind in ca_commands.DEFAULT_FOLDER}
+    monkeypatch.setattr(ca_commands, "DEFAULT_FOLDER", folders)
+    for kind, folder in folders.items():
+        ca("ca", "issue", kind.value, "x1")
+        assert "not due" in ca("ca", "issue", kind.value, "x1", "--if-due").stderr
+        assert OwnFiles(folder, Kind(kind.value)).name() == "x1"
 
 
 WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {

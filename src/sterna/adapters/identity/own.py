@@ -67,8 +67,12 @@ class OwnFiles:
         return self._folder / CURRENT / CA
 
     def request(self, name: str) -> str:
-        """A request with a new key, which stays here; the same one until it is answered."""
+        """A request with a new key, which stays here; the same one until it is answered.
+
+        Raises BadRequest where the folder has a certificate of another kind.
+        """
         private_files.make_folder(self._folder)
+        self.check_kind()
         with private_files.alone(self._folder):
             pending = self._folder / PENDING
             if (pending / REQUEST).exists() and (pending / KEY).exists():
@@ -83,6 +87,19 @@ class OwnFiles:
             private_files.write(pending / KEY, key_pem(key))
             private_files.write(pending / REQUEST, text)
             return text.decode()
+
+    def check_kind(self) -> None:
+        """Raises BadRequest where the present certificate is one of Sterna's, but of another kind: a controller's
+        is not replaced by a host's."""
+        try:
+            found = [who for name in seen(self._certificate()).dns_names if (who := named_by(name)) is not None]
+        except (NotFound, BadRequest):
+            return  # none, or none that can be read
+        if found and all(who.kind is not self._kind for who in found):
+            raise BadRequest(
+                f"{self._folder} has the certificate of {WORDS[found[0].kind]}, {found[0].name}",
+                fix="name another folder with `--folder`; or move this one away if nothing uses it any more",
+            )
 
     def accept(self, answer: JoinAnswer, name: str, ca_fingerprint: str, now: datetime) -> None:
         """Use this certificate from now on. Raises BadRequest where it is not for our request, or of another CA."""

@@ -69,7 +69,7 @@ class PkiFiles:
         kept = [aside for aside in map(_aside, foreign) if os.path.lexists(aside)]
         if foreign and not replace:
             raise Conflict(
-                f"somebody else has written {', '.join(map(str, foreign))}",
+                f"not written by Sterna: {', '.join(map(str, foreign))}",
                 fix=f"see whose they are; --overwrite replaces them, and keeps them beside as *{ASIDE}",
             )
         if kept:

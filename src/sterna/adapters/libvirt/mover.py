@@ -74,7 +74,7 @@ class LibvirtMover(LibvirtHost):
             try:
                 interlock.engage(domain)
             except Refused as error:
-                why = f"the guest's QEMU cannot be kept from running twice: {error.message}"
+                why = f"the interlock cannot be set in the guest's QEMU: {error.message}"
                 raise Permanent(why, fix="see The interlock in docs/explanation/guarantees.md") from error
 
         await self._ask_of(uuid, engage)

@@ -114,7 +114,7 @@ class SqlJournal:
             newest = self._newest_epoch(db, migration.vm_uuid)
             if leaps(migration.epoch, newest):
                 raise Conflict(
-                    f"epoch {migration.epoch} of VM {migration.vm_name} is not believed: {newest} is the newest",
+                    f"epoch {migration.epoch} of {migration.vm_name} is implausible: {newest} is the newest here",
                     fix="see which host sent it, or who wrote it into the VM's metadata",
                 )
             if role is Role.SOURCE:

@@ -39,7 +39,7 @@ class MacvtapVif:
     async def claim(self, nic: Nic, taken: Collection[str]) -> Nic:
         """P8: a parent that is one guest's alone must not be promised to another. Raises Conflict."""
         if claimed(nic) in taken:
-            raise Conflict(f"{nic.parent} has been promised to another guest that is on its way here")
+            raise Conflict(f"{nic.parent} is reserved for another incoming guest")
         return nic
 
     async def plug(self, nic: Nic, *, vm_uuid: str, device: str) -> Nic:

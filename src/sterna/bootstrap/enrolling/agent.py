@@ -44,7 +44,7 @@ def join(
     """Join the fleet: get a certificate for this host. Its private key is made here, and stays here.
 
     Nothing is trusted or sent before the CA's fingerprint is that of the token. With --libvirt the same certificate
-    serves libvirt's TLS and QEMU's streams. Files of somebody else's are not replaced unasked.
+    serves libvirt's TLS and QEMU's streams. Files that Sterna did not write are replaced only with --overwrite.
     """
     with plain():
         known = read(read_file(Path("-")).decode(errors="replace") if token == "-" else token)  # noqa: S105
@@ -54,7 +54,7 @@ def join(
         own, files = OwnFiles(folder.absolute()), PkiFiles(folder.absolute())
         if (server is None) == (certificate is None):
             raise BadRequest(
-                "a host joins over a controller or by a file",
+                "exactly one of --server and --certificate is needed",
                 fix="give --server URL, or --certificate FILE (see `sterna agent request`)",
             )
         if libvirt:
@@ -66,7 +66,9 @@ def join(
             asyncio.run(_ask(own, known, str(server)))
         err.print(f"{known.host} has joined; key, certificate and CA are in {folder.absolute() / 'current'}")
         err.print(f"in [identity] of the settings, set {_settings(server)}; then restart the agent")
-        err.print("the bus knows it once it has a new configuration: by `[bus_server]`, or `sterna bus config`")
+        err.print(
+            "nats-server accepts it once its configuration is updated: by `[bus_server]`, or `sterna bus config`"
+        )
         if libvirt:
             write(files, qemu_group)
 

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from sterna.bootstrap.enrolling.common import CA_FOLDER, CaFolder, OutFile, authority_in, plain, write_out
+from sterna.bootstrap.enrolling.common import (
+    BUS_FOLDER,
+    CA_FOLDER,
+    CaFolder,
+    OutFile,
+    authority_in,
+    plain,
+    write_out,
+)
 from sterna.cli.exits import err
 from sterna.domain.errors import BadRequest
 from sterna.domain.trust.bus_config import BusServer, bus_config
@@ -17,7 +25,6 @@ from sterna.domain.trust.identities import Identity, Kind, identity
 bus_app = typer.Typer(no_args_is_help=True, help="Configure the message bus.")
 
 Users = list[tuple[Identity, str]]
-BUS_FOLDER = Path("/etc/nats/identity")
 
 
 def _external(kind: str) -> typer.models.OptionInfo:

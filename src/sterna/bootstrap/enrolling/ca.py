@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sterna.bootstrap.enrolling.common import (
+    BUS_FOLDER,
     CA_FOLDER,
     OWN_FOLDER,
     Addresses,
     CaFolder,
     OutFile,
-    OwnFolder,
     authority_in,
     plain,
     read_file,
@@ -41,8 +41,21 @@ class Issuable(StrEnum):
     BUS = "bus"
 
 
+DEFAULT_FOLDER = {Issuable.CONTROLLER: OWN_FOLDER, Issuable.BUS: BUS_FOLDER}
+
 KindArg = Annotated[Issuable, typer.Argument(metavar="KIND", help="controller, or bus (a server of the bus).")]
-NameArg = Annotated[str, typer.Argument(metavar="NAME", help="A name of your choice, as of a host.")]
+NameArg = Annotated[
+    str, typer.Argument(metavar="NAME", help="A name of your choice, in the form of a host's name: c1, n1.")
+]
+Enrolled = Annotated[str, typer.Argument(metavar="NAME", help="Its name, as in `sterna ca show`.")]
+IssueFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--folder",
+        metavar="FOLDER",
+        help=f"Folder of key and certificate. Default: {OWN_FOLDER} for a controller, {BUS_FOLDER} for bus.",
+    ),
+]
 
 
 @ca_app.command()
@@ -91,7 +104,9 @@ def sign(
         made = authority.sign(read_file(request), str(request))
         write_out(out_file, made.pem + authority.pem)
         err.print(f"signed for {made.who.name}: certificate {made.certificate.serial_number:x}")
-        err.print("the bus knows it once it has a new configuration: by `[bus_server]`, or `sterna bus config`")
+        err.print(
+            "nats-server accepts it once its configuration is updated: by `[bus_server]`, or `sterna bus config`"
+        )
 
 
 @ca_app.command()
@@ -99,25 +114,29 @@ def issue(
     kind: KindArg,
     name: NameArg,
     address: Addresses = None,
-    folder: OwnFolder = OWN_FOLDER,
+    folder: IssueFolder = None,
     if_due: Annotated[
-        bool, typer.Option("--if-due", help="Do nothing while two thirds of its life are not over: for a timer.")
+        bool,
+        typer.Option(
+            "--if-due", help="Do nothing until two thirds of the certificate's validity have passed: for a timer."
+        ),
     ] = False,
     ca: CaFolder = CA_FOLDER,
 ) -> None:
     """Make a key and a certificate for a controller or a server of the bus, on the CA's machine.
 
-    What is written belongs to the folder's owner. A server that runs as another user gets a folder of that user's:
-    install -d -m 0700 -o nats /etc/nats/identity
+    The files belong to the folder's owner. For a server that runs as another user, make its folder first:
+    install -d -m 0700 -o nats -g nats /etc/nats/identity
     """
     with plain():
         who = identity(Kind(kind.value), name)
         authority = authority_in(ca)
-        if if_due and not _is_due(folder.absolute(), who):
+        place = (folder or DEFAULT_FOLDER[kind]).absolute()
+        if if_due and not _is_due(place, who):
             err.print(f"the certificate of {name} is not due yet")
             return
-        _issue(authority, who, address, folder.absolute())
-        err.print(f"key, certificate and CA are in {folder.absolute() / 'current'}: own.key, own.crt, ca.crt")
+        _issue(authority, who, address, place)
+        err.print(f"key, certificate and CA are in {place / 'current'}: own.key, own.crt, ca.crt")
         if who.kind is Kind.BUS:
             err.print("have nats-server read them: nats-server --signal reload")
 
@@ -129,6 +148,7 @@ def _is_due(folder: Path, who: Identity) -> bool:
     from sterna.domain.trust.certificates import is_due
 
     own = OwnFiles(folder, who.kind)
+    own.check_kind()
     try:
         return own.name() != who.name or is_due(*own.validity(), SystemClock().now())
     except NotFound:
@@ -146,7 +166,7 @@ def _issue(authority: Authority, who: Identity, addresses: list[str] | None, fol
 
 
 @ca_app.command()
-def remove(kind: KindArg, name: NameArg, ca: CaFolder = CA_FOLDER) -> None:
+def remove(kind: KindArg, name: Enrolled, ca: CaFolder = CA_FOLDER) -> None:
     """Revoke the certificates of a controller or a server of the bus."""
     with plain():
         authority_in(ca).remove(identity(Kind(kind.value), name))

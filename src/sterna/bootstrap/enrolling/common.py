@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 CA_FOLDER = Path("/etc/sterna/ca")
 OWN_FOLDER = Path("/etc/sterna/identity")
+BUS_FOLDER = Path("/etc/nats/identity")
+"""Key and certificate of nats-server."""
 
 CaFolder = Annotated[
     Path, typer.Option("--ca", envvar="STERNA_CA", metavar="FOLDER", help="Folder of the CA, on this machine.")

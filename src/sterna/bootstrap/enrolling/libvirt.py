@@ -30,7 +30,8 @@ Libvirt = Annotated[
     ),
 ]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help=f"Replace such files of somebody else's; they are kept as *{ASIDE}.")
+    bool,
+    typer.Option("--overwrite", help=f"Replace files that Sterna did not write; they are kept as *{ASIDE}."),
 ]
 QemuGroup = Annotated[
     str | None,
@@ -47,7 +48,7 @@ def look(files: PkiFiles, *, overwrite: bool) -> None:
     foreign = files.foreign(PKI)
     if foreign and not overwrite:
         raise Conflict(
-            f"somebody else has written {', '.join(map(str, foreign))}; the token was not used",
+            f"not written by Sterna: {', '.join(map(str, foreign))}; the token was not used",
             fix=f"see whose they are; --overwrite replaces them, and keeps them as *{ASIDE}",
         )
 
@@ -66,8 +67,8 @@ def write(files: PkiFiles, group: str | None) -> None:
     if folder != PKI / "qemu":
         err.print(f"QEMU takes its certificates from {folder}: see qemu.conf", style="yellow")
     for daemon in open_to_all():
-        err.print(f"{daemon} lets in every certificate of the CA, controllers' too: set {SETTING}", style="yellow")
-        err.print("then restart it; guests keep running")
+        err.print(f"{daemon} accepts every certificate of the CA, controllers' too: set {SETTING}", style="yellow")
+        err.print("then restart it, while no guest of this host is in a migration; guests keep running")
     err.print("have libvirtd read them: virt-admin server-update-tls libvirtd, or restart it")
 
 

@@ -9,15 +9,15 @@ from sterna.domain.trust.identities import Kind
 from sterna.domain.trust.revocation import RevokedList
 from sterna.ports.identity import Enrolment
 
-INSECURE = "nobody proves who speaks on the bus: whoever reaches it can pose as a host or a controller"
+INSECURE = "the bus does not authenticate senders: whoever reaches it can impersonate any host or controller"
 
 
 class Members:
     """The hosts of the fleet, as far as this controller can know."""
 
     def __init__(self, enrolment: Enrolment | None, *, insecure: bool) -> None:
-        """`enrolment`: None where this controller has no CA: then the bus alone decides who speaks. `insecure`: the
-        bus does not know either."""
+        """`enrolment`: None where this controller has no CA: then the bus alone authenticates senders.
+        `insecure`: the bus does not either."""
         self._enrolment, self.insecure = enrolment, insecure
 
     def against(self, name: str, seen_at: str = "") -> Trouble | None:
@@ -31,7 +31,7 @@ class Members:
         if found is not None and found.removed is not None:
             since = found.removed.isoformat(timespec="seconds")
             return Trouble(why=f"it was removed from the fleet at {since[:19]} UTC", since=since, fix=fix)
-        return Trouble(why="it is not enrolled: what it sends is not believed", since=seen_at, fix=fix)
+        return Trouble(why="it is not enrolled: its messages are ignored", since=seen_at, fix=fix)
 
     def was_removed(self, name: str) -> bool:
         """Was this host a member? The bus should refuse it."""

@@ -363,7 +363,7 @@ class Registry:
             if len(self._refused) >= MOST_UNDESCRIBED:  # whoever sends them chooses the UUIDs
                 self._refused.clear()
             self._refused.add((topic, host_uuid))
-            log.warning("beacon refused", topic=topic, host_uuid=host_uuid, why=why, fix=fix)
+            log.warning("heartbeat refused", topic=topic, host_uuid=host_uuid, why=why, fix=fix)
 
 
 def _facts(described: _Described | None, raw: object) -> HostFacts:

@@ -72,7 +72,12 @@ _SERVICE = {Kind.BUS: BUS_SERVICE, Kind.CONTROLLER: CONTROLLER_SERVICE}
 _FAMILY = {Kind.AGENT: "agents", Kind.CONTROLLER: "controllers", Kind.BUS: "servers", Kind.OPERATOR: "operators"}
 
 
-WORDS = {Kind.AGENT: "a host", Kind.CONTROLLER: "a controller", Kind.BUS: "a server", Kind.OPERATOR: "an operator"}
+WORDS = {
+    Kind.AGENT: "a host",
+    Kind.CONTROLLER: "a controller",
+    Kind.BUS: "a bus server",
+    Kind.OPERATOR: "an operator",
+}
 
 
 def identity(kind: Kind, name: str) -> Identity:

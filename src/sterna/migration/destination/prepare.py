@@ -153,7 +153,7 @@ class ClaimDevices(Step[Context, DevicesToClaim, DevicesClaimed]):
         mine = next(e.seq for e in ctx.journal.entries(ctx.migration.id) if e.name == self.name)
         for nic in plan.nics:
             if others.get(claimed(nic) or "", mine) < mine:
-                raise Conflict(f"{claimed(nic)} has been promised to another guest that is on its way here")
+                raise Conflict(f"{claimed(nic)} is reserved for another incoming guest")
         return DevicesClaimed(nics=plan.nics)
 
 

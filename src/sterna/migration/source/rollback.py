@@ -73,7 +73,7 @@ class AskBoth(Step[Context, NoPlan, BothAsked]):
             raise Temporary("ending the source's paused copy", delay_s=0.2)
         if here.job_active and begun:
             await ctx.host.hypervisor.abort(ctx.vm_uuid)
-            raise Temporary("waiting for libvirt to give the copy up", delay_s=0.5)
+            raise Temporary("waiting for libvirt to cancel the copy", delay_s=0.5)
         if finding.verdict is Verdict.STRANDED:
             await ctx.host.hypervisor.resume(ctx.vm_uuid, ctx.migration.epoch)
             raise Temporary("the source's guest was paused by the failed copy: resuming it")

@@ -73,7 +73,7 @@ class SimVif:
         if isinstance(vif, SimHostdev):
             return vif.claim(nic, taken)
         if claimed(nic) in taken:
-            raise Conflict(f"{nic.parent} has been promised to another guest that is on its way here")
+            raise Conflict(f"{nic.parent} is reserved for another incoming guest")
         return nic
 
     async def plug(self, nic: Nic, *, vm_uuid: str, device: str) -> Nic:
