@@ -16,13 +16,13 @@ from tests.unit.markdown import MADE
 ANSWERED = "answered; nothing changes"
 NOT_DELIVERED = "not delivered: the bus refuses it"
 HINT_OUTCOMES = {
-    "host": "read as its own beacon; one that describes another host is refused",
+    "host": "read as its own heartbeat; one that describes another host is refused",
     "journal": "its own journal is read",
     "progress": "ignored: it is not this migration's source",
     "leaving": "ignored: it is not this migration's source",
     "external": NOT_DELIVERED,
 }
-ITS_OWN = "read as its own word"
+ITS_OWN = "applied to its own host only"
 """Of a topic that is not listed above."""
 NOT_STORED = "not stored"
 

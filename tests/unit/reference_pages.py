@@ -59,7 +59,9 @@ def _option(option: Any) -> str:
     about = [option.help or ""]
     if option.required:
         about.append("Required.")
-    if not option.is_flag and option.default is not None and not callable(option.default):
+    if option.is_flag and option.secondary_opts and isinstance(option.default, bool):
+        about.append(f"Default: `{(option.opts if option.default else option.secondary_opts)[0]}`.")
+    elif not option.is_flag and option.default not in (None, "") and not callable(option.default):
         about.append(f"Default: `{option.default}`.")
     if option.envvar:
         about.append(f"Environment: `{option.envvar}`.")

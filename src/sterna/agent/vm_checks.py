@@ -95,7 +95,7 @@ def not_known_as_shared(disk: Disk, host: str) -> Refusal:
     )
     fix = (
         "name the folder in `shared_filesystems` of /etc/libvirt/qemu.conf on both hosts, and restart libvirtd (or "
-        "virtqemud) there"
+        "virtqemud) there, while no guest of that host is in a migration"
     )
     return Refusal(code="folder-not-known-as-shared", message=message, fix=fix)
 

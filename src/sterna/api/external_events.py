@@ -56,7 +56,8 @@ class EventsOut(BaseModel):
 @router.post("/v2.1/os-server-external-events", summary="Receive events of wired ports", responses=documented(503))
 @router.post("/os-server-external-events", include_in_schema=False)
 async def take_external_events(wanted: EventsIn, controller: Served) -> EventsOut:
-    """Passed on to every agent as a hint; each is answered 200, also one about a server without a migration."""
+    """Passed on to every agent as a hint; each is answered 200, also one about a server without a migration. The
+    role `neutron` may post them as well."""
     return await take_events(wanted, controller)
 
 

@@ -29,7 +29,10 @@ def renew_copies(folder: Path) -> None:
         return
     _write_again(files)
     if why := read_again():
-        fix = "restart libvirtd: it reads them when it starts. Else this is tried again every hour"
+        fix = (
+            "restart libvirtd, while no guest of this host is in a migration: it reads them when it starts. "
+            "Otherwise this is tried again every hour"
+        )
         raise Unreachable(f"libvirtd has not read its certificates again: {why}", fix=fix)
 
 
@@ -63,6 +66,7 @@ class RevokedForLibvirt:
             if why := read_again() or close_connections(names):
                 raise Temporary(
                     f"libvirtd does not take the list of revoked certificates: {why}",
-                    fix="restart libvirtd: it reads the list when it starts",
+                    fix="restart libvirtd, while no guest of this host is in a migration: it reads the list when it "
+                    "starts",
                 )
         return number

@@ -18,7 +18,10 @@ from sterna.cli.options import Api, AsJson, client_of, print_json
 def log(  # noqa: PLR0913 - one option per filter
     *,
     actor: Annotated[
-        str | None, typer.Option("--actor", metavar="WHO", help="Only by token:NAME, or user:NAME.")
+        str | None,
+        typer.Option(
+            "--actor", metavar="WHO", help="Only by this user: token:NAME, user:NAME or keystone:USER@DOMAIN."
+        ),
     ] = None,
     action: Annotated[
         str | None, typer.Option("--action", metavar="WHAT", help="Only this: migrate, abort, declare-dead ...")

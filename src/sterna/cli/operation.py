@@ -37,7 +37,7 @@ Watch = Annotated[bool, typer.Option("--watch", help="Show the progress, and wai
 
 
 def drain(  # noqa: PLR0913 - one option per setting
-    hosts: Annotated[list[str], typer.Argument(metavar="HOST...", help="Names of the hosts.")],
+    hosts: Annotated[list[str], typer.Argument(metavar="HOST", help="Names of the hosts.")],
     *,
     plan: Annotated[bool, typer.Option("--plan", help="Only show what would be done.")] = False,
     watch: Watch = False,
@@ -50,7 +50,7 @@ def drain(  # noqa: PLR0913 - one option per setting
             "--finish-within",
             parser=duration_ms,
             metavar="TIME",
-            help="Refuse to begin where it would probably take longer, e.g. 2h. It never stops a VM.",
+            help="Refuse to begin where it would probably take longer, e.g. 2h. It never stops a running drain.",
         ),
     ] = None,
     even_if_late: Annotated[

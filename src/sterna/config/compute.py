@@ -24,8 +24,8 @@ class ComputeSettings(Section):
     zone: str = Field(default="nova", min_length=1, max_length=255)
     """The name of the one availability zone. The default is Nova's."""
     project: str = Field(default="", pattern=r"^[A-Za-z0-9-]{0,64}$")
-    """Keystone's ID of the project that VMs belong to of which neither Nova's metadata nor Neutron nor Cinder says
-    whose they are. '': administrators alone see those."""
+    """Keystone's ID of the project of VMs whose project cannot be determined from Nova's metadata, Neutron or
+    Cinder. '': only administrators see those."""
     region: str | None = None
     """Region of Neutron and Cinder in the catalog. Not set: the catalog has one region."""
     interface: Interface = "internal"

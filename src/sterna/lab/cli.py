@@ -117,7 +117,12 @@ def vm_create(  # noqa: PLR0913, PLR0917 - each is an option of the command
     host: Annotated[str, typer.Option(help="Where it starts.")] = "host1",
     memory: Annotated[int, typer.Option(help="MiB.")] = 256,
     dirty: Annotated[int, typer.Option(help="MiB/s of memory that it writes.")] = 20,
-    disk: Annotated[list[str] | None, typer.Option(help="shared, local or iscsi; may be repeated.")] = None,
+    disk: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="shared (the default), local, iscsi, overlay, luks, chap, or volume:ID; may be repeated."
+        ),
+    ] = None,
     autostart: Annotated[bool, typer.Option(help="Mark it for start with its host.")] = False,
     nic: Annotated[
         list[str] | None,

@@ -1,4 +1,5 @@
-"""Beacons: a host reports regularly that it is there. Only hints: to be certain, make a call."""
+"""Beacons, the heartbeats of hosts: a host reports regularly that it is there. Only hints: to be certain, make a
+call."""
 
 from __future__ import annotations
 

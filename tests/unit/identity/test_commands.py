@@ -132,6 +132,25 @@ def test_each_kind_has_a_folder_of_its_own(ca: Run, tmp_path: Path, monkeypatch:
         assert OwnFiles(folder, Kind(kind.value)).name() == "x1"
 
 
+def test_another_ca_takes_the_place_of_the_first(ca: Run, tmp_path: Path) -> None:
+    """As in the how-to about replacing a CA: in the same folders, one after the other."""
+    folders = {kind: tmp_path / kind for kind in ("controller", "bus")}
+
+    def enrol() -> OwnFiles:
+        for kind, folder in folders.items():
+            ca("ca", "issue", kind, "x1", "--folder", folder)
+        return by_files(ca, "host1", tmp_path / "host1", "10.0.0.1")
+
+    before = enrol().fingerprint()
+    (tmp_path / "ca").rename(tmp_path / "ca.old")
+    ca("ca", "init")
+    own = enrol()
+    present = json.loads(ca("ca", "show", "--json").stdout)["fingerprint"]
+    assert own.fingerprint() == present != before
+    for kind, folder in folders.items():
+        assert OwnFiles(folder, Kind(kind)).fingerprint() == present
+
+
 WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {
     "a name that is none": (("host", "add", "a.b"), 2, "letters, digits"),
     "an address that is none": (("host", "add", "host1", "--address", "a b"), 2, "IPv4 or IPv6"),

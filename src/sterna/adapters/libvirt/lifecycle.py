@@ -26,7 +26,10 @@ from sterna.domain.whereabouts import BROKEN_POSTCOPY, GONE, POSTCOPY
 _NVRAM_DIR = "/var/lib/libvirt/qemu/nvram/"
 """libvirt's own directory, this host's alone. An NVRAM file elsewhere may be the destination's as well."""
 
-_RESTART = "restart libvirtd on this host: it holds a job of a QEMU that is gone (running guests go on)"
+_RESTART = (
+    "restart libvirtd on this host, while no other guest of it is in a migration: it holds a job of a QEMU that is "
+    "gone (guests keep running)"
+)
 """Seen where the source's QEMU dies in post-copy: the domain is off, its migration job stays (libvirt 11.3)."""
 
 

@@ -43,8 +43,8 @@ def join(
 ) -> None:
     """Join the fleet: get a certificate for this host. Its private key is made here, and stays here.
 
-    Nothing is trusted or sent before the CA's fingerprint is that of the token. With --libvirt the same certificate
-    serves libvirt's TLS and QEMU's streams. Files that Sterna did not write are replaced only with --overwrite.
+    Nothing is sent until the CA's fingerprint matches the token's. With --libvirt the same certificate serves
+    libvirt's TLS and QEMU's streams. Files that Sterna did not write are replaced only with --overwrite.
     """
     with plain():
         known = read(read_file(Path("-")).decode(errors="replace") if token == "-" else token)  # noqa: S105

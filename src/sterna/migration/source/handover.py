@@ -1,8 +1,8 @@
 """The hand-over that libvirt does not finish: the destination runs the guest, its answer never reaches the source.
 
-libvirt on the source then waits until its keep-alive runs out (some 30 s). It takes the hand-over for failed, and
-lets its own paused guest run again. Then two copies run, unless a lock on a disk's file prevents it. libvirt leaves
-that to "the lock manager plugins", and a volume over the network has none. Sterna can ask the destination by
+libvirt on the source then waits until its keep-alive runs out (some 30 s). It concludes that the hand-over failed,
+and lets its own paused guest run again. Then two copies run, unless a lock on a disk's file prevents it. libvirt
+leaves that to "the lock manager plugins", and a volume over the network has none. Sterna can ask the destination by
 another way, and ends the paused guest on the source before that. Called by `watch.py` while it watches a copy.
 """
 
