@@ -88,10 +88,10 @@ def _check_cold(vm: Vm, disk: Disk) -> list[Refusal]:
 
 
 def not_known_as_shared(disk: Disk, host: str) -> Refusal:
-    """A disk that both hosts see and that libvirt takes for local."""
+    """A disk that both hosts see and that libvirt treats as local."""
     message = (
-        f"disk {disk.target}: both hosts see {disk.path}, but libvirt on {host} takes its folder for that host's "
-        "own, and refuses to leave it there"
+        f"disk {disk.target}: both hosts see {disk.path}, but libvirt on {host} treats its folder as that "
+        "host's own, and refuses to leave it there"
     )
     fix = (
         "name the folder in `shared_filesystems` of /etc/libvirt/qemu.conf on both hosts, and restart libvirtd (or "

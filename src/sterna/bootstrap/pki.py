@@ -66,7 +66,6 @@ class RevokedForLibvirt:
             if why := read_again() or close_connections(names):
                 raise Temporary(
                     f"libvirtd does not take the list of revoked certificates: {why}",
-                    fix="restart libvirtd, while no guest of this host is in a migration: it reads the list when it "
-                    "starts",
+                    fix="restart libvirtd, while no guest of this host is in a migration: it reads it at start",
                 )
         return number

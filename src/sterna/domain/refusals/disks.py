@@ -58,9 +58,9 @@ DISKS = Group(
         ),
         Entry(
             "folder-not-known-as-shared",
-            cause="Both hosts see the disk, but libvirt takes its folder for the source's own.",
-            remedy="name the folder in `shared_filesystems` of qemu.conf on both hosts, and restart libvirtd there, "
-            "while no guest of that host is in a migration",
+            cause="Both hosts see the disk, but libvirt treats its folder as the source's own.",
+            remedy="name the folder in `shared_filesystems` of qemu.conf on both hosts, and restart libvirtd "
+            "there, while no guest of that host is in a migration",
             by=By.SOURCE,
             when="plan",
         ),
