@@ -16,7 +16,7 @@ from sterna.domain.trust.identities import Identity, Kind, identity
 from sterna.domain.trust.joining import JoinAnswer
 from sterna.kit.clock import SystemClock
 from tests.contract.guarded import SERVER, Guarded, voice
-from tests.rights import CONTROLLER, HOST1, HOST2, PUBLISHES, SUBSCRIBES
+from tests.rights import CONTROLLER, HOST1, HOST2, NAMED_AS_REPLY, OWN_LOOPS, PUBLISHES, SUBSCRIBES
 
 REFUSED = Exception
 """nats-py raises whatever the handshake failed with: OSError, ssl.SSLError, NoServersError."""
@@ -74,7 +74,7 @@ async def test_a_call_its_heartbeats_and_its_answer(bus: Guarded, certificates: 
     calls: asyncio.Queue[Any] = asyncio.Queue()
     for asker in (HOST1, CONTROLLER):
         answers: asyncio.Queue[Any] = asyncio.Queue()
-        inbox = f"_INBOX.{asker.bus_token}.a.1"
+        inbox = f"_INBOX.{asker.bus_token}.process.request.host2"
         async with voice(bus, certificates[HOST2]) as host2, voice(bus, certificates[asker]) as client:
             assert await host2.subscribes("sterna.agent.host2.call.*", calls)
             assert await client.subscribes(inbox, answers)
@@ -83,7 +83,22 @@ async def test_a_call_its_heartbeats_and_its_answer(bus: Guarded, certificates: 
             for word in (b"heartbeat", b"heartbeat", b"result"):
                 assert await host2.publishes(inbox, word)
             assert [(await heard(answers)).data for _ in range(3)] == [b"heartbeat", b"heartbeat", b"result"]
-            assert not await host2.publishes(f"_INBOX.{asker.bus_token}.a.2")
+            assert not await host2.publishes(f"_INBOX.{asker.bus_token}.process.request.host1")
+
+
+async def test_a_subject_with_wildcards_reaches_no_more(
+    bus: Guarded, certificates: dict[Identity, OwnFiles]
+) -> None:
+    """nats-server takes messages to such a subject. It means these letters, and no other subject."""
+    answers: asyncio.Queue[Any] = asyncio.Queue()
+    async with voice(bus, certificates[HOST1]) as host1, voice(bus, certificates[HOST2]) as host2:
+        assert await host1.subscribes("_INBOX.host1.process.*.*", answers)
+        for subject in ("sterna.agent.host1.call.*", "sterna.agent.host1.>", "_INBOX.host1.process.request.*", ">"):
+            assert not await host2.publishes(subject), subject
+        for subject in ("_INBOX.host1.*.request.host2", "_INBOX.*.process.request.host2"):
+            assert await host2.publishes(subject), subject
+        assert await host2.publishes("_INBOX.host1.process.request.host2", b"true")
+        assert (await heard(answers)).data == b"true"
 
 
 async def test_a_beacon_reaches_the_others(bus: Guarded, certificates: dict[Identity, OwnFiles]) -> None:
@@ -109,6 +124,32 @@ async def test_nobody_hears_what_was_refused(bus: Guarded, certificates: dict[Id
         assert await controller.publishes("sterna.agent.host1.call.@controller", b"true")
         assert (await heard(calls)).data == b"true"
         assert calls.empty()
+
+
+async def test_a_chosen_reply_subject_gives_no_right(bus: Guarded, certificates: dict[Identity, OwnFiles]) -> None:
+    """host2 asks itself, wherever it may send and listen, and names what it would like to say as the reply."""
+    calls: asyncio.Queue[Any] = asyncio.Queue()
+    received: asyncio.Queue[Any] = asyncio.Queue()
+    async with (
+        voice(bus, certificates[HOST1]) as host1,
+        voice(bus, certificates[HOST2]) as host2,
+        voice(bus, certificates[CONTROLLER]) as controller,
+    ):
+        for pattern in ("sterna.agent.host1.call.*", "sterna.agent.host1.cast.*", "_INBOX.host1.>"):
+            assert await host1.subscribes(pattern, received)
+        for pattern in ("sterna.event.host.*", "sterna.event.journal.*", "_INBOX.@controller.>"):
+            assert await controller.subscribes(pattern, received)
+        for pattern in ("sterna.agent.host2.call.*", "sterna.agent.host2.cast.*", "sterna.event.host.*"):
+            assert await host2.subscribes(pattern, calls)
+        assert await host2.subscribes("_INBOX.host2.>", calls)
+        for own in OWN_LOOPS:
+            for lie in NAMED_AS_REPLY:
+                assert await host2.publishes(own, b"", lie)
+                assert (await heard(calls)).reply == lie
+                assert not await host2.publishes(lie, b"lie"), (own, lie)
+        assert await controller.publishes("sterna.agent.host1.call.@controller", b"true")
+        while (message := await heard(received)).data != b"true":
+            assert message.subject == "sterna.event.host.host2"
 
 
 async def test_a_stranger_is_not_let_in(bus: Guarded, tmp_path: Path) -> None:

@@ -159,6 +159,38 @@ async def test_an_answer_goes_to_the_askers_own_inbox_only(guarded: Guarded) -> 
             assert await asyncio.wait_for(anext(replies), 10) == b"yes"
 
 
+async def test_only_who_was_asked_can_answer(guarded: Guarded) -> None:
+    """Even if another host knew where the answers go. It cannot: that differs from request to request."""
+    one, two = (OwnFiles(guarded.folder / f"agent-{name}") for name in ("host1", "host2"))
+    calls: asyncio.Queue[Any] = asyncio.Queue()
+    async with voice(guarded, one) as host1, voice(guarded, two) as host2, joined(guarded, CONTROLLER) as three:
+        assert await host1.subscribes("sterna.agent.host1.call.*", calls)
+        places = set[str]()
+        for _ in range(2):
+            async with asyncio.timeout(10), three.request("sterna.agent.host1.call.@controller", b"") as replies:
+                answers = (await calls.get()).reply
+                places.add(answers.split(".")[3])
+                assert not await host2.publishes(answers, b"lie")
+                assert await host2.publishes(answers.removesuffix("host1") + "host2", b"lie")
+                assert await host1.publishes(answers, b"true")
+                assert await anext(replies) == b"true"
+        assert len(places) == 2 and all(len(place) == 32 for place in places)
+
+
+async def test_an_asker_of_an_earlier_version_is_answered(guarded: Guarded) -> None:
+    """It listens on `_INBOX.HOST.PROCESS.*` and counts its requests."""
+    own, answers = OwnFiles(guarded.folder / "agent-host2"), asyncio.Queue[Any]()
+    async with joined(guarded, HOST1) as one, voice(guarded, own) as host2:
+
+        async def answer(incoming: Any) -> None:
+            await incoming.reply(b"yes")
+
+        await one.subscribe("sterna.agent.host1.call.*", answer)
+        assert await host2.subscribes("_INBOX.host2.process.*", answers)
+        assert await host2.publishes("sterna.agent.host1.call.host2", b"", "_INBOX.host2.process.7")
+        assert (await asyncio.wait_for(answers.get(), 10)).data == b"yes"
+
+
 async def test_a_new_certificate_is_shown_at_the_next_connection(guarded: Guarded) -> None:
     """The present one is taken off the bus while the agent runs."""
     async with joined(guarded, HOST1) as bus:

@@ -142,14 +142,19 @@ async def test_a_migration_that_no_controller_has_asked_for(stage: Stage) -> Non
 
 
 async def test_every_method_in_anothers_name(stage: Stage) -> None:
-    """On another's subject the server of the bus refuses it. On its own, the receiver does."""
+    """On another's subject the server of the bus refuses it, also after a message to itself with that as its reply
+    subject. On its own, the receiver does."""
     before, words = await stage.picture(), next(about_another(stage))
     own = OwnFiles(stage.guarded.folder / "agent-host3")
+    own_calls: asyncio.Queue[Any] = asyncio.Queue()
     async with voice(stage.guarded, own) as raw:
+        assert await raw.subscribes(f"sterna.agent.{HOST3.name}.call.*", own_calls)
         for method in methods_of(stage):
             for to in HONEST:
                 for other in ("@controller", *HONEST):
                     told = message(method, words, sender=other)
+                    await raw.client.publish(call_subject(HOST3.name, HOST3.name), b"", call_subject(to, other))
+                    await asyncio.wait_for(own_calls.get(), 10)
                     outcome = "delivered" if await raw.publishes(call_subject(to, other), told) else NOT_DELIVERED
                     assert outcome == NOT_DELIVERED, method
                     reply = await reply_to(stage, call_subject(to, HOST3.name), told)

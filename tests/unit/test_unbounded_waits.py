@@ -160,7 +160,7 @@ ENDED_BY = {
     "api/listeners.py:_unix_socket": "binds only",
     "api/listeners.py:_tcp_sockets": "the resolver's own; nobody is served yet",
     "adapters/nats/bus.py:NatsBus.wait_connected": "its caller's limit",
-    "adapters/nats/bus.py:_replies": "the caller's deadline (rpc/client.py, rpc/outbox.py)",
+    "kit/bounded_queue.py:BoundedQueue.take": "the caller's deadline (rpc/client.py, rpc/outbox.py)",
 }
 """Place -> what ends it."""
 

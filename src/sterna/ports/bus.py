@@ -9,6 +9,11 @@ from typing import Protocol
 
 from sterna.domain.model import Value
 
+MOST_ANSWERS = 1_000
+"""To one request, that wait to be read: heartbeats come each second. What comes beyond is dropped."""
+MOST_ANSWER_BYTES = 1 << 20
+"""The same in bytes: a single message as large as nats-server takes by default."""
+
 
 class BusState(Value):
     """Whether this process has a connection to the bus."""
@@ -58,7 +63,8 @@ class Bus(Protocol):
     def request(self, subject: str, payload: bytes) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Send, and iterate over the replies while the context is open. Raises Unreachable on iteration, at once,
         where the subject has no subscriber; on entering where the bus is away, nothing sent. A bus that goes away
-        later ends nothing by itself: replies may be lost, the caller's deadline decides."""
+        later ends nothing by itself: replies may be lost, the caller's deadline decides. Replies that nobody reads
+        are bounded (`MOST_ANSWERS`, `MOST_ANSWER_BYTES`)."""
 
     def state(self) -> BusState:
         """Whether there is a connection, and since when. Never waits."""

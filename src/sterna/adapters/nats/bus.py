@@ -12,7 +12,6 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
-from itertools import count
 from uuid import uuid4
 
 import structlog
@@ -21,15 +20,13 @@ from nats.aio.subscription import Subscription as ClientSubscription
 
 from sterna.adapters.nats.connection import Connection, MaybeSent
 from sterna.domain.errors import BadRequest, Unreachable
-from sterna.domain.trust.bus_rights import INBOX, is_inbox_of, sender_of
+from sterna.domain.trust.bus_rights import answer_subject, inbox_of, is_inbox_of, sender_of
+from sterna.kit.bounded_queue import BoundedQueue
 from sterna.kit.waiting import Backoff
-from sterna.ports.bus import BusState, Handler
+from sterna.ports.bus import MOST_ANSWER_BYTES, MOST_ANSWERS, BusState, Handler
 
 _RETRY_S = (0.05, 1.0)
 """First and longest pause between two tries to reach the server: a restarted bus is back in use within a second."""
-
-_MOST_ANSWERS = 1_000
-"""To one request, that wait to be read: heartbeats come each second. Who sends more is not listened to."""
 
 _MOST_REFUSALS = 20
 """That are logged for one loss: a server may word each of its own."""
@@ -63,7 +60,7 @@ class NatsMessage:
             return
         if is_inbox_of(self._msg.reply, sender_of(self._msg.subject)):
             await self._bus.publish(self._msg.reply, payload)
-        else:  # nats-server would allow it: the caller chooses the subject of the answer
+        else:  # the caller chooses the subject of the answer: one to which this process may publish, perhaps
             _log.warning("an answer to an inbox that is not the caller's is not sent", subject=self._msg.subject)
 
 
@@ -113,9 +110,10 @@ class NatsBus:
         self._refusals = set[str]()
         """Since the last connection, as far as they were logged: several servers may have one each."""
         self._joined = asyncio.Event()
-        self._inbox = ".".join([INBOX, *([who] if who else []), uuid4().hex])
-        self._tokens = count()
-        self._waiting: dict[str, asyncio.Queue[Msg]] = {}
+        self._inbox = inbox_of(who, uuid4().hex)
+        self._waiting: dict[str, BoundedQueue] = {}
+        """What the open requests wait for, by the subject of their answers. It names who was asked, and nats-server
+        lets nobody else publish there."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
         self._closing = False
@@ -194,15 +192,14 @@ class NatsBus:
         An outage while or after sending does not end the iteration: replies may still come when the bus is back, or
         may have been lost; the caller's deadline decides.
         """
-        token = str(next(self._tokens))
-        queue: asyncio.Queue[Msg] = asyncio.Queue(_MOST_ANSWERS)
-        self._waiting[token] = queue
+        answers = answer_subject(self._inbox, uuid4().hex, subject)
+        queue = self._waiting[answers] = BoundedQueue(MOST_ANSWERS, MOST_ANSWER_BYTES)
         try:
             with suppress(MaybeSent):
-                await self._send(subject, payload, f"{self._inbox}.{token}")
+                await self._send(subject, payload, answers)
             yield _replies(queue, subject)
         finally:
-            del self._waiting[token]
+            del self._waiting[answers]
 
     def use_tls(self, tls: ssl.SSLContext | None) -> None:
         """Speak TLS with this from the next connection on. From any thread."""
@@ -277,7 +274,7 @@ class NatsBus:
             self._cannot_join(e)
             return False
         try:
-            await connection.open(f"{self._inbox}.*", self._on_reply)
+            await connection.open(f"{self._inbox}.*.*", self._on_reply)
             await connection.settle()  # else an answer that comes at once has no receiver
             while missing := [s for s in self.subscriptions if s.connection is not connection]:
                 for subscription in missing:
@@ -321,17 +318,18 @@ class NatsBus:
             await connection.end(inner)
 
     async def _on_reply(self, msg: Msg) -> None:
-        queue = self._waiting.get(msg.subject.rpartition(".")[2])
-        if queue is not None and not queue.full():  # else: the caller has gone, or is flooded
-            queue.put_nowait(msg)
+        queue = self._waiting.get(msg.subject)
+        if queue is not None:  # else: the caller has gone
+            nobody = not msg.data and msg.headers and msg.headers.get("Status") == "503"
+            queue.offer(None if nobody else msg.data)
 
 
-async def _replies(queue: asyncio.Queue[Msg], subject: str) -> AsyncIterator[bytes]:
+async def _replies(queue: BoundedQueue, subject: str) -> AsyncIterator[bytes]:
     while True:
-        msg = await queue.get()
-        if not msg.data and msg.headers and msg.headers.get("Status") == "503":
+        reply = await queue.take()
+        if reply is None:
             raise Unreachable(f"nobody listens on {subject}")
-        yield msg.data
+        yield reply
 
 
 async def _run(handler: Handler, message: NatsMessage) -> None:

@@ -10,7 +10,7 @@ from typing import Self
 from sterna.domain.addresses import bare, in_uri, is_address
 from sterna.domain.errors import BadRequest
 from sterna.domain.model import Value
-from sterna.domain.trust.bus_rights import LONGEST_ANSWER_S, Rights, rights_of
+from sterna.domain.trust.bus_rights import Rights, rights_of
 from sterna.domain.trust.identities import Identity
 
 PORT = 4222
@@ -89,16 +89,17 @@ def bus_config(server: BusServer, users: Iterable[tuple[Identity, str]]) -> str:
 
 
 def _user(name: str, rights: Rights) -> str:
+    # No `allow_responses`: a client could publish to whatever reply subject it gives to a message to itself.
     lines = [
         "    {",
         f"      user: {quoted(name)}",
         "      permissions: {",
         f"        publish: {{ allow: {_list(rights.publish)} }}",
         f"        subscribe: {{ allow: {_list(rights.subscribe)} }}",
+        "      }",
+        "    }",
     ]
-    if rights.answers:
-        lines.append(f'        allow_responses: {{ max: -1, expires: "{LONGEST_ANSWER_S}s" }}')
-    return "\n".join([*lines, "      }", "    }"])
+    return "\n".join(lines)
 
 
 def _list(patterns: Iterable[str]) -> str:

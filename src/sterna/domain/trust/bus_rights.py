@@ -1,7 +1,11 @@
 """Rights on the bus: the subjects that each client may publish to and subscribe to. Pure.
 
-The last token of a call's subject is its sender, so that nats-server proves who sends. `bus_config.py` writes these
-rules for nats-server.
+The last token of the subject of a call, a cast or an answer is who sends it, so that nats-server proves who sends.
+`bus_config.py` writes these rules for nats-server.
+
+A request names the subject of its answers: `_INBOX.ASKER.PROCESS.REQUEST.ANSWERER`. Only its asker may subscribe to
+it, and only the agent that was asked may publish to it. A reply subject gives no right (nats-server's
+`allow_responses` would): whoever sends a message chooses its reply subject, also in a message to itself.
 """
 
 from __future__ import annotations
@@ -10,8 +14,8 @@ from sterna.domain.model import Value
 from sterna.domain.trust.identities import CONTROLLER_TOKEN, Identity
 
 EVENT, AGENT, INBOX = "sterna.event", "sterna.agent", "_INBOX"
-LONGEST_ANSWER_S = 3600
-"""How long after a call its answers may come. The longest call of today is given up after 700 s."""
+NOBODY = "-"
+"""A token that no client has: of an asker without a name, and of whoever is asked where no agent is named."""
 
 
 class Rights(Value):
@@ -19,8 +23,6 @@ class Rights(Value):
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
-    answers: bool = False
-    """It may publish to the reply subject of a message that it received."""
 
 
 def rights_of(who: Identity) -> Rights:
@@ -43,6 +45,9 @@ def _of_agent(token: str) -> Rights:
             f"{EVENT}.progress.{token}.*",
             f"{EVENT}.leaving.{token}.*",
             f"{EVENT}.vms.{token}",
+            f"{INBOX}.*.*.*.{token}",
+            # where askers of an earlier version listen (docs/how-to/upgrade.md); those of this one do not
+            f"{INBOX}.*.*.*",
         ),
         subscribe=(
             f"{AGENT}.{token}.call.*",
@@ -52,7 +57,6 @@ def _of_agent(token: str) -> Rights:
             f"{EVENT}.leaving.*.*",
             f"{INBOX}.{token}.>",
         ),
-        answers=True,
     )
 
 
@@ -70,7 +74,7 @@ def _of_controller(token: str) -> Rights:
 
 
 def may_publish(rights: Rights, subject: str) -> bool:
-    """May a message be sent to this subject? Answers are another matter (`Rights.answers`)."""
+    """May a message be sent to this subject, an answer too?"""
     return any(covers(pattern, subject) for pattern in rights.publish)
 
 
@@ -90,6 +94,21 @@ def covers(allowed: str, pattern: str) -> bool:
 
 def _token_covers(wide: str, narrow: str) -> bool:
     return narrow != ">" and wide in ("*", narrow)
+
+
+def inbox_of(asker: str, process: str) -> str:
+    """Where the answers to one process of this client go. `process` tells it from others of the same name."""
+    return f"{INBOX}.{asker or NOBODY}.{process}"
+
+
+def answer_subject(inbox: str, request: str, subject: str) -> str:
+    """Where the answers to a request go that is sent to `subject`. `request` must not be guessable."""
+    return f"{inbox}.{request}.{_asked_on(subject)}"
+
+
+def _asked_on(subject: str) -> str:
+    parts = subject.split(".")
+    return parts[2] if subject.startswith(f"{AGENT}.") and len(parts) == 5 else NOBODY
 
 
 def is_inbox_of(subject: str, sender: str) -> bool:

@@ -7,13 +7,23 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import count
 from typing import NamedTuple
 
 import structlog
 
 from sterna.domain.errors import BadRequest, Unreachable
-from sterna.domain.trust.bus_rights import may_publish, may_subscribe, rights_of_token
-from sterna.ports.bus import BusState, Handler
+from sterna.domain.trust.bus_rights import (
+    answer_subject,
+    inbox_of,
+    is_inbox_of,
+    may_publish,
+    may_subscribe,
+    rights_of_token,
+    sender_of,
+)
+from sterna.kit.bounded_queue import BoundedQueue
+from sterna.ports.bus import MOST_ANSWER_BYTES, MOST_ANSWERS, BusState, Handler
 
 MAX_PAYLOAD_BYTES = 1024 * 1024
 """As nats-server's default."""
@@ -24,7 +34,8 @@ _log = structlog.get_logger()
 
 
 class Packet(NamedTuple):
-    """One message on its way, as `MemoryBroker.loses` sees it. Names are those of the buses."""
+    """One message on its way, as `MemoryBroker.loses` sees it. Names are those of the buses. A reply has its
+    question's subject."""
 
     sender: str
     receiver: str
@@ -49,6 +60,9 @@ class MemoryBroker:
         self._running = True
         self._cut: set[str] = set()
         self._subscriptions: list[MemorySubscription] = []
+        self.inboxes: dict[str, _Inbox] = {}
+        """Of the open requests, by the subject of their answers."""
+        self.numbers = count()
         self.refused: list[str] = []
         """What was not allowed, each with who tried."""
 
@@ -86,32 +100,39 @@ class MemoryBroker:
         if subscription in self._subscriptions:
             self._subscriptions.remove(subscription)
 
-    def deliver(self, sender: str, subject: str, payload: bytes, answer: _Answer | None) -> int:
+    def deliver(self, sender: str, subject: str, payload: bytes, reply: str) -> int:
         """Hand one message to everybody who listens; how many there were (lost messages count: they listened)."""
         listeners = [s for s in self._subscriptions if self.reaches(s.bus.name) and _matches(s.subject, subject)]
         for subscription in listeners:
             if not self.loses(Packet(sender, subscription.bus.name, subject, payload, False)):
-                message = MemoryMessage(subscription.bus, subject, payload, answer)
+                message = MemoryMessage(subscription.bus, subject, payload, reply)
                 subscription.bus.handle(subscription, message)
-        return len(listeners)
+        inbox = self.inboxes.get(subject)
+        if inbox is None or not self.reaches(inbox.bus.name):
+            return len(listeners)
+        if not self.loses(Packet(sender, inbox.bus.name, inbox.question, payload, True)):
+            inbox.queue.offer(payload)
+        return len(listeners) + 1
 
 
-class _Answer(NamedTuple):
+class _Inbox(NamedTuple):
     """Where replies to one request go."""
 
     bus: MemoryBus
-    queue: asyncio.Queue[bytes | None]
-    """None: nobody listens."""
+    question: str
+    """The subject of the request."""
+    queue: BoundedQueue
+    """None in it: nobody listens."""
 
 
 class MemoryMessage:
     """Implements ports.bus.Incoming."""
 
-    def __init__(self, receiver: MemoryBus, subject: str, payload: bytes, answer: _Answer | None) -> None:
+    def __init__(self, receiver: MemoryBus, subject: str, payload: bytes, reply: str) -> None:
         self._receiver = receiver
         self._subject = subject
         self._payload = payload
-        self._answer = answer
+        self._reply = reply
 
     @property
     def subject(self) -> str:
@@ -124,14 +145,11 @@ class MemoryMessage:
         return self._payload
 
     async def reply(self, payload: bytes) -> None:
-        """Send bytes back. Raises Unreachable where the bus is away, BadRequest over its size limit."""
+        """Send bytes back, to the sender's own inbox only. Raises Unreachable where the bus is away, BadRequest
+        over its size limit."""
         self._receiver.check(payload)
-        if self._answer is None or not self._receiver.may_answer(self._subject):
-            return
-        sender, receiver = self._receiver.name, self._answer.bus.name
-        broker = self._receiver.broker
-        if broker.reaches(receiver) and not broker.loses(Packet(sender, receiver, self._subject, payload, True)):
-            self._answer.queue.put_nowait(payload)
+        if self._reply and is_inbox_of(self._reply, sender_of(self._subject)):
+            await self._receiver.publish(self._reply, payload)
 
 
 class MemorySubscription:
@@ -154,6 +172,7 @@ class MemoryBus:
     def __init__(self, broker: MemoryBroker, name: str, who: str = "") -> None:
         self.broker = broker
         self.name = name
+        self._who, self._process = who, str(next(broker.numbers))
         self._rights = rights_of_token(who) if who else None
         self.subscriptions: set[MemorySubscription] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -168,12 +187,13 @@ class MemoryBus:
             self.broker.add(subscription)
         return subscription
 
-    async def publish(self, subject: str, payload: bytes) -> None:
-        """Send and forget. Raises Unreachable where the bus is away, BadRequest over its size limit."""
+    async def publish(self, subject: str, payload: bytes, reply: str = "") -> None:
+        """Send and forget. Raises Unreachable where the bus is away, BadRequest over its size limit. `reply`: where
+        the message says that its answers go, as a client of somebody else's may choose it."""
         _check_subject(subject)
         self.check(payload)
         if self._may_send(subject):
-            self.broker.deliver(self.name, subject, payload, None)
+            self.broker.deliver(self.name, subject, payload, reply)
 
     @asynccontextmanager
     async def request(self, subject: str, payload: bytes) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -181,10 +201,16 @@ class MemoryBus:
         subscriber (on iteration), BadRequest over the size limit."""
         _check_subject(subject)
         self.check(payload)
-        queue: asyncio.Queue[bytes | None] = asyncio.Queue()
-        if self._may_send(subject) and not self.broker.deliver(self.name, subject, payload, _Answer(self, queue)):
-            queue.put_nowait(None)
-        yield _replies(queue, subject)
+        broker, queue = self.broker, BoundedQueue(MOST_ANSWERS, MOST_ANSWER_BYTES)
+        inbox = inbox_of(self._who or sender_of(subject), self._process)
+        answers = answer_subject(inbox, str(next(broker.numbers)), subject)
+        broker.inboxes[answers] = _Inbox(self, subject, queue)
+        try:
+            if self._may_send(subject) and not broker.deliver(self.name, subject, payload, answers):
+                queue.offer(None)
+            yield _replies(queue, subject)
+        finally:
+            del broker.inboxes[answers]
 
     async def close(self) -> None:
         """Leave the bus; handlers still running are cancelled."""
@@ -200,10 +226,6 @@ class MemoryBus:
         """Whether there is a connection. How long is not kept: simulated time has no date."""
         connected = not self._closed and self.broker.reaches(self.name)
         return BusState(connected=connected, since=_BEGINNING, why="" if connected else "the broker is away")
-
-    def may_answer(self, subject: str) -> bool:
-        """For MemoryMessage."""
-        return self._rights is None or self._allowed(self._rights.answers, "answer on", subject)
 
     def _may_send(self, subject: str) -> bool:
         return self._rights is None or self._allowed(may_publish(self._rights, subject), "publish to", subject)
@@ -235,9 +257,9 @@ async def _run(handler: Handler, message: MemoryMessage) -> None:
         _log.exception("a bus handler failed", subject=message.subject)
 
 
-async def _replies(queue: asyncio.Queue[bytes | None], subject: str) -> AsyncIterator[bytes]:
+async def _replies(queue: BoundedQueue, subject: str) -> AsyncIterator[bytes]:
     while True:
-        reply = await queue.get()
+        reply = await queue.take()
         if reply is None:
             raise Unreachable(f"nobody listens on {subject}")
         yield reply
