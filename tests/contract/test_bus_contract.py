@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sterna.domain.errors import BadRequest, Unreachable
-from sterna.ports.bus import Bus, Handler, Incoming
+from sterna.ports.bus import MOST_ANSWER_BYTES, Bus, Handler, Incoming
 from tests.contract.conftest import World
 
 
@@ -177,6 +177,28 @@ async def test_payload_limit_is_named(world: World) -> None:
         await ask(b, "s", too_much)
     with pytest.raises(BadRequest, match=str(world.max_payload)):
         await b.publish("s", too_much)
+
+
+async def test_replies_that_nobody_reads_are_bounded_in_bytes(world: World) -> None:
+    a, b = await world.bus("a"), await world.bus("b")
+    sent, read = asyncio.Event(), asyncio.Event()
+    most, size = 4, MOST_ANSWER_BYTES // 4
+
+    async def flood(incoming: Incoming) -> None:
+        for n in range(3 * most):
+            await incoming.reply(b"%d" % n * size)
+        sent.set()
+        await read.wait()
+        await incoming.reply(b"read again")
+
+    await a.subscribe("s", flood)
+    await a.subscribe("echo", echo)
+    async with asyncio.timeout(20), b.request("s", b"") as replies:
+        await sent.wait()
+        await ask(b, "echo")  # all of it has arrived
+        assert [await anext(replies) for _ in range(most)] == [b"%d" % n * size for n in range(most)]
+        read.set()
+        assert await anext(replies) == b"read again"
 
 
 @pytest.mark.parametrize("subject", ["", "a..b", ".a", "a.", "a b", "a\r\nPUB x 0"])

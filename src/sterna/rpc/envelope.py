@@ -20,6 +20,9 @@ OLDEST_VERSION = max(1, PROTOCOL_VERSION - 1)
 MAX_MESSAGE_BYTES = 512 * 1024
 """A domain's XML is about 10 KiB, a VM with 30 disks under 50 KiB; half of what nats-server takes by default."""
 
+MAX_HEARTBEAT_BYTES = 1024
+"""Ours have 100. Any number of them may come before an answer."""
+
 _MAX_EPOCH = 2**63 - 1
 _Name = Annotated[str, Field(min_length=1, max_length=255)]
 
@@ -107,7 +110,10 @@ def decode_request(payload: bytes) -> Request:
 
 def decode_reply(payload: bytes) -> Reply:
     """The reply in these bytes. Raises BadRequest saying what is wrong with them."""
-    return _decode(Reply, payload)
+    reply = _decode(Reply, payload)
+    if reply.kind == "heartbeat" and (reply.data or reply.error or len(payload) > MAX_HEARTBEAT_BYTES):
+        raise BadRequest(f"a heartbeat of {len(payload)} bytes: it carries nothing")
+    return reply
 
 
 def decode_event(payload: bytes) -> Event:

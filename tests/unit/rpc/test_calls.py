@@ -320,6 +320,18 @@ async def test_a_reply_of_another_version_is_a_clear_error(world: World) -> None
         await world.a.client.call("b", "x", {})
 
 
+async def test_a_heartbeat_with_data_ends_the_call(world: World) -> None:
+    """Of a host that wants to fill the caller's memory. It is among the messages that nobody can handle."""
+
+    async def handler(incoming: Incoming) -> None:
+        await incoming.reply(encode(Reply(kind="heartbeat", data={"x": "x" * 400_000})))
+
+    await world.b.bus.subscribe(calls_to("b"), handler)
+    with pytest.raises(BadRequest, match="heartbeat"):
+        await world.clock.run(world.a.client.call("b", "x", {}))
+    assert [letter.sender for letter in world.a.client.dead_letters.kept] == ["b"]
+
+
 async def test_host_names_with_dots_and_stars_are_one_token(world: World) -> None:
     await world.b.server.start()
     for odd in ("b.example.org", "*", ">", "a b", "x\r\ny"):
