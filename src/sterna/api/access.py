@@ -29,6 +29,7 @@ from sterna.controller.controller import Controller
 from sterna.controller.intents.external_users import ExternalUsers
 from sterna.controller.intents.users import FixedToken
 from sterna.domain.access import HOW_TO_GET_IN, NEEDS, Action, Actor, check
+from sterna.domain.addresses import network_of
 from sterna.domain.errors import Forbidden, SternaError, Unauthenticated
 from sterna.domain.model import Data
 from sterna.domain.plain_text import printable
@@ -165,7 +166,7 @@ class AuthenticationMiddleware:
         state = scope.setdefault("state", {})
         peer: Peer | None = state.get("peer")
         state |= {"request_id": uuid4().hex, "origin": origin_of(scope, peer), "actor": None}
-        state |= {"logged": False, "status": 500}
+        state |= {"share": share_of(scope, peer), "logged": False, "status": 500}
         send = self._marked(send, state)
         try:
             browsers.check_host(scope, self._rules.names)
@@ -189,7 +190,7 @@ class AuthenticationMiddleware:
             if token is not None:
                 return await self._controller.users.holder(token, self._rules.tokens)
             if of_a_cloud is not None and self._rules.external_users is not None:
-                return await self._rules.external_users.holder(of_a_cloud)
+                return await self._rules.external_users.holder(of_a_cloud, share_of(scope, peer))
             return self._rules.peers.actor(peer)
         except SternaError:
             if scope["path"] in self._public:
@@ -253,6 +254,11 @@ def origin_of(scope: Scope, peer: Peer | None = None) -> str:
     """Where a request comes from: an IP address, or a process on this machine."""
     client = scope.get("client")
     return str(peer) if peer is not None else str(client[0]) if client else ""
+
+
+def share_of(scope: Scope, peer: Peer | None = None) -> str:
+    """Of whom a request counts, before its sender is known: of an address, an IPv6 network or a user here."""
+    return f"user {peer.uid} here" if peer is not None else network_of(origin_of(scope))
 
 
 def _token(header: str | None) -> str | None:

@@ -34,6 +34,7 @@ from sterna.api.compute.app import create_compute_app
 from sterna.api.compute.call import Setup
 from sterna.api.compute.middleware import ComputeMiddleware
 from sterna.controller.controller import Controller
+from sterna.controller.intents.origin_shares import OriginShares
 from sterna.domain.access import NEEDS, Action
 from sterna.ports.identity import CertificateIssuer
 
@@ -122,7 +123,7 @@ def create_app(
         routes=_whole(PARTS).routes,
     )
     app.state.controller, app.state.desk = controller, desk
-    app.state.streams = Counter()
+    app.state.streams, app.state.joining = Counter(), OriginShares()
     problems.install(app, routes())
     for route in routes():
         role = NEEDS[action] if (action := action_of(route)) else None

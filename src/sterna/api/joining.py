@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sterna.api.access import log_joined, needs
 from sterna.api.problems import documented
+from sterna.controller.intents.origin_shares import OriginShares
 from sterna.domain.access import Action
-from sterna.domain.errors import NotFound, SternaError
+from sterna.domain.errors import NotFound, SternaError, Temporary
 from sterna.domain.plain_text import printable
 from sterna.domain.trust.joining import MOST_PEM_BYTES, JoinAnswer, JoinRequest, RenewalRequest
 from sterna.ports.identity import CertificateIssuer
@@ -88,7 +89,7 @@ async def join(wanted: JoinIn, request: Request, desk: Desk) -> CertificateOut:
     """The token is the authentication. May be repeated with the same key, as the answer may have been lost. 409 for
     a token that is not valid, has expired, or was used with another key. 503 where the CA cannot be asked now, or
     too many ask."""
-    with _telling(request, host=wanted.host):
+    with _telling(request, host=wanted.host), _in_its_share(request):
         answer = await desk.join(JoinRequest(**wanted.model_dump()), "")
     await log_joined(request, answer.holder)
     return CertificateOut.of(answer)
@@ -98,10 +99,23 @@ async def join(wanted: JoinIn, request: Request, desk: Desk) -> CertificateOut:
 async def renew(wanted: RenewalIn, request: Request, desk: Desk) -> CertificateOut:
     """The signature is the authentication. 409 for a certificate that was revoked, as its holder was removed or has
     joined again."""
-    with _telling(request):
+    with _telling(request), _in_its_share(request):
         answer = await desk.renew(RenewalRequest(**wanted.model_dump()), "")
     await log_joined(request, answer.holder)
     return CertificateOut.of(answer)
+
+
+@contextmanager
+def _in_its_share(request: Request) -> Iterator[None]:
+    """While the CA is asked. Raises Temporary where too many ask at once, above all from there."""
+    shares: OriginShares = request.app.state.joining
+    origin = request.scope["state"]["share"]
+    if not shares.take(origin):
+        raise Temporary("the CA is busy: too many ask at once", fix="try again in a moment", delay_s=1)
+    try:
+        yield
+    finally:
+        shares.give_back(origin)
 
 
 @contextmanager

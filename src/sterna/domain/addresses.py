@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 LONGEST_HOST_NAME = 253
 _URI = re.compile(r"[a-z]+(\+(?P<transport>[a-z0-9]+))?://([^/@]*@)?[^/?@]+/[^?]*(\?(?P<query>.*))?")
@@ -38,6 +38,17 @@ def normal(address: str) -> str:
         return str(ip_address(bare(address)))
     except ValueError:
         return address.lower().rstrip(".")
+
+
+def network_of(address: str) -> str:
+    """What one client can be taken to have for itself: an IPv4 address, or the first 64 bits of an IPv6 one."""
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, IPv4Address):
+        return str(found)
+    return str(found.ipv4_mapped or ip_network((found, 64), strict=False))
 
 
 def is_among(address: str, others: Iterable[str]) -> bool:

@@ -31,9 +31,14 @@ def served(controller: Controller) -> FastAPI:
 
 
 def client(
-    app: FastAPI, role: UserRole | None = UserRole.ADMIN, *, raises: bool = True, **options: Any
+    app: FastAPI,
+    role: UserRole | None = UserRole.ADMIN,
+    *,
+    raises: bool = True,
+    origin: str = "127.0.0.1",
+    **options: Any,
 ) -> httpx2.AsyncClient:
     """Without a role: a client that sends no token."""
-    transport = httpx2.ASGITransport(app, raise_app_exceptions=raises)
+    transport = httpx2.ASGITransport(app, raise_app_exceptions=raises, client=(origin, 123))
     headers = {} if role is None else bearing(role)
     return httpx2.AsyncClient(transport=transport, base_url="http://sterna", headers=headers, **options)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import threading
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -14,9 +16,8 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from structlog.testing import capture_logs
 
-from sterna.adapters.identity import desk as ca_desk
 from sterna.adapters.identity import private_files
-from sterna.adapters.identity.authority import Authority
+from sterna.adapters.identity.authority import Authority, Signed
 from sterna.adapters.identity.desk import LocalDesk
 from sterna.adapters.identity.enrolled import EnrolledHosts
 from sterna.adapters.identity.own import OwnFiles
@@ -29,6 +30,7 @@ from sterna.controller.records.members import Members
 from sterna.domain.access import UserRole
 from sterna.domain.errors import Unreachable
 from sterna.domain.model import Data
+from sterna.domain.trust import bounds
 from sterna.domain.trust.join_token import JoinToken
 from sterna.ports.access import LogPage, LogRecord
 from tests.unit.adapters.identities import HOST1, HOST2, Calendar, request_of
@@ -276,12 +278,38 @@ async def test_many_strangers_do_not_take_all_threads(
     stranger: httpx2.AsyncClient, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = authority.invite(HOST1, [])
-    monkeypatch.setattr(ca_desk, "MOST_WAITING", 3)
+    monkeypatch.setattr(bounds, "MOST_UNPROVEN", 3)
     wrong = asked(token.model_copy(update={"secret": "0" * 32}))
     answers = await asyncio.gather(*[stranger.post("/v1/join", json=wrong) for _ in range(12)])
     statuses = [answer.status_code for answer in answers]
     assert set(statuses) == {409, 503} and "busy" in answers[statuses.index(503)].text
     assert (await stranger.post("/v1/join", json=asked(token))).status_code == 200
+
+
+async def test_junk_from_one_address_keeps_no_host_of_another_from_joining(
+    world: World, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "MOST_UNPROVEN", 4)
+    monkeypatch.setattr(bounds, "SHARE_OF_AN_ORIGIN", 1)
+    goes_on, redeem = threading.Event(), authority.redeem
+
+    def slowly(host: str, secret: str, request: str) -> Signed:
+        goes_on.wait(20)
+        return redeem(host, secret, request)
+
+    monkeypatch.setattr(authority, "redeem", slowly)
+    token, desk = authority.invite(HOST1, []), LocalDesk(authority)
+    wrong = asked(token.model_copy(update={"secret": "0" * 32}))
+    app = create_app(world.controller, ACCESS, desk)
+    async with client(app, None) as junk, client(app, None, origin="10.0.0.7") as host:
+        sent = [asyncio.create_task(junk.post("/v1/join", json=wrong)) for _ in range(12)]
+        async with asyncio.timeout(20):
+            while sum(one.done() for one in sent) < 10:  # noqa: ASYNC110 - those that are not refused wait
+                await asyncio.sleep(0)
+        joins = asyncio.create_task(host.post("/v1/join", json=asked(token)))
+        goes_on.set()
+        assert (await joins).status_code == 200
+        assert Counter([(await one).status_code for one in sent]) == {409: 2, 503: 10}
 
 
 async def test_who_cannot_be_logged_gets_nothing(

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from sterna.config import MigrationSettings
-from sterna.domain.addresses import bare, filled, in_uri, is_address
+from sterna.domain.addresses import bare, filled, in_uri, is_address, network_of
 from sterna.domain.errors import BadRequest
 from sterna.domain.untrusted import address, stream_uri
 
@@ -53,3 +53,20 @@ def test_a_zone_is_refused_with_the_reason() -> None:
 def test_a_peer_sends_its_address_without_brackets() -> None:
     assert address("fd00::2") == "fd00::2"
     assert not is_address("[fd00::2]")
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("10.0.0.1", "10.0.0.1"),
+        ("::ffff:10.0.0.1", "10.0.0.1"),
+        ("fd00::1", "fd00::/64"),
+        ("fd00::2:0:0:1", "fd00::/64"),
+        ("fd00:0:0:1::1", "fd00:0:0:1::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", ""),
+        ("testclient", "testclient"),
+    ],
+)
+def test_what_one_client_has_for_itself(address: str, network: str) -> None:
+    assert network_of(address) == network

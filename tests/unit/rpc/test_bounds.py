@@ -13,11 +13,14 @@ from sterna.domain.trust.bounds import (
     CASTS,
     FEW,
     MOST_OF_A_HOST,
+    MOST_UNPROVEN,
+    SHARE_OF_AN_ORIGIN,
     Load,
     Pace,
     no_more_waiting,
     no_place,
     no_place_for_news,
+    no_place_unproven,
 )
 from sterna.domain.trust.identities import CONTROLLER_TOKEN
 from sterna.rpc.envelope import Request, decode_reply, encode
@@ -236,3 +239,19 @@ async def test_a_pace_comes_back_with_time_and_is_kept_for_so_many_senders(
 )
 def test_news_of_vms_wait_for_the_database_within_bounds(own: Load, everybody: Load, dropped: bool) -> None:
     assert no_place_for_news(own, everybody) is dropped
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "refused"),
+    [
+        (0, 0, False),
+        (MOST_UNPROVEN // 2 - 1, 0, False),
+        (MOST_UNPROVEN // 2, 0, True),  # the other half is for others
+        (SHARE_OF_AN_ORIGIN - 1, MOST_UNPROVEN // 2, False),
+        (SHARE_OF_AN_ORIGIN, MOST_UNPROVEN // 2, True),
+        (0, MOST_UNPROVEN - 1, False),
+        (0, MOST_UNPROVEN, True),
+    ],
+)
+def test_how_much_an_origin_may_ask_before_it_is_known(own: int, others: int, refused: bool) -> None:
+    assert no_place_unproven(own, own + others) is refused

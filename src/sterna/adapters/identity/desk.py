@@ -29,18 +29,16 @@ _LIMIT_S = 20.0
 """Of one question: the CA's folder is on a local disk."""
 _TURN_S = 20.0
 """Of waiting for those before. A host leaves after 60 s."""
-MOST_WAITING = 32
-"""Requests at a time. Each takes milliseconds, they are handled one by one, and unknown hosts may send them."""
 _BUSY = "the CA is busy: too many ask at once"
 
 
 class LocalDesk:
-    """Implements ports.identity.CertificateIssuer on the machine that has the CA."""
+    """Implements ports.identity.CertificateIssuer on the machine that has the CA. A request takes milliseconds, and
+    is handled after those before it. Who calls it bounds how many wait."""
 
     def __init__(self, authority: Authority) -> None:
         self._authority = authority
         self._turn = asyncio.Semaphore(1)
-        self._waiting = 0
 
     async def ca(self) -> str:
         """The CA's certificate."""
@@ -63,17 +61,12 @@ class LocalDesk:
     async def _asked(self, look: Callable[[], object], act: Callable[[], Signed]) -> JoinAnswer:
         """`look` raises what is wrong with the request. What `act` raises besides Conflict is a fault of the CA: it
         is logged for the operator, and not sent to the host."""
-        if self._waiting >= MOST_WAITING:
-            raise Temporary(_BUSY, fix="try again in a moment", delay_s=1)
-        self._waiting += 1
         try:
             async with asyncio.timeout(_TURN_S) as turn, self._turn:
                 turn.reschedule(None)  # what it does now has a limit of its own
                 made = await self._in_thread(lambda: self._looked_and_made(look, act))
         except TimeoutError as error:
             raise Temporary(_BUSY, fix="try again in a moment", delay_s=1) from error
-        finally:
-            self._waiting -= 1
         holder = f"{made.who.kind.value}:{made.who.name}"
         return JoinAnswer(certificate=made.pem.decode(), ca=self._authority.pem.decode(), holder=holder)
 

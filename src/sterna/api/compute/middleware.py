@@ -15,7 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sterna.api.access import LARGEST_BODY, limited, origin_of
+from sterna.api.access import LARGEST_BODY, limited, origin_of, share_of
 from sterna.api.compute.call import LONGEST_TARGET, Call, Setup
 from sterna.api.compute.faults import fault, sentence, status_for
 from sterna.controller.controller import Controller
@@ -53,7 +53,8 @@ class ComputeMiddleware:
         inner = {**scope, "path": path.removeprefix(PREFIX) or "/", "state": state}
         send = self._marked(send, state, id)
         try:
-            user = None if inner["path"] in _OPEN else await self._who(headers)
+            origin = share_of(scope, state.get("peer"))
+            user = None if inner["path"] in _OPEN else await self._who(headers, origin)
             version = self._version(headers, state)
             inner["path"] = _without_project(inner["path"], user)
         except _Answered as answered:
@@ -72,12 +73,12 @@ class ComputeMiddleware:
             await self._log_answer(state, id)
             raise
 
-    async def _who(self, headers: Headers) -> CloudUser:
+    async def _who(self, headers: Headers, origin: str) -> CloudUser:
         """Raises Unauthenticated, Unreachable."""
         token = headers.get("x-auth-token")
         if token is None:
             raise Unauthenticated("no token was sent", fix="log in at Keystone and send its token in X-Auth-Token")
-        return _user(await self._setup.external_users.user(token))
+        return _user(await self._setup.external_users.user(token, origin))
 
     def _version(self, headers: Headers, state: dict[str, Any]) -> Version:
         """What it asks for; every answer from here on says it. Raises BadRequest, _Answered."""

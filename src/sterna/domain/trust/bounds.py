@@ -26,6 +26,11 @@ MOST_NEWS, MOST_NEWS_BYTES = 5_000, 128 * 2**20
 MOST_NEWS_BYTES_OF_A_HOST = 4 * 2**20
 """Two changes a second of thirty VMs, for the half minute that a database may hang."""
 
+MOST_UNPROVEN = 64
+"""Requests at a time whose senders have not proven yet who they are: each takes a thread, or a turn of the CA."""
+SHARE_OF_AN_ORIGIN = 8
+"""So many of them has each origin a place for while the others have not taken all."""
+
 
 class Pace(NamedTuple):
     """How many come through at once, and then in each second."""
@@ -75,6 +80,12 @@ def no_place(sender: str, own: Load, everybody: Load) -> str:
     if own.size >= MOST_BYTES:
         return f"works on {own.size} bytes of {sender}'s requests already"
     return ""
+
+
+def no_place_unproven(own: int, everybody: int) -> bool:
+    """Is one more request refused, of an origin that has `own` under way? One origin alone gets half of the places:
+    all users may come through one proxy."""
+    return everybody >= MOST_UNPROVEN or (own >= SHARE_OF_AN_ORIGIN and everybody >= MOST_UNPROVEN // 2)
 
 
 def no_more_waiting(who: str, own: Load) -> str:
