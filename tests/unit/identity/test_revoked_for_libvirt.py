@@ -95,23 +95,56 @@ async def test_without_copies_the_list_is_kept_and_libvirtd_left_alone(
     assert (tmp_path / "host1/revoked.crl").read_text() == given.pem and words() == []
 
 
-@pytest.mark.parametrize("what", ["server-update-tls", "client-list", "client-disconnect"])
-async def test_what_libvirtd_did_not_take_is_tried_again(
-    what: str, authority: Authority, words: Words, tmp_path: Path
-) -> None:
-    PkiFiles(tmp_path / "host1").write(tmp_path / "pki", None)
-    given, program = without_host2(authority), tmp_path / "bin/virt-admin"
+COMMANDS = ("server-update-tls", "client-list", "client-info", "client-disconnect")
+
+
+def spoil(tmp_path: Path, what: str, how: str) -> Callable[[], object]:
+    """`virt-admin` does this, where it is asked that; what it does otherwise can be put back."""
+    program = tmp_path / "bin/virt-admin"
     right = program.read_text()
-    program.write_text(
-        right.replace('case "$3" in', f'[ "$3" != {what} ] || {{ echo no >&2; exit 1; }}\ncase "$3" in')
-    )
-    here = RevokedForLibvirt(tmp_path / "host1")
-    with pytest.raises(Temporary, match="libvirtd: no"):
-        await here.take(given)
-    program.write_text(right)
+    program.write_text(right.replace('case "$3" in', f'[ {what} ] || {{ {how}; }}\ncase "$3" in'))
+    return lambda: program.write_text(right)
+
+
+@pytest.mark.parametrize("what", COMMANDS)
+@pytest.mark.parametrize("how", ["refuses", "hangs"])
+async def test_what_libvirtd_did_not_take_is_tried_again(
+    what: str, how: str, authority: Authority, words: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer that does not come closes no connection: what has not been looked at may be a removed host's."""
+    PkiFiles(tmp_path / "host1").write(tmp_path / "pki", None)
+    given, here = without_host2(authority), RevokedForLibvirt(tmp_path / "host1")
+    with monkeypatch.context() as short:
+        short.setattr(tls_files, "_LIMIT_S", 0.1 if how == "hangs" else 5.0)
+        mend = spoil(tmp_path, f'"$3" != {what}', "exec sleep 60" if how == "hangs" else "echo no >&2; exit 1")
+        with pytest.raises(Temporary, match="libvirtd: " + ("no" if how == "refuses" else ".*timed out")):
+            await here.take(given)
+        mend()
     words()
     assert await here.take(given) == given.number
     assert "client-disconnect libvirtd 4" in words()
+
+
+@pytest.mark.parametrize("what", ["client-info", "client-disconnect"])
+async def test_a_connection_without_an_answer_keeps_no_other_one_open(
+    what: str, authority: Authority, words: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    PkiFiles(tmp_path / "host1").write(tmp_path / "pki", None)
+    monkeypatch.setattr(tls_files, "_LIMIT_S", 1.0)
+    spoil(tmp_path, f'"$3 $5" != "{what} 2"', "exec sleep 60")
+    with pytest.raises(Temporary, match=f"{what}.*timed out"):
+        await RevokedForLibvirt(tmp_path / "host1").take(without_host2(authority))
+    assert "client-disconnect libvirtd 4" in words()
+
+
+async def test_connections_without_an_answer_are_not_asked_about_without_end(
+    authority: Authority, words: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    PkiFiles(tmp_path / "host1").write(tmp_path / "pki", None)
+    monkeypatch.setattr(tls_files, "_CLOSING_S", 0.0)
+    with pytest.raises(Temporary, match="not all of 4 connections"):
+        await RevokedForLibvirt(tmp_path / "host1").take(without_host2(authority))
+    assert not [one for one in words() if "client-info" in one]
 
 
 async def test_a_host_whose_libvirtd_does_not_run_is_done(
