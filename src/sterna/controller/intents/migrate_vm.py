@@ -38,7 +38,8 @@ START_TRIES = 5
 """How often the source is asked when its answers are lost, before the request is left to be looked after later."""
 ASK_AGAIN_S = 1.0
 ASKING_S = 80.0
-"""All of these tries together: a source whose libvirt or storage hangs goes on sending heartbeats."""
+"""All of these tries together, the permit included: a source whose libvirt or storage hangs goes on sending
+heartbeats."""
 JUDGE_S = 90.0
 """A request, and what a plan asks, is judged within this time, however slow hosts and database are: others wait for
 it. The hosts take 80 s of it at most, twice 10 s to list their VMs and 60 s to check, or to choose among them."""
@@ -289,12 +290,13 @@ class MigrateVm:
     async def _ask_source(self, record: MigrationRecord) -> MigrationRecord:
         proposed = record.migration
         began_ms, doubt = self._clock.monotonic_ms(), ""
+        params = await self._start_params(proposed)
         for _ in range(START_TRIES):
             left_s = ASKING_S - (self._clock.monotonic_ms() - began_ms) / 1000
             if left_s <= 0:
                 break
             try:
-                accepted = await self._ask_once(proposed, left_s)
+                accepted = await self._ask_once(proposed, params, left_s)
             except Unknown as e:
                 doubt = e.message
             except Temporary as e:
@@ -333,17 +335,24 @@ class MigrateVm:
         log.info("a migration was refused", destination=proposed.destination, why=error.message, **_about(proposed))
         await self._fleet.withdraw(proposed.id, error.message, self._clock.now().isoformat())
 
-    async def _ask_once(self, proposed: Migration, total_s: float) -> Migration:
-        silence_s, there = CHECK_SILENCE_S, self._registry.enrolled_at(proposed.destination)
-        permit = await self.permits.issue(proposed) if self.permits is not None else ""
+    async def _start_params(self, proposed: Migration) -> Data:
+        """Made once for all tries: an error here means that the source was not asked. Raises SternaError."""
+        there = self._registry.enrolled_at(proposed.destination)
+        try:
+            permit = await self.permits.issue(proposed) if self.permits is not None else ""
+        except SternaError as e:
+            await self._withdraw(proposed, e)
+            raise
         asked = {"options": proposed.options.going_to(there), "permit": permit}
-        params = start_params(proposed.model_copy(update=asked))
+        return start_params(proposed.model_copy(update=asked))
+
+    async def _ask_once(self, proposed: Migration, params: Data, total_s: float) -> Migration:
         answer = await self._calls.call(
             proposed.source,
             "start_migration",
             params,
             migration_id=proposed.id,
-            silence_s=silence_s,
+            silence_s=CHECK_SILENCE_S,
             total_s=total_s,
         )
         with reading(proposed.source, "start_migration"):
