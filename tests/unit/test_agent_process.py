@@ -18,6 +18,7 @@ from sterna.kit.clock import SystemClock
 from sterna.rpc.client import RpcClient
 from tests.contract.conftest import NatsWorld
 
+ROOT = Path(__file__).parents[2]
 HANGS = """
 import asyncio, signal, threading
 from sterna.bootstrap import agent
@@ -64,6 +65,29 @@ agent.{what} = hang
 run()
 """
 """An agent whose disk answers nothing when it starts."""
+
+ANOTHER = """
+from sterna.agent import duplicate_name
+from sterna.__main__ import run
+from tests.unit.test_agent_process import OTHER
+
+async def start(self):
+    for boot, uuid in ((self._boot, "ours"), ("0", "theirs")):
+        await self._heard("host.a", {"boot": boot, "host": OTHER | {"host_uuid": uuid}})
+
+duplicate_name.OtherAgents.start = start
+run()
+"""
+"""An agent that hears another host under its name."""
+OTHER = {
+    "name": "a",
+    "address": "10.9.9.9",
+    "libvirt_version": 0,
+    "qemu_version": 0,
+    "memory_total_bytes": 0,
+    "memory_free_bytes": 0,
+    "cpus": 0,
+}
 
 
 @pytest.fixture
@@ -121,6 +145,16 @@ def test_a_disk_that_hangs_when_it_starts_is_told_and_ended_by_sigterm(
         ended.cancel()
         process.kill()
         process.communicate()
+
+
+def test_one_that_hears_another_host_under_its_name_ends(tmp_path: Path) -> None:
+    config = tmp_path / "agent.toml"
+    settings = f'host = "a"\nstate_dir = "{tmp_path}/state"\n[migration]\naddress = "127.0.0.1"\n'
+    config.write_text(settings + '[bus]\nurl = "nats://127.0.0.1:1"\n')
+    command = [sys.executable, "-c", ANOTHER, "agent", "--config", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    assert done.returncode == 1 and "stopping" in done.stderr
+    assert "another host answers as a on this bus already: the one at 10.9.9.9" in done.stderr
 
 
 async def asked(client: RpcClient) -> None:

@@ -17,7 +17,7 @@ from sterna.adapters.sql.journal import SqlJournal
 from sterna.adapters.stderr import log_to_stderr
 from sterna.agent.condition import JournalChecks, no_warning
 from sterna.agent.daemon import Agent, AgentParts
-from sterna.agent.duplicate_name import refuse_duplicate_name
+from sterna.agent.duplicate_name import OtherAgents, refuse_duplicate_name
 from sterna.agent.faults import FaultFile
 from sterna.bootstrap.host import host_ports
 from sterna.bootstrap.identity import check_own
@@ -93,15 +93,18 @@ def run_agent(config: Path) -> None:
         )
         client = RpcClient(bus, settings.host, clock)
         await refuse_duplicate_name(client, settings.host, parts.host.hypervisor)
-        agent = Agent(parts)
+        agent, others = Agent(parts), OtherAgents(client, settings.host, boot)
         await agent.start()
+        await others.start()
         tasks = [asyncio.create_task(work) for work in watching(bus, watch, agent.condition.words)]
-        await wait_for_stop_signal()
+        await wait_for_stop_signal(others.found)
         for task in tasks:
             task.cancel()
         log.info("stopping; running copies continue", host=settings.host)
         await _stopped(agent)
         await bus.close()
+        if others.conflict is not None:
+            raise others.conflict
 
     addresses = (settings.migration.address, *settings.migration.more_addresses)
     check_own(settings.identity, Kind.AGENT, settings.host, addresses)

@@ -74,9 +74,9 @@ async def join_bus(settings: BusSettings, name: str, who: str, identity: Identit
     )
 
 
-async def wait_for_stop_signal() -> None:
-    """Return on SIGTERM or SIGINT."""
-    stopped = asyncio.Event()
+async def wait_for_stop_signal(stopped: asyncio.Event | None = None) -> None:
+    """Return on SIGTERM or SIGINT, or when `stopped` is set."""
+    stopped = stopped or asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     await stopped.wait()
