@@ -153,7 +153,7 @@ def test_one_that_hears_another_host_under_its_name_ends(tmp_path: Path) -> None
     config.write_text(settings + '[bus]\nurl = "nats://127.0.0.1:1"\n')
     command = [sys.executable, "-c", ANOTHER, "agent", "--config", str(config)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
-    assert done.returncode == 1 and "stopping" in done.stderr
+    assert done.returncode == 1, done.stderr
     assert "another host answers as a on this bus already: the one at 10.9.9.9" in done.stderr
 
 
