@@ -69,6 +69,7 @@ def test_how_a_guest_ended_is_not_known_while_libvirt_takes_it_down(reason: int)
     """Its QEMU is gone, and its last state stands: it is asked again."""
     ending = seen(FakeDomain(libvirt.VIR_DOMAIN_PAUSED, reason, active=False))
     assert ending.state is GuestState.UNKNOWN
+    assert "does not say yet how it ended" in ending.reason
     assert not ending.ran
     assert locate(at_source("api-error"), ending, epoch=EPOCH, started=True).verdict is Verdict.WAIT
 

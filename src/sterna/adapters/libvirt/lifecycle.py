@@ -275,7 +275,8 @@ class LibvirtLifecycle(LibvirtHost):
             return None, Observation(state=GuestState.ABSENT)
         seen = observe_domain(domain, seen_running=self._events.seen_running(uuid))
         if seen.state is GuestState.UNKNOWN:
-            raise Temporary(f"libvirt does not say yet how {domain.name()} ended: {seen.reason}")
+            fix = "see that libvirtd answers about it (virsh domstate); restart libvirtd if it stays so"
+            raise Temporary(f"{domain.name()}: {seen.reason}", fix=fix)
         return domain, seen
 
 

@@ -143,7 +143,8 @@ def observe_domain(domain: Any, *, seen_running: bool) -> Observation:
     if state is GuestState.RUNNING:
         return Observation(state=state, reason=reason, job_active=job.active, epoch=epoch, ran=True)
     if state is GuestState.UNKNOWN:
-        return Observation(state=state, reason=reason, job_active=job.active, epoch=epoch, ran=seen_running)
+        why = f"libvirt takes the guest down, and does not say yet how it ended (last: paused, {reason})"
+        return Observation(state=state, reason=why, job_active=job.active, epoch=epoch, ran=seen_running)
     ran = seen_running or _paused_ran(domain, reason, job)
     if job.incoming and not ran and reason in ("migration", "starting-up"):
         reason = "incoming"

@@ -65,7 +65,7 @@ class UpdateVm(Step[Context, NoPlan, VmUpdated]):
         """This hypervisor's view, and the finished job's statistics."""
         seen = await ctx.host.hypervisor.observe(ctx.vm_uuid)
         if seen.state is GuestState.UNKNOWN:
-            raise Temporary("this host's hypervisor does not answer")
+            raise Temporary(f"libvirt here does not say where the guest is: {seen.reason}")
         before = ctx.history.find(AutostartAtSource)
         if before is not None and before.on and seen.state is not GuestState.ABSENT:
             await ctx.host.hypervisor.set_autostart(ctx.vm_uuid, True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sterna.domain.calls import EndLost
 from sterna.domain.entries.notes import CopyStarted, HeldOldCopy, RunsThere
-from sterna.domain.model import GuestState
+from sterna.domain.model import GuestState, Observation
 from sterna.domain.status import Status
 from sterna.domain.whereabouts import GONE, POSTCOPY, SPENT, Finding, Verdict, locate, spent
 from sterna.migration.attempts import Attempts
@@ -43,7 +43,15 @@ async def find_guest(ctx: Context) -> Finding:
     if finding.verdict is Verdict.LOST:
         await ctx.ask(EndLost(vm=ctx.vm_uuid))
         return Finding(Verdict.WAIT, finding.why)
-    return finding
+    return with_reasons(finding, here, there)
+
+
+def with_reasons(finding: Finding, here: Observation, there: Observation) -> Finding:
+    """With what is said instead of an answer, where one is waited for. It may last until an operator acts."""
+    missing = [o.reason for o in (here, there) if o.state is GuestState.UNKNOWN and o.reason]
+    if finding.verdict is not Verdict.WAIT or not missing or here.job_active:
+        return finding
+    return Finding(Verdict.WAIT, f"{finding.why}: {'; '.join(missing)}")
 
 
 async def look(ctx: Context, attempts: Attempts) -> Finding:

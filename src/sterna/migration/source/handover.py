@@ -63,7 +63,7 @@ def _note_silence(ctx: Context, here: Observation) -> None:
     """Report where libvirt does not answer here: nothing else shows why the copy seems to stop."""
     host = ctx.host.name
     if here.state is GuestState.UNKNOWN:
-        why = Waiting(why=f"libvirt on {host} does not answer: {here.reason}")
+        why = Waiting(why=f"libvirt on {host} does not say where the guest is: {here.reason}")
     elif ctx.history.find(Waiting, WAITING_LIBVIRT) is not None:
         why = Waiting(why=f"libvirt on {host} answers again; the copy goes on")
     else:

@@ -43,6 +43,7 @@ from sterna.domain.step import PivotPassed, Step
 from sterna.domain.whereabouts import GONE, MIGRATED, MIGRATION_PAUSES, PASSED, Finding, Verdict, locate
 from sterna.migration.context import Context
 from sterna.migration.source import dead_peer, handover
+from sterna.migration.source.find_guest import with_reasons
 from sterna.migration.source.reports import forgotten, wait_report
 
 R3_PATIENCE_S = 10.0
@@ -81,7 +82,7 @@ class AskBoth(Step[Context, NoPlan, BothAsked]):
         if not settled:
             if finding.verdict is Verdict.DOUBT:
                 ctx.set_status(Status.ERROR, finding.why)
-            raise Temporary(finding.why)
+            raise Temporary(with_reasons(finding, here, there).why)
         if there.state is GuestState.PAUSED and here.state is GuestState.RUNNING:
             await ctx.ask(calls.EndIncoming(vm=ctx.vm_uuid))
         return BothAsked(source=here, destination=there)
