@@ -100,6 +100,27 @@ async def test_what_cannot_be_looked_at_now_is_asked_again(database: str) -> Non
     await completes(fleet, controller)
 
 
+def test_a_rollback_does_not_need_what_a_destination_can_never_check() -> None:
+    """P3 has left nothing there. R4 waits for the permit as well, and the source does not wait for R4."""
+    fleet = checking(SimFleet(), Signature(failing=10**9))
+
+    async def scenario() -> None:
+        vm = fleet.vm()
+        await fleet.start(vm)
+        assert await fleet.ended(limit_s=180) is Status.FAILED
+        assert fleet.world.running(vm) == ["host1"]
+        (waits,) = fleet.agents["host2"].journal.inbox()
+        assert waits.method == "rollback_live_migration_at_destination"
+        for agent in fleet.agents.values():
+            agent.settings["permits"] = Signature()
+        await fleet.agents["host2"].kill()
+        await fleet.agents["host2"].start()
+        await fleet.clock.sleep(15)
+        assert fleet.agents["host2"].journal.inbox() == []
+
+    run(fleet, scenario)
+
+
 MADE_UP = [
     *(("call", m) for m, caller in CALLERS.items() if caller is Caller.SOURCE),
     *(("cast", m) for m in CASTS),

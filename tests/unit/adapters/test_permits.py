@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from sterna.adapters.identity import permits, private_files
 from sterna.adapters.identity.authority import Authority
+from sterna.adapters.identity.own import OwnFiles
 from sterna.adapters.identity.permits import OwnPermits, PermitCheck
 from sterna.adapters.identity.revoked import RevokedFile
 from sterna.domain.errors import NotFound, Temporary
@@ -139,3 +142,23 @@ async def test_files_that_cannot_be_read_refuse_nothing_for_good(stage: Stage) -
         await stage.against(permit)
     with pytest.raises(NotFound):
         await stage.permit(signer="nobody")
+
+
+async def test_a_disk_that_hangs_is_waited_for_a_moment_only(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither answer comes. What was signed before is good once it does."""
+    permit, answers = await stage.permit(), threading.Event()
+    read, ca = private_files.read, OwnFiles.ca
+
+    def hang(*_: object, **__: object) -> None:
+        answers.wait(60)
+
+    with monkeypatch.context() as hanging:
+        hanging.setattr(permits, "_LIMIT_S", 0.1)
+        hanging.setattr(private_files, "read", lambda *a, **k: (hang(), read(*a, **k))[1])
+        hanging.setattr(OwnFiles, "ca", lambda own: (hang(), ca(own))[1])
+        with pytest.raises(Temporary, match=r"key cannot be read: no answer within 0\.1 s"):
+            await stage.permit()
+        with pytest.raises(Temporary, match=r"permit cannot be checked: no answer within 0\.1 s"):
+            await stage.against(permit)
+        answers.set()
+    assert await stage.against(await stage.permit()) == await stage.against(permit) == ""
