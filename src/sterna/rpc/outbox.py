@@ -76,12 +76,13 @@ class Outbox:
 
     def hurry(self, to: str, boot: str = "") -> None:
         """`to` has shown a sign of life: try its casts now instead of after the pause. In another life (`boot`),
-        perhaps of another version, it is asked again to take what it refused."""
-        if boot and self._boots.setdefault(to, boot) != boot:
-            self._boots[to] = boot
+        perhaps of another version, it is asked again to take what it refused; also in the first one that is heard
+        of, since an earlier one may have refused it."""
+        if boot and self._boots.get(to) != boot:
             for envelope in self._journal.outbox(to):
                 if self.refused.pop(envelope.id, None) is not None and self._started:
                     self._rouse(to)
+            self._boots[to] = boot  # last: the journal may not be readable now
         if to in self._wake:
             self._wake[to].set()
 

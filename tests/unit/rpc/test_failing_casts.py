@@ -128,6 +128,51 @@ async def test_it_is_sent_again_to_a_receiver_that_was_restarted(world: World) -
     assert seen == ["f"] and world.a.journal.outbox() == [] and world.a.outbox.refused == {}
 
 
+async def refused_by_b(world: World) -> list[str]:
+    """Its first life does not know the cast, the second one does; what that gets."""
+    recorder(world.b)
+    await world.b.server.start()
+    await world.a.outbox.start()
+    world.a.outbox.put(cast("f").model_copy(update={"method": "future"}))
+    await world.clock.run_until_idle()
+    assert list(world.a.outbox.refused) == ["f"]
+    await world.b.crash()
+    seen = []
+
+    async def handler(request: Request) -> None:
+        seen.append(request.id)
+
+    world.b.server.cast("future", handler)
+    await world.b.server.start()
+    return seen
+
+
+async def test_a_receiver_that_was_restarted_before_its_first_sign_of_life_is_asked_again(world: World) -> None:
+    """Which life has refused is not known."""
+    seen = await refused_by_b(world)
+    world.a.outbox.hurry("b", "life-2")
+    await world.clock.run_until_idle()
+    assert seen == ["f"] and world.a.journal.outbox() == [] and world.a.outbox.refused == {}
+
+
+async def test_a_new_life_is_not_forgotten_while_the_journal_cannot_be_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.a.outbox.hurry("b", "life-1")
+    seen = await refused_by_b(world)
+
+    def locked(to: str | None = None) -> list[Envelope]:
+        raise Temporary("another process has locked the journal")
+
+    with monkeypatch.context() as journal:
+        journal.setattr(world.a.journal, "outbox", locked)
+        with pytest.raises(Temporary):
+            world.a.outbox.hurry("b", "life-2")
+    world.a.outbox.hurry("b", "life-2")
+    await world.clock.run_until_idle()
+    assert seen == ["f"] and world.a.outbox.refused == {}
+
+
 async def test_what_a_check_refuses_is_not_acknowledged(world: World) -> None:
     seen = []
 
