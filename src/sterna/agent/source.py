@@ -36,7 +36,7 @@ from sterna.domain.model import Data, Refusal, Vm
 from sterna.domain.options import MigrationOptions
 from sterna.domain.plain_text import printable
 from sterna.domain.status import Status
-from sterna.domain.step import Flow, History
+from sterna.domain.step import History
 from sterna.migration.attempts import Attempts
 from sterna.migration.context import Context, HostPorts
 from sterna.migration.flow import REHEARSAL, SOURCE
@@ -122,7 +122,8 @@ class OutgoingMigrations:
         return {"migration": migration.model_dump(mode="json"), "repeated": False}
 
     async def abort_migration(self, request: Request) -> Data:
-        """`abort_migration {id}`: before the pivot it rolls back; after it, Conflict."""
+        """`abort_migration {id}`: before the pivot it rolls back; after it, Conflict. Raises Temporary while the
+        journal cannot be read."""
         wanted = _text(request, "id")
         known = self._journal.get(wanted)
         if known is None or known[1] is not Role.SOURCE:
@@ -137,9 +138,10 @@ class OutgoingMigrations:
                 fix="migrate it back if you want it here",
             )
         ctx = self._contexts.get(wanted)
-        if ctx is not None:
-            ctx.note_once(AbortAsked())
-            ctx.abort.set()
+        if ctx is None:
+            raise Temporary(f"nothing drives migration {wanted} now", fix="ask again in a moment")
+        ctx.note_once(AbortAsked())
+        ctx.abort.set()
         return {"accepted": True}
 
     async def switch_to_postcopy(self, request: Request) -> Data:
@@ -233,7 +235,20 @@ class OutgoingMigrations:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     def _drive(self, migration: Migration, accepted_ms: float | None = None) -> None:
-        history = History.read(self._journal.entries(migration.id))
+        """Until it has ended. It is accepted: an error here must not look as if it were not."""
+        ctx = self._opened(migration, accepted_ms)
+        driving = self._to_the_end(migration, ctx, accepted_ms)
+        task = self._tasks[migration.id] = asyncio.create_task(driving, name=f"migration-{migration.id}")
+        task.add_done_callback(lambda done: self._ended(migration.id, done))
+
+    def _opened(self, migration: Migration, accepted_ms: float | None) -> Context | None:
+        """None where the journal cannot be read now."""
+        try:
+            history = History.read(self._journal.entries(migration.id))
+        except Exception as error:
+            bug = not isinstance(error, SternaError)
+            log.warning("a migration waits for the journal", migration=migration.id, why=str(error), exc_info=bug)
+            return None
         peer = RpcPeer(self._client, self._outbox, migration, migration.destination)
         ctx = Context(
             migration,
@@ -253,12 +268,13 @@ class OutgoingMigrations:
         if history.has(AbortAsked):
             ctx.abort.set()
         self._contexts[migration.id] = ctx
-        flow = REHEARSAL if migration.options.rehearse else SOURCE
-        task = asyncio.create_task(self._to_the_end(flow, ctx), name=f"migration-{migration.id}")
-        self._tasks[migration.id] = task
-        task.add_done_callback(lambda done: self._ended(migration.id, done))
+        return ctx
 
-    async def _to_the_end(self, flow: Flow[Context], ctx: Context) -> None:
+    async def _to_the_end(self, migration: Migration, ctx: Context | None, accepted_ms: float | None) -> None:
+        while ctx is None:
+            await self._host.clock.sleep(DRIVE_AGAIN_S)
+            ctx = self._opened(migration, accepted_ms)
+        flow = REHEARSAL if migration.options.rehearse else SOURCE
         attempts = Attempts(ctx, "driving the migration", WAITING_DRIVE, row="")
         while True:
             with attempts.attempt():  # no known error ends it early: this is for bugs
@@ -275,6 +291,8 @@ class OutgoingMigrations:
     def _known(self, migration: Migration, role: Role) -> Data:
         if role is not Role.SOURCE:
             raise Conflict(f"migration {migration.id} arrives here, it does not start here", fix="use another id")
+        if migration.id not in self._tasks and any(m.id == migration.id for m, _ in self._journal.open()):
+            self._drive(migration)
         return {"migration": migration.model_dump(mode="json"), "repeated": True}
 
     def _proposal(self, request: Request, vm: Vm, facts: HostFacts) -> Migration:
