@@ -11,6 +11,7 @@ from sterna.domain.journal import Entry, Migration, Role
 from sterna.domain.status import Status
 from tests.asking import to_start
 from tests.saga.fleet import SimFleet
+from tests.saga.losses import closed, declare, power_cut
 from tests.saga.playing import run
 
 MINUTE_S = 60.0
@@ -70,6 +71,24 @@ async def test_an_abort_is_not_accepted_by_one_that_nothing_drives() -> None:
         await fleet.clock.sleep(10)
         await fleet.abort()
         assert await fleet.ended() is Status.CANCELLED
+
+    await run(scenario)
+
+
+async def test_a_declaration_is_not_taken_for_one_that_nothing_drives() -> None:
+    """The controller would count this host as notified."""
+
+    async def scenario(fleet: SimFleet) -> None:
+        mend, params = unreadable_once_accepted(fleet, Temporary(LOCKED)), to_start(fleet.vm(), "host2")
+        fleet.migration = str(params["id"])
+        await fleet.client.call("host1", "start_migration", params)
+        mend()
+        await power_cut(fleet, "host2")
+        with pytest.raises(Temporary, match="nothing drives"):
+            await declare(fleet, "host2", "host1")
+        await fleet.clock.sleep(10)
+        await declare(fleet, "host2", "host1")
+        await closed(fleet, "host1")
 
     await run(scenario)
 

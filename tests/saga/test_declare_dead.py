@@ -6,12 +6,14 @@ Whatever the survivor does then, the dead host's return must change nothing that
 from __future__ import annotations
 
 import asyncio
+from unittest.mock import patch
 
 import pytest
 
 from sterna.domain.entries.notes import PeerDeclared
 from sterna.domain.model import GuestState
 from sterna.domain.status import Status
+from sterna.migration.context import Context
 from sterna.sim.libvirt import guests, qemu
 from sterna.sim.world.things import Change
 from tests.narrowing import not_none
@@ -161,6 +163,24 @@ async def test_its_own_libvirtd_is_down_when_the_word_comes() -> None:
         fleet.world.hosts["host2"].libvirtd_up = True
         await closed(fleet, "host2")
         assert fleet.own("host2") == empty
+
+    await run(scenario)
+
+
+async def test_what_it_waits_for_cannot_be_noted_and_it_goes_on() -> None:
+    """Nobody would begin again: the controller has notified this host."""
+
+    async def scenario(fleet: SimFleet) -> None:
+        await fleet.start(fleet.vm(**BIG))
+        await noted(fleet, "host1", "copy-started")
+        await power_cut(fleet, "host1")
+        fleet.world.hosts["host2"].libvirtd_up = False
+        await declare(fleet, "host1", "host2")
+        with patch.object(Context, "note_change", side_effect=RuntimeError("a bug")) as noting:
+            await fleet.clock.sleep(10)
+        assert noting.call_count > 2
+        fleet.world.hosts["host2"].libvirtd_up = True
+        await closed(fleet, "host2")
 
     await run(scenario)
 

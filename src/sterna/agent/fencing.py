@@ -8,7 +8,6 @@ it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 from sterna.agent.incoming_halves import IncomingHalves
 from sterna.agent.settling import Settling
@@ -16,7 +15,7 @@ from sterna.agent.source import OutgoingMigrations
 from sterna.domain.calls import Ending, Fate
 from sterna.domain.entries.notes import PeerDeclared, Waiting, WroteOffPeer
 from sterna.domain.entries.source import Copied, SourceProven
-from sterna.domain.errors import BadRequest, Refused, SternaError, Undelivered, Unknown
+from sterna.domain.errors import BadRequest, Refused, SternaError, Temporary, Undelivered, Unknown
 from sterna.domain.fencing import Survivor, without_destination
 from sterna.domain.journal import Kind, Migration, Role
 from sterna.domain.model import Data, GuestState, Refusal
@@ -83,7 +82,8 @@ class Fencing:
         return Ending(ending=next((e.row for e in entries if e.kind is Kind.CLOSED), "open")).to_wire()
 
     async def declare_dead(self, request: Request) -> Data:
-        """`declare_dead {host, at}`: it is gone and fenced. May be repeated. Raises Refused if it answers here."""
+        """`declare_dead {host, at}`: it is gone and fenced. May be repeated. Raises Refused if it answers here,
+        Temporary where the journal of one of the migrations cannot be read now."""
         host, done = _host(request), []
         common = self._common(host)
         if common and await self._answers(host):
@@ -92,6 +92,8 @@ class Fencing:
         for migration, role in common:
             done.append(await self._planned(migration, role))
             ctx = self._context(migration, role)
+            if ctx is None and any(m.id == migration.id for m, _ in self._journal.open()):
+                raise Temporary(f"nothing drives migration {migration.id} now", fix="tell this host again")
             if ctx is not None and not ctx.peer_fenced:
                 ctx.note(PeerDeclared(dead=True, host=host, at=str(request.params.get("at", ""))))
             if role is Role.DESTINATION and ctx is not None:
@@ -174,16 +176,19 @@ class Fencing:
 
     async def _until_settled(self, ctx: Context) -> None:
         attempts = Attempts(ctx, "ending one half without the other host")
-        while ctx.peer_fenced and not ctx.history.closed:
-            why = ""
-            with attempts.attempt():
-                why = await self._settle_unless_alive(ctx)
-            if ctx.peer_fenced and not ctx.history.closed:
-                with contextlib.suppress(SternaError):  # a full disk must not end this: logged the next time
-                    ctx.note_change(Waiting(why=why or attempts.reason))
-                await self._clock.sleep(AGAIN_S)
-        # no await since the last check, so that a declaration that comes now begins another task
-        self._tasks.pop(ctx.migration.id, None)
+        noting = Attempts(ctx, "noting why one half does not end")
+        try:
+            while ctx.peer_fenced and not ctx.history.closed:
+                why = ""
+                with attempts.attempt():
+                    why = await self._settle_unless_alive(ctx)
+                if ctx.peer_fenced and not ctx.history.closed:
+                    with noting.attempt():  # neither a full disk nor a bug ends this: noted the next time
+                        ctx.note_change(Waiting(why=why or attempts.reason))
+                    await self._clock.sleep(AGAIN_S)
+        finally:
+            # no await since the last check, so that a declaration that comes now begins another task
+            self._tasks.pop(ctx.migration.id, None)
 
     async def _settle_unless_alive(self, ctx: Context) -> str:
         """One try; why it is not over. If the other host answers again, the declaration no longer holds."""
