@@ -99,6 +99,19 @@ async def test_a_qemu_that_hangs_is_asked_once_whoever_leaves(
     assert asked.read_text() == "."
 
 
+async def test_a_qemu_that_hung_once_is_asked_again_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host swapped for a moment: its agent runs for months."""
+    monkeypatch.setattr(schema, "_ASK_QEMU_S", 1.0)
+    once = str(tmp_path / "once")
+    hangs = f"import os, time\nif not os.path.exists({once!r}):\n    open({once!r}, 'w')\n    time.sleep(600)"
+    host = Host(emulator(tmp_path, first=hangs))
+    assert await host.once_known() is None
+    assert await host.once_known() is None, "not asked again at once"
+    monkeypatch.setattr(schema, "_ASK_QEMU_S", 20.0)
+    monkeypatch.setattr(schema, "_AGAIN_S", 0.0)
+    assert await host.once_known() is True
+
+
 async def test_a_host_is_described_before_its_qemu_has_answered(tmp_path: Path) -> None:
     path, _ = hanging(tmp_path)
     async with asyncio.timeout(5):

@@ -20,6 +20,8 @@ log = structlog.get_logger(__name__)
 
 _ASK_QEMU_S = 20.0
 """QEMU starts in a tenth of a second; on a host that swaps, in some."""
+_AGAIN_S = 3600.0
+"""One that hung is asked again after this: the host may have been slow for a moment."""
 _LOOK_S = 1.0
 """A look at a file takes microseconds. On a dead NFS server it never ends."""
 _ASK = b'{"execute": "qmp_capabilities"}\n{"execute": "query-qmp-schema"}\n'
@@ -32,11 +34,13 @@ class _Binary(NamedTuple):
 
 
 class Schemas:
-    """The schemas of this host's QEMUs. Each binary is asked once, while the host is described."""
+    """The schemas of this host's QEMUs. Each binary is asked until it has answered, while the host is described."""
 
     def __init__(self) -> None:
         self._known: dict[_Binary, bool | None] = {}
         self._asking: dict[_Binary, asyncio.Task[None]] = {}
+        self._hung: dict[_Binary, float] = {}
+        """When, by the monotonic clock."""
 
     async def has_zstd(self, emulator: str) -> bool | None:
         """None where QEMU does not say, and as long as it has not: it is never waited for."""
@@ -45,6 +49,8 @@ class Schemas:
         except (OSError, Temporary):
             return None
         binary = _Binary(emulator, changed)
+        if binary in self._hung and time.monotonic() - self._hung[binary] >= _AGAIN_S:
+            del self._hung[binary], self._known[binary]
         if binary not in self._known and binary not in self._asking:
             self._asking[binary] = asyncio.create_task(self._ask(binary), name="qemu schema")
         return self._known.get(binary)
@@ -55,15 +61,15 @@ class Schemas:
             await asyncio.wait(self._asking.values(), timeout=2 * _ASK_QEMU_S + _LOOK_S)
 
     async def _ask(self, binary: _Binary) -> None:
-        """A binary that hangs is remembered as unknown. One that exits without an answer is asked again the next
-        time."""
+        """A binary that hangs is remembered as unknown for an hour. One that exits without an answer is asked again
+        the next time."""
         emulator = binary.path
         try:
             self._known[binary] = await in_thread(
                 lambda: _has_zstd(emulator), name="sterna-ask-qemu", of=emulator, limit_s=2 * _ASK_QEMU_S
             )
         except TimeoutError:  # it was killed, or cannot be
-            self._known[binary] = None
+            self._known[binary], self._hung[binary] = None, time.monotonic()
         except (OSError, ValueError, Temporary) as error:
             log.debug("QEMU does not report its capabilities", emulator=emulator, why=str(error))
         finally:
