@@ -29,7 +29,8 @@ class EnrolmentOut(BaseModel):
     )
     removed_at: str | None = Field(description="ISO 8601 UTC; null where it was not removed.")
     knows_revoked: bool | None = Field(
-        description="Does it refuse all certificates that are revoked now? null where its agent does not say so."
+        description="Does it refuse all certificates that are revoked now? null where its agent does not say so, "
+        "or has been silent for 5 s."
     )
 
     @classmethod

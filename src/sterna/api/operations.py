@@ -37,7 +37,8 @@ async def begin_operation(
 @router.post("/operations/preview", summary="Show what an operation would do", responses=documented(404, 422, 503),
              dependencies=[needs(Action.PLAN)])  # fmt: skip
 async def preview_operation(wanted: OperationIn, controller: Served) -> PreviewOut:
-    """Changes nothing, and asks no host. A host may still refuse a VM that is planned to go there."""
+    """Changes nothing. Asks only the hosts that would be emptied, for lists of their VMs. A host may still refuse
+    a VM that is planned to go there."""
     return PreviewOut.of(await controller.operate.preview(wanted.asked("")))
 
 

@@ -7,11 +7,13 @@ it as soon as it can: nothing has to be remembered here.
 from __future__ import annotations
 
 import asyncio
+import math
 
 import structlog
 
 from sterna.controller.calls import AgentCalls
 from sterna.controller.records.members import Members
+from sterna.controller.records.registry import UP_FOR_MS
 from sterna.domain.errors import SternaError
 from sterna.domain.trust.revocation import RevokedList, to_wire
 from sterna.kit.tasks import own_cancellation_only
@@ -32,8 +34,8 @@ class Revoking:
 
     def __init__(self, members: Members, calls: AgentCalls, clock: Clock) -> None:
         self._members, self._calls, self._clock = members, calls, clock
-        self._in_use: dict[str, int] = {}
-        """By each host's last beacon."""
+        self._in_use: dict[str, tuple[int, float]] = {}
+        """By each host's last beacon, and when that came."""
         self._handing: dict[str, asyncio.Task[None]] = {}
         self._not_before_ms: dict[str, float] = {}
         self._said: dict[str, str] = {}
@@ -45,7 +47,7 @@ class Revoking:
         if type(number) is not int or self._members.against(host) is not None:
             self._in_use.pop(host, None)
             return
-        self._in_use[host] = number
+        self._in_use[host] = number, self._clock.monotonic_ms()
         newest = self._members.revoked()
         if newest is None or number >= newest.number or host in self._handing:
             return
@@ -54,9 +56,12 @@ class Revoking:
             self._handing[host].add_done_callback(lambda _: self._handing.pop(host, None))
 
     def knows(self, host: str) -> bool | None:
-        """Does this host refuse every certificate that is revoked? None where its agent has not said so."""
-        newest, number = self._members.revoked(), self._in_use.get(host)
-        return None if number is None else newest is None or number >= newest.number
+        """Does this host refuse every certificate that is revoked? None where its agent does not say so, or says
+        nothing now: a host that is down may come back with an older disk."""
+        newest, (number, at_ms) = self._members.revoked(), self._in_use.get(host, (0, -math.inf))
+        if self._clock.monotonic_ms() - at_ms > UP_FOR_MS:
+            return None
+        return newest is None or number >= newest.number
 
     async def stop(self) -> None:
         """Hand over no more."""

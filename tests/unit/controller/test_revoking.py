@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from sterna.controller.records.members import Members
-from sterna.controller.revoking import AGAIN_MS, Revoking
-from sterna.domain.errors import Temporary
+from sterna.controller.records.registry import UP_FOR_MS
+from sterna.controller.revoking import AGAIN_MS, HANDING_S, Revoking
+from sterna.domain.errors import Temporary, Unknown
 from sterna.domain.model import Data
 from sterna.domain.trust.enrolment import EnrolledHost
 from sterna.domain.trust.revocation import RevokedList
@@ -129,6 +131,47 @@ async def test_it_is_known_who_has_it_in_use(stage: Stage) -> None:
     await stage.beacon("a", 7)
     await stage.beacon("made-up", 7)
     assert knows("a") is None and knows("made-up") is None
+
+
+async def test_of_a_host_that_has_fallen_silent_nothing_is_known(stage: Stage) -> None:
+    stage.enrolment.list = RevokedList(number=7, pem="x")
+    await stage.beacon("a", 7)
+    stage.clock.ms += UP_FOR_MS
+    assert stage.revoking.knows("a") is True
+    stage.clock.ms += 1
+    assert stage.revoking.knows("a") is None
+    await stage.beacon("a", 7)
+    assert stage.revoking.knows("a") is True
+
+
+async def test_a_host_that_never_answers_keeps_the_list_from_no_other_one(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its libvirtd hangs: the call's own limit ends it. One place is enough for the others."""
+    stage.enrolment.list = RevokedList(number=7, pem="x")
+    stage.revoking._places = asyncio.Semaphore(2)
+    real, ends = stage.bus.call, asyncio.Event()
+
+    async def call(to: str, method: str, params: Data, **more: Any) -> Data:
+        if to == "a":
+            assert more["total_s"] == HANDING_S
+            await ends.wait()
+            raise Unknown("no result after 90 s, though its agent sends heartbeats for it")
+        return await real(to, method, params, **more)
+
+    monkeypatch.setattr(stage.bus, "call", call)
+    for host in "abc":
+        stage.revoking.heard(host, 0)
+    others = [task for host, task in stage.revoking._handing.items() if host != "a"]
+    await asyncio.wait(others, timeout=20)
+    stage.revoking.heard("a", 0)
+    assert stage.handed == [("b", 7), ("c", 7)]
+    ends.set()
+    await stage.beacon("a", 0)
+    monkeypatch.setattr(stage.bus, "call", real)
+    stage.clock.ms += AGAIN_MS
+    await stage.beacon("a", 0)
+    assert stage.handed[2:] == [("a", 7)]
 
 
 async def test_without_the_ca_nothing_is_known() -> None:
