@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from nats.aio.client import Client
 from sterna.adapters.nats import connection
 from sterna.adapters.nats.bus import NatsBus
 from sterna.domain.errors import Unknown, Unreachable
-from sterna.ports.bus import Bus
+from sterna.ports.bus import Bus, Incoming
 from sterna.rpc.client import RpcClient
 from tests.contract.conftest import NatsWorld
 from tests.narrowing import not_none
@@ -273,6 +273,32 @@ async def test_one_line_when_lost_and_one_when_back(nats: NatsWorld) -> None:
     lines = [line["event"] for line in logs if line["log_level"] != "debug"]
     assert lines == ["the message bus is lost", "the message bus is back"]
     assert bus.state().connected
+
+
+async def test_a_handler_that_does_not_end_does_not_keep_its_process(
+    nats: NatsWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is cancelled, and goes on: clean-up on a dead file system."""
+    monkeypatch.setattr("sterna.adapters.nats.bus.CLOSE_S", 0.2)
+    bus = await nats.bus("a")
+    under_way, over = asyncio.Event(), asyncio.Event()
+
+    async def clean_up(message: Incoming) -> None:
+        under_way.set()
+        while not over.is_set():
+            with suppress(asyncio.CancelledError):
+                await over.wait()
+
+    await bus.subscribe("x.y", clean_up)
+    await bus.publish("x.y", b"1")
+    async with asyncio.timeout(10):
+        await under_way.wait()
+    closing = asyncio.create_task(bus.close())
+    await asyncio.wait({closing}, timeout=10)
+    closed = closing.done()
+    over.set()
+    await closing
+    assert closed and not bus.connected
 
 
 async def test_why_a_server_refuses_is_logged_once(guarded_nats: NatsWorld) -> None:

@@ -32,7 +32,7 @@ ENDED_BY = {
     "agent/arrivals.py:Arrivals._listen_and_look": "the look beside it, every 10 s; each has a limit",
     "agent/faults.py:FaultFile._act": "only tests ask for it",
     "agent/daemon.py:Agent._hint": "nothing: without a hint the beacon says that there is more to read",
-    "bootstrap/process.py:wait_for_stop_signal": "SIGTERM or SIGINT: this is the life of the process",
+    "bootstrap/process.py:wait_for_stop_signal": "SIGTERM, SIGINT, an agent of the same name: the process's life",
     "agent/arrivals.py:Arrivals._runs": "announcing has a limit, looking is cancelled with the migration",
     "agent/audit.py:Audit.audit": "within() around each kind",
     "agent/leftovers.py:admissions.look": "within() around each look",

@@ -18,7 +18,7 @@ import structlog
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as ClientSubscription
 
-from sterna.adapters.nats.connection import Connection, MaybeSent
+from sterna.adapters.nats.connection import CLOSE_S, Connection, MaybeSent
 from sterna.domain.errors import BadRequest, Unreachable
 from sterna.domain.trust.bus_rights import answer_subject, inbox_of, is_inbox_of, sender_of
 from sterna.kit.bounded_queue import BoundedQueue
@@ -206,12 +206,16 @@ class NatsBus:
         self._tls = tls
 
     async def close(self) -> None:
-        """Leave the bus; what was sent is flushed, handlers still running are cancelled. Bounded."""
+        """Leave the bus; what was sent is flushed, handlers still running are cancelled. Those that do not end
+        within CLOSE_S are left."""
         self._closing = True
         tasks = [t for t in (self._keeper, *self._tasks) if t is not None and t is not asyncio.current_task()]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            _, left = await asyncio.wait(tasks, timeout=CLOSE_S)
+            if left:
+                _log.warning("leaving the message bus although handlers do not end", number=len(left))
         connection, self._client = self._client, None
         if connection is not None:
             await connection.leave(flush=True)
