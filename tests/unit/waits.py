@@ -206,7 +206,7 @@ class Waits(ast.NodeVisitor):
         limit = NEEDS.get(name, BY_LAST_NAME.get(name.split(".")[-1]))
         waits |= limit is not None and limit not in named
         if name == "asyncio.gather" and "return_exceptions" in named and self.cancels[-1]:
-            waits = False  # of tasks that were cancelled: they end, or the process does
+            waits = False  # of tasks that were cancelled: they end, or who stops the process leaves them
         waits |= self.file.startswith(LOOKING) and self.file not in BLOCKING and touches_a_file(name)
         if waits and not self.limited:
             self.found.add(f"{self.file}:{'.'.join(self.place)}")

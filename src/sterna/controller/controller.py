@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import structlog
+
 from sterna.controller.background import Follower, Parts
 from sterna.controller.calls import AgentCalls
 from sterna.controller.intents.abort_migration import AbortMigration
@@ -45,6 +47,11 @@ from sterna.ports.fleet import Fleet, MigrationRecord, Page
 from sterna.ports.identity import Permits
 from sterna.ports.operations import OperationRecord
 from sterna.rpc.dead_letters import DeadLetters
+
+log = structlog.get_logger(__name__)
+
+ENDING_S = 10.0
+"""How long a controller that stops waits for its own tasks, which are cancelled. systemd kills it after 90 s."""
 
 
 class Controller:
@@ -120,12 +127,22 @@ class Controller:
         self._stopping.set()
 
     async def stop(self) -> None:
-        """End all streams, stop following, let the database go. Migrations go on without a controller."""
+        """End all streams, stop following, let the database go. Migrations go on without a controller. Tasks that
+        do not end within ENDING_S are left."""
         self.events.close()
+        ending = asyncio.create_task(self._end_tasks(), name="end")
+        await asyncio.wait({ending}, timeout=ENDING_S)
+        if ending.done():
+            ending.result()
+        else:
+            log.warning("the controller stops although some of its work does not end")
+            ending.cancel()
+        await self.fleet.close()
+
+    async def _end_tasks(self) -> None:
         await self.operations.stop()
         await self.follower.stop()
         await self.forecast_history.stop()
-        await self.fleet.close()
 
     async def migrate(self, request: MigrateRequest) -> tuple[MigrationRecord, bool]:
         """See MigrateVm.start."""
