@@ -357,5 +357,5 @@ async def test_without_a_ca_nobody_knows_who_is_enrolled_and_an_insecure_bus_is_
     async with client(create_app(controller, ACCESS), UserRole.VIEWER) as http:
         status, why = reason(await http.get("/v1/enrolments"))
         assert status == 404 and "has no CA" in why
-        assert "can pose as a host" in (await http.get("/v1/hosts")).json()["insecure"]
+        assert "can impersonate any host" in (await http.get("/v1/hosts")).json()["insecure"]
     await controller.stop()
