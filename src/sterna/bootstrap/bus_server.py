@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+import threading
 
 import structlog
 
@@ -66,6 +67,8 @@ class BusServerFile:
         self._path, self._reload_command = settings.config_file, settings.reload
         self._server = BusServer.of(settings.listen, str(settings.folder))
         self._authority = authority
+        self._writing = threading.Lock()
+        """A thread that was left alone may come back while another one is at it."""
         self._looked_at: tuple[int, int] | None = None
         self._read = ""
         """What the server was told to read in this life. What came before may not have reached it."""
@@ -77,7 +80,8 @@ class BusServerFile:
             return
         text = bus_config(self._server, on_the_bus(self._authority.register()))
         if text != self._read:
-            self._write(text)
+            with self._writing:
+                self._write(text)
             self._reload()
             self._read = text
             log.info("nats-server was told to read its new configuration", file=str(self._path))

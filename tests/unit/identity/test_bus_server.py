@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
+from sterna.adapters.identity import private_files
 from sterna.adapters.identity.authority import Authority
 from sterna.bootstrap import bus_server
 from sterna.bootstrap.bus_server import BusServerFile, keep_configured
@@ -83,6 +85,80 @@ def test_a_server_that_was_not_told_is_told_again(
         assert "nats.conf" in caught.value.fix
     (tmp_path / "runs").touch()
     file.look()
+
+
+def test_a_command_that_hangs_is_killed_and_given_again(
+    authority: Authority, settings: BusServerSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bus_server, "RELOAD_S", 0.3)
+    pid = tmp_path / "pid"
+    hangs = ("sh", "-c", f"test -e {tmp_path}/answers || {{ echo $$ > {pid}; exec sleep 600; }}")
+    file = BusServerFile(settings.model_copy(update={"reload": hangs}), authority)
+    for _ in range(2):
+        with pytest.raises(Temporary, match=r"timed out after 0\.3 seconds") as caught:
+            file.look()
+        assert "nats.conf" in caught.value.fix
+    if pid.exists():
+        assert not Path(f"/proc/{pid.read_text().strip()}").exists()
+    (tmp_path / "answers").touch()
+    monkeypatch.setattr(bus_server, "RELOAD_S", 20.0)
+    file.look()
+
+
+def test_a_look_that_comes_back_late_does_not_write_beside_another_one(
+    authority: Authority, settings: BusServerSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both would write the same new file, and one would put the other's half of it in place."""
+    file, real = BusServerFile(settings, authority), private_files.write
+    first, answers, at_once, most = threading.Event(), threading.Event(), [0], list[int]()
+
+    def write(path: Path, content: bytes, mode: int) -> None:
+        at_once[0] += 1
+        most.append(at_once[0])
+        first.set()
+        answers.wait(20)
+        real(path, content, mode)
+        at_once[0] -= 1
+
+    monkeypatch.setattr(private_files, "write", write)
+    looks = [threading.Thread(target=file.look) for _ in range(2)]
+    looks[0].start()
+    assert first.wait(20)
+    looks[1].start()
+    looks[1].join(0.3)
+    answers.set()
+    for look in looks:
+        look.join(20)
+    assert max(most) == 1 and "host1" in (tmp_path / "nats.conf").read_text()
+
+
+async def test_a_disk_that_hangs_is_left_alone_and_looked_at_again(
+    authority: Authority, settings: BusServerSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The CA's; or a command that cannot be killed. The controller goes on."""
+    monkeypatch.setattr(bus_server, "_OF_A_LOOK_S", 0.2)
+    answers, waits = threading.Event(), list[float]()
+    stamp = authority.stamp
+
+    def hang() -> tuple[int, int]:
+        answers.wait(60)
+        return stamp()
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2:
+            answers.set()
+            monkeypatch.setattr(bus_server, "_OF_A_LOOK_S", 30.0)
+        if len(waits) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(authority, "stamp", hang)
+    monkeypatch.setattr("sterna.bootstrap.bus_server.asyncio.sleep", sleep)
+    with capture_logs() as logs, pytest.raises(KeyboardInterrupt):
+        await keep_configured(settings, authority)
+    assert waits == [bus_server.AGAIN_S] * 2 + [bus_server.LOOK_S], logs
+    errors = [line for line in logs if line["log_level"] == "error"]
+    assert len(errors) == 1 and "no answer within 0.2 s" in errors[0]["why"] and "disks" in errors[0]["fix"]
 
 
 def test_a_command_that_is_not_there(authority: Authority, settings: BusServerSettings) -> None:

@@ -161,6 +161,26 @@ def test_what_could_not_be_renewed_is_said(
     assert "libvirtd: no such server" in late.value.message and "restart" in late.value.fix
 
 
+def test_a_libvirtd_that_hangs_is_told_again(
+    ca: Run, joining: list[object], tmp_path: Path, told: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command is killed; what it was asked may have been done."""
+    ca(*joining, "--libvirt")
+    own, program = renew(ca, tmp_path), tmp_path / "bin" / "virt-admin"
+    right = program.read_text()
+    program.write_text("#!/bin/sh\nexec sleep 600\n")
+    monkeypatch.setattr(tls_files, "_LIMIT_S", 0.2)
+    for _ in range(2):
+        with pytest.raises(Unreachable, match=r"libvirtd: .*timed out") as late:
+            copies.renew_copies(tmp_path / "host1")
+        assert "restart" in late.value.fix
+    assert (tmp_path / "pki/qemu/server-cert.pem").read_bytes() == own.certificate_file.read_bytes()
+    program.write_text(right)
+    monkeypatch.setattr(tls_files, "_LIMIT_S", 5.0)
+    copies.renew_copies(tmp_path / "host1")
+    assert told.read_text() == "--connect libvirtd:///system server-update-tls libvirtd\n"
+
+
 def test_a_host_without_virt_admin(
     ca: Run, joining: list[object], tmp_path: Path, told: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
