@@ -1,6 +1,7 @@
 """What every `ports.hypervisor.Hypervisor` does."""
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -195,6 +196,7 @@ async def test_while_a_copy_runs_and_when_it_is_aborted(hosts: TwoHosts) -> None
     sample = await hosts.a.hypervisor.sample(vm.uuid)
     assert sample is not None
     assert sample.memory_total != 0
+    assert await hosts.a.hypervisor.sent(vm.uuid) == ""
     with pytest.raises(Permanent):
         await hosts.a.hypervisor.mark(vm.uuid, "m", 2)
     assert await outcome(hosts.b.hypervisor.end_incoming(vm.uuid, 9)) == "conflict"
@@ -204,11 +206,31 @@ async def test_while_a_copy_runs_and_when_it_is_aborted(hosts: TwoHosts) -> None
         await copy
     here = await hosts.settled(hosts.a, vm.uuid)
     assert (here.state, here.ran) == (GuestState.RUNNING, True)
+    assert await hosts.a.hypervisor.sent(vm.uuid) == ""
     there = await hosts.b.hypervisor.observe(vm.uuid)
     assert (there.state, there.ran) == (GuestState.ABSENT, False)
     assert await hosts.a.hypervisor.sample(vm.uuid) is None
     await hosts.a.hypervisor.abort(vm.uuid)
     await hosts.unplug(hosts.b, plan)
+
+
+async def test_a_source_says_that_it_has_sent_the_guest_whole(hosts: TwoHosts) -> None:
+    """Its QEMU lives a second longer than the hand-over takes."""
+    vm = await hosts.vm("shared")
+    plan = await hosts.prepare(vm, 1, source=hosts.a, destination=hosts.b)
+    assert await hosts.a.hypervisor.sent(vm.uuid) == ""
+    copy = asyncio.ensure_future(hosts.a.hypervisor.migrate(vm.uuid, plan))
+    marks = set[str]()
+    while not copy.done():
+        with contextlib.suppress(Permanent, NotFound):  # its QEMU is gone
+            marks.add(await hosts.a.hypervisor.sent(vm.uuid))
+        await asyncio.sleep(0.02)
+    await copy
+    assert len(marks - {""}) == 1
+    with pytest.raises(Permanent):
+        await hosts.a.hypervisor.sent(vm.uuid)
+    with pytest.raises(NotFound):
+        await hosts.a.hypervisor.sent(NOBODY)
 
 
 async def test_a_cancelled_caller_does_not_end_the_copy_and_end_incoming_does(hosts: TwoHosts) -> None:

@@ -16,12 +16,14 @@ from sterna.domain.entries.base import Note, StatusSet
 from sterna.domain.entries.destination_notes import IncomingVm
 from sterna.domain.entries.notes import (
     AskedDestination,
+    CopyStarted,
     Counted,
     DestinationNotReached,
     HeldOldCopy,
     PeerDeclared,
     RunsThere,
     Saw,
+    StayedHere,
     StreamChosen,
     WrittenOffByPeer,
     WroteOffPeer,
@@ -264,6 +266,11 @@ class Context:
         """Was the guest seen to run on the destination, or libvirt to end the source's QEMU because it did?"""
         history = self.history
         return history.has(RunsThere) or history.has(HeldOldCopy) or history.has(Saw, "stopped-migrated")
+
+    @property
+    def stayed(self) -> bool:
+        """On the source: does this journal prove that the guest never left, whatever the destination says?"""
+        return not self.history.has(CopyStarted) or self.history.has(StayedHere)
 
     @property
     def switching(self) -> bool:

@@ -190,6 +190,12 @@ class Copying(Protocol):
         """Run the copy to its end (M4). Returns when libvirt returns; raises Unknown on any libvirt error:
         the return code is not evidence, the caller must observe both hosts."""
 
+    async def sent(self, uuid: str) -> str:
+        """The last stream of this guest that its QEMU says it has sent whole, as a mark that differs from stream to
+        stream; `in-postcopy` once the vCPUs were sent; '' for none.
+
+        Raises NotFound, Permanent (it has no QEMU), Unreachable."""
+
     async def sample(self, uuid: str) -> JobSample | None:
         """Statistics of the running copy; None where there is none. May block for over a second."""
 

@@ -12,13 +12,14 @@ import libvirt
 from sterna.adapters.libvirt.observe import epoch_of, job_of
 from sterna.adapters.libvirt.qemu import bandwidth as sharing
 from sterna.adapters.libvirt.qemu import interlock, recovery
-from sterna.adapters.libvirt.qemu.monitor import Refused
+from sterna.adapters.libvirt.qemu.monitor import Refused, ask
 from sterna.adapters.libvirt.session.connection import Connect, Connection
 from sterna.adapters.libvirt.session.host import HostSettings, LibvirtHost
 from sterna.adapters.libvirt.xml.metadata import NAMESPACE, PREFIX
 from sterna.adapters.libvirt.xml.render import own_metadata, render_live, render_persistent
 from sterna.adapters.libvirt.zeros import finds_zeros
 from sterna.domain.copying import CopyPlan, JobSample
+from sterna.domain.departure import IN_POSTCOPY
 from sterna.domain.errors import Conflict, NotFound, Permanent, Temporary, Unknown
 from sterna.domain.journal import leaps
 from sterna.domain.model import Value
@@ -101,6 +102,14 @@ class LibvirtMover(LibvirtHost):
             if watcher is not None:
                 watcher.close()
 
+    async def sent(self, uuid: str) -> str:
+        """The last stream that the guest's QEMU has sent whole. Raises NotFound, Permanent, Unreachable."""
+
+        def look(conn: Connect) -> str:
+            return _sent(ask(conn.lookupByUUIDString(uuid), "query-migrate"))
+
+        return await self._ask_of(uuid, look)
+
     async def sample(self, uuid: str) -> JobSample | None:
         """Statistics of the running copy; None where there is none. May block for over a second.
 
@@ -165,6 +174,16 @@ class LibvirtMover(LibvirtHost):
     def events(self, uuid: str) -> AbstractAsyncContextManager[AsyncIterator[GuestEvent]]:
         """Events of one guest on this host from now on. The iterator raises Unreachable if libvirtd is lost."""
         return self._events.subscribe(uuid)
+
+
+def _sent(status: dict[str, Any]) -> str:
+    """A mark of the stream from QEMU's `query-migrate`. QEMU keeps what it says of the last stream until the next
+    begins; these times of a complete one do not change."""
+    if str(status.get("status", "")).startswith("postcopy-"):
+        return IN_POSTCOPY
+    if status.get("status") != "completed":
+        return ""
+    return "completed" + "".join(f" {key}={status.get(key)}" for key in ("setup-time", "total-time", "downtime"))
 
 
 def _mark(conn: Connect, uuid: str, migration_id: str, epoch: int) -> None:

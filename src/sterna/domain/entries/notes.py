@@ -140,6 +140,9 @@ class CopyStarted(Note):
 
     entry, under = "copy-started", "M3"
 
+    sent_before: str = omitted("")
+    """The stream that its QEMU had sent whole before: of a snapshot, or of an earlier copy."""
+
 
 class Iteration(Note):
     """A pass over the memory begins."""
@@ -258,6 +261,13 @@ class HeldOldCopy(Note):
     entry, under = "held-old-copy", "M4"
 
     why: str = ""
+
+
+class StayedHere(Note):
+    """The copy is over, and the source's hypervisor has shown that the guest never left whole: no word of the
+    destination's changes that."""
+
+    entry, under = "stayed-here", "M6"
 
 
 class HandOverLate(Note):

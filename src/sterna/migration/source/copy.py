@@ -29,7 +29,7 @@ from sterna.domain.whereabouts import Finding, Verdict
 from sterna.kit.waiting import Backoff
 from sterna.migration.attempts import Attempts
 from sterna.migration.context import Context
-from sterna.migration.source import postcopy, rollback, steering
+from sterna.migration.source import left, postcopy, rollback, steering
 from sterna.migration.source.asking import unless_aborted
 from sterna.migration.source.copy_plan import copy_plan
 from sterna.migration.source.find_guest import look
@@ -154,8 +154,10 @@ class Copy(Step[Context, NoPlan, Copied]):
             if finding.verdict in (Verdict.ARRIVED, Verdict.ENDED_AT_DESTINATION):
                 return await self._arrived(ctx, finding)
             if finding.verdict in (Verdict.STAYED, Verdict.ENDED_AT_SOURCE):
-                raise self._stayed(ctx, finding, failure)
+                raise await self._stayed(ctx, finding, failure)
             if finding.verdict is Verdict.STRANDED:
+                if not ctx.peer_fenced:  # a declaration may be mistaken
+                    left.note_stayed(ctx)
                 await ctx.host.hypervisor.resume(ctx.vm_uuid, ctx.migration.epoch)
                 continue
             with attempts.attempt():  # libvirt copies, whatever goes wrong here
@@ -170,7 +172,7 @@ class Copy(Step[Context, NoPlan, Copied]):
         if keeps := await ctx.host.hypervisor.check_outgoing(ctx.vm_uuid):  # begun while the other host prepared
             raise Refused(keeps)
         plan = copy_plan(ctx, await steering.prepare(ctx))
-        ctx.note(CopyStarted())
+        ctx.note(CopyStarted(sent_before=await ctx.host.hypervisor.sent(ctx.vm_uuid)))
         try:
             async with ctx.host.hypervisor.events(ctx.vm_uuid) as events:
                 await watch(ctx, find, lambda: ctx.host.hypervisor.migrate(ctx.vm_uuid, plan), events)
@@ -198,7 +200,9 @@ class Copy(Step[Context, NoPlan, Copied]):
         ctx.note(CopySucceeded(why=finding.why, guest_ended=ended, job=job))
         return Copied(guest_ended=ended)
 
-    def _stayed(self, ctx: Context, finding: Finding, failure: str) -> SternaError:
+    async def _stayed(self, ctx: Context, finding: Finding, failure: str) -> SternaError:
+        if ctx.history.has(CopyStarted):
+            await left.has_left(ctx)  # journaled now: later its QEMU may be gone
         error = (ctx.history.find(LibvirtSaid) or LibvirtSaid()).error
         reason = failure or error.message
         ctx.note(CopyFailed(why=finding.why, libvirt=reason))

@@ -38,7 +38,7 @@ def source_facts(ctx: Context) -> SourceFacts:
 
 def judge(ctx: Context, here: Observation, there: Observation) -> Finding | None:
     """Where the guest is, if one of the two hosts was declared dead; None where the observations decide."""
-    if ctx.written_off is not None:
+    if ctx.written_off is not None and not (ctx.stayed and ctx.written_off.outcome == "completed"):
         return after_return(here, ctx.written_off)
     if not ctx.peer_fenced or there.state is not GuestState.UNKNOWN:
         return None

@@ -9,11 +9,11 @@ from sterna.domain.status import Status
 from sterna.domain.whereabouts import GONE, POSTCOPY, SPENT, Finding, Verdict, locate, spent
 from sterna.migration.attempts import Attempts
 from sterna.migration.context import Context
-from sterna.migration.source import dead_peer
+from sterna.migration.source import dead_peer, left
 
 
 async def find_guest(ctx: Context) -> Finding:
-    """Ask both hypervisors where the guest is, source first."""
+    """Ask both hypervisors where the guest is, source first; that it has left, the source must bear out."""
     here = await ctx.observe_here()
     if spent(here, handed_over=ctx.handed_over):  # two copies run: nothing is waited for
         await ctx.host.hypervisor.end_spent(ctx.vm_uuid, ctx.migration.epoch)
@@ -23,6 +23,7 @@ async def find_guest(ctx: Context) -> Finding:
     finding = dead_peer.judge(ctx, here, there) or locate(
         here, there, epoch=epoch, started=started, handed_over=ctx.handed_over, switching=ctx.switching
     )
+    finding = await left.borne_out(ctx, finding)
     if finding.verdict is Verdict.SPENT:
         await ctx.host.hypervisor.end_spent(ctx.vm_uuid, epoch)
         ctx.note_once(RunsThere())  # afterwards: a full disk must not keep it

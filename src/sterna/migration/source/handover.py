@@ -11,12 +11,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from sterna.domain.departure import Departure
 from sterna.domain.entries.notes import HandOverLate, PortsSwitched, Saw, Waiting
 from sterna.domain.errors import SternaError
 from sterna.domain.model import GuestState, Observation
 from sterna.domain.whereabouts import left_behind
 from sterna.migration.attempts import Attempts
 from sterna.migration.context import Context
+from sterna.migration.source import left
 
 WAITING_LIBVIRT = "-libvirt"
 """Which note of the family `Waiting`: why nothing is known of the copy here."""
@@ -56,7 +58,9 @@ async def guard(ctx: Context) -> None:
 async def _left_behind(ctx: Context) -> bool:
     here = await ctx.observe_here()
     _note_silence(ctx, here)
-    return left_behind(here, await ctx.observe_there(), epoch=ctx.migration.epoch)
+    if not left_behind(here, await ctx.observe_there(), epoch=ctx.migration.epoch):
+        return False
+    return await left.has_left(ctx) is Departure.LEFT
 
 
 def _note_silence(ctx: Context, here: Observation) -> None:

@@ -42,7 +42,7 @@ from sterna.domain.status import Status
 from sterna.domain.step import PivotPassed, Step
 from sterna.domain.whereabouts import GONE, MIGRATED, MIGRATION_PAUSES, PASSED, Finding, Verdict, locate
 from sterna.migration.context import Context
-from sterna.migration.source import dead_peer, handover
+from sterna.migration.source import dead_peer, handover, left
 from sterna.migration.source.find_guest import with_reasons
 from sterna.migration.source.reports import forgotten, wait_report
 
@@ -67,6 +67,7 @@ class AskBoth(Step[Context, NoPlan, BothAsked]):
         finding = finding or locate(
             here, there, epoch=epoch, started=True, handed_over=ctx.handed_over, switching=ctx.switching
         )
+        finding = await left.borne_out(ctx, finding)
         if finding.verdict in PASSED:
             raise PivotPassed(finding.why)  # no rollback from there, whatever turned it back
         if finding.verdict is Verdict.ENDED_AT_SOURCE and here.state is GuestState.PAUSED:
@@ -76,6 +77,8 @@ class AskBoth(Step[Context, NoPlan, BothAsked]):
             await ctx.host.hypervisor.abort(ctx.vm_uuid)
             raise Temporary("waiting for libvirt to cancel the copy", delay_s=0.5)
         if finding.verdict is Verdict.STRANDED:
+            if not ctx.peer_fenced:
+                left.note_stayed(ctx)
             await ctx.host.hypervisor.resume(ctx.vm_uuid, ctx.migration.epoch)
             raise Temporary("the source's guest was paused by the failed copy: resuming it")
         settled = finding.verdict in (Verdict.STAYED, Verdict.ENDED_AT_SOURCE)

@@ -19,7 +19,7 @@ from sterna.domain.model import GuestState, Observation
 from sterna.domain.whereabouts import POSTCOPY
 from sterna.migration.attempts import Attempts
 from sterna.migration.context import Context
-from sterna.migration.source import handover, postcopy, steering
+from sterna.migration.source import handover, left, postcopy, steering
 from sterna.ports.hypervisor import GuestEvent
 
 SAMPLE_EVERY_S = 0.5
@@ -42,10 +42,13 @@ async def watch(
     notice. Raises what `copying` does. `events` are taken first, where a subscription exists."""
     deciding = [asyncio.ensure_future(w) for w in (copying(), postcopy.attend(ctx, find), handover.guard(ctx))]
     network = asyncio.ensure_future(handover.switch_network(ctx))
-    beside = (_follow(ctx, events), _sample(ctx), _obey_abort(ctx), postcopy.end_old_copy(ctx))
+    heard = left.Heard(whole=events is not None)
+    beside = (_follow(ctx, events, heard), _sample(ctx), _obey_abort(ctx), postcopy.end_old_copy(ctx))
     watchers = [asyncio.ensure_future(w) for w in beside]
     try:
         done, _ = await asyncio.wait(deciding, return_when=asyncio.FIRST_COMPLETED)
+        if any(ended.exception() for ended in done):
+            await left.hear_out(ctx, heard)
         for ended in done:
             ended.result()
         await handover.let_end(ctx, network)  # the copy succeeded: nothing here is in a hurry any more
@@ -66,22 +69,23 @@ async def until_over(ctx: Context) -> None:
         await ctx.clock.sleep(ASK_AGAIN_S)
 
 
-async def _follow(ctx: Context, events: AsyncIterator[GuestEvent] | None) -> None:
+async def _follow(ctx: Context, events: AsyncIterator[GuestEvent] | None, heard: left.Heard) -> None:
     attempts = Attempts(ctx, "listening to libvirt's events")
     while True:
         with attempts.attempt():
             if events is not None:
-                await _note_events(ctx, events)
+                await _note_events(ctx, events, heard)
             else:
                 async with ctx.host.hypervisor.events(ctx.vm_uuid) as again:
-                    await _note_events(ctx, again)
-        events = None  # libvirtd was lost: listen again once it is back
+                    await _note_events(ctx, again, heard)
+        events, heard.whole = None, False  # libvirtd was lost: listen again once it is back
         await ctx.clock.sleep(SAMPLE_EVERY_S)
 
 
-async def _note_events(ctx: Context, events: AsyncIterator[GuestEvent]) -> None:
+async def _note_events(ctx: Context, events: AsyncIterator[GuestEvent], heard: left.Heard) -> None:
     times = SourceTimes()
     async for event in events:
+        heard.take(event.kind)
         record = times.take(event.kind, event.at_ms)
         if record is not None:  # with what is written next: it proves nothing, and the guest needs the processors
             ctx.note(record, lazily=True)

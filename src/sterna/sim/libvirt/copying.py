@@ -234,6 +234,7 @@ class SimCopy(Sending, Postcopying):
         self.world.emit(self.source, self.uuid, "migration-device")
         await self._wait(self.world.pace.switch_ms + self._ms_for(self._sending))
         self._processed, self._sending = self._processed + self._sending, 0
+        source.sent = f"stream of {self.plan.migration_id}"
         for host in (self.source, self.destination):
             self.world.emit(host, self.uuid, "migration-completed")
         domain = self._define(source)

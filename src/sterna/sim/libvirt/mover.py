@@ -7,8 +7,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 
 from sterna.domain.copying import CopyPlan, JobSample
+from sterna.domain.departure import IN_POSTCOPY
 from sterna.domain.errors import Conflict, Permanent, Unknown
 from sterna.domain.journal import leaps
+from sterna.domain.whereabouts import POSTCOPY
 from sterna.ports.hypervisor import GuestEvent
 from sterna.sim.libvirt import admission, qemu
 from sterna.sim.libvirt.part import SimPart, ask
@@ -55,6 +57,14 @@ class SimMover(SimPart):
         await copy.wait()
         if copy.error is not None:
             raise Unknown(copy.error)
+
+    async def sent(self, uuid: str) -> str:
+        """The last stream that the guest's QEMU has sent whole. Raises NotFound, Permanent, Unreachable."""
+        domain = self._require(await self._called(), uuid)
+        if not domain.active:
+            raise Permanent("libvirt refused: Requested operation is not valid: domain is not running")
+        in_postcopy = domain.job is not None and domain.job.sender == self._host.name and domain.reason in POSTCOPY
+        return IN_POSTCOPY if in_postcopy else domain.sent
 
     async def sample(self, uuid: str) -> JobSample | None:
         """Statistics of the copy this host sends; None where there is none."""

@@ -64,6 +64,7 @@ def end(world: World, host: SimHost, domain: SimDomain, *, reason: str, event: s
         return
     _open_files(host, domain.uuid, live, held=False)
     domain.live, domain.interlocked, domain.held, domain.max_downtime_ms = None, False, False, None
+    domain.sent = ""
     if domain.inactive is None:
         del host.domains[domain.uuid]
     _change(world, host, domain, GuestState.SHUTOFF, reason, (event, detail))

@@ -206,6 +206,8 @@ class SimDomain:
     """Somebody holds this QEMU's second monitor."""
     against: tuple[Refusal, ...] = ()
     """Jobs of somebody else's, and what its QEMU cannot migrate."""
+    sent: str = ""
+    """The last stream that this QEMU has sent whole."""
     max_downtime_ms: int | None = None
     """As somebody set it on this QEMU; None: the default."""
 
