@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import pytest
+
+from sterna.domain.errors import SternaError
 from sterna.domain.model import Data
+from sterna.rpc.client import RpcClient
 from sterna.rpc.envelope import Request
 from sterna.sim.libvirt import qemu
 from sterna.sim.world.things import Change
@@ -67,6 +72,23 @@ class Liar:
                 also()
 
         self._fleet.world.watch(look)
+
+
+def change_call(monkeypatch: pytest.MonkeyPatch, method: str, change: Callable[[Data], Data]) -> list[SternaError]:
+    """From now on whoever calls `method` sends something else; the errors it was answered with."""
+    call, said = RpcClient.call, list[SternaError]()
+
+    async def changed(self: RpcClient, to: str, named: str, params: Data, **more: Any) -> Data:
+        if named != method:
+            return await call(self, to, named, params, **more)
+        try:
+            return await call(self, to, named, change(params), **more)
+        except SternaError as error:
+            said.append(error)
+            raise
+
+    monkeypatch.setattr(RpcClient, "call", changed)
+    return said
 
 
 def pause_by_hand(fleet: SimFleet, vm: str) -> None:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
-from sterna.domain.errors import BadRequest, Refused, SternaError
+from sterna.domain.errors import BadRequest, Refused
 from sterna.domain.model import Data
 from sterna.domain.status import Status
 from sterna.domain.untrusted import stream_uri
-from sterna.rpc.client import RpcClient
 from sterna.rpc.envelope import Request
 
 from .fleet import SimFleet
-from .lying import lie
+from .lying import change_call, lie
 
 COMMAND = "10.0.0.2/system?command=/tmp/evil&"
 ADDRESSES = (
@@ -110,6 +108,7 @@ def _migration(**more: object) -> Callable[[Data], Data]:
     "change",
     [
         _vm_that(lambda vm: vm | {"uuid": "../../../../etc"}),
+        _vm_that(lambda vm: vm | {"uuid": "00000000-0000-4000-8000-00000000dead"}),
         _vm_that(lambda vm: vm | {"emulator": "-x"}),
         _disk(path="relative"),
         _disk(path="/srv/\x00"),
@@ -134,18 +133,7 @@ async def test_what_comes_with_p3_is_looked_at_before_anything_is_journaled(
     change: Callable[[Data], Data], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with SimFleet() as fleet, fleet.clock.auto():
-        call, said = RpcClient.call, []
-
-        async def changed(self: RpcClient, to: str, method: str, params: Data, **more: Any) -> Data:
-            if method != "pre_live_migration":
-                return await call(self, to, method, params, **more)
-            try:
-                return await call(self, to, method, change(params), **more)
-            except SternaError as error:
-                said.append(error)
-                raise
-
-        monkeypatch.setattr(RpcClient, "call", changed)
+        said = change_call(monkeypatch, "pre_live_migration", change)
         vm = fleet.vm()
         before = fleet.snapshots()["host2"]
         await fleet.start(vm)

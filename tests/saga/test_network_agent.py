@@ -44,7 +44,8 @@ class Destination:
         host = SimpleNamespace(name="a", vif=SimVif(self.world, "a"), network=network, **given)
         taps = {"taps": [{"device": "tap0", "nic": NIC.model_dump(mode="json")}]}
         history = History(plans={"plug-vifs": taps})
-        self.ctx = cast(Context, SimpleNamespace(host=host, clock=self.clock, history=history))
+        ctx = SimpleNamespace(host=host, clock=self.clock, history=history, vm_uuid="vm")
+        self.ctx = cast(Context, ctx)
 
     async def waits(self, agent_after_s: float | None, **says: str) -> dict[str, Any]:
         """P12's answer, and `ms`: how long it took. The agent gives a tag, or `says` so in the external_ids."""

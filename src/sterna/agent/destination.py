@@ -89,7 +89,7 @@ class IncomingMigrations:
         """P3: prepare everything (P4-P10); the answer is P11. Raises Conflict for a stale or closed migration."""
         migration = self._halves.migration(request)
         asked = untrusted.call(PreLiveMigration, request.params)
-        vm = untrusted.vm(asked.vm)
+        vm = untrusted.vm(asked.vm, uuid=migration.vm_uuid)
         async with self._halves.lock(migration.id):
             if (false := await self._false_claim(migration)) is not None:
                 raise false

@@ -282,6 +282,12 @@ def vm_of(external_ids: Mapping[str, str]) -> str:
     return external_ids.get("vm-uuid") or external_ids.get("vm-id") or ""
 
 
+def of_vm(nic: Nic, vm_uuid: str) -> Nic:
+    """The NIC as this VM's, whatever its description says: whose a port is must not be another host's word."""
+    marks = {"vm-uuid": vm_uuid} | ({"vm-id": vm_uuid} if "vm-id" in nic.external_ids else {})
+    return nic.model_copy(update={"external_ids": nic.external_ids | marks})
+
+
 def differs(nic: Nic, external_ids: Mapping[str, str]) -> str:
     """Which marks show that a port is another NIC's, in words; '' where none does."""
     if (port_id := external_ids.get("iface-id")) != nic.port_id:

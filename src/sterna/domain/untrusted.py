@@ -147,10 +147,10 @@ def migration_in(params: Mapping[str, Any]) -> Migration:
     return migration(params.get("migration") or {})
 
 
-def vm(raw: object) -> Vm:
-    """A VM as its source describes it. Raises BadRequest."""
+def vm(raw: object, *, uuid: str | None = None) -> Vm:
+    """A VM as its source describes it; `uuid`: the one that it is about. Raises BadRequest."""
     found = _read(Vm, raw, "vm")
-    _demand(bool(_ID.fullmatch(found.uuid)), "vm.uuid", found.uuid)
+    _demand(bool(_ID.fullmatch(found.uuid)) and uuid in (None, found.uuid), "vm.uuid", found.uuid)
     _demand(0 <= found.memory_bytes <= _LARGEST_BYTES, "vm.memory_bytes", found.memory_bytes)
     _demand(not found.emulator or _path(found.emulator), "vm.emulator", found.emulator)
     for name in ("virt_type", "arch", "machine"):

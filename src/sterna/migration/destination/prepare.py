@@ -31,7 +31,7 @@ from sterna.domain.errors import (
 from sterna.domain.hosts import HostFacts
 from sterna.domain.journal import Role
 from sterna.domain.model import DiskKind, Nic
-from sterna.domain.plugs import claimed, device_name, plug_type
+from sterna.domain.plugs import claimed, device_name, of_vm, plug_type
 from sterna.domain.step import Step
 from sterna.migration.context import Context
 from sterna.migration.destination import reserved, rollback
@@ -64,7 +64,8 @@ class ReadNetworkInfo(Step[Context, NoPlan, NetworkInfo]):
 
     async def do(self, ctx: Context, plan: NoPlan) -> NetworkInfo:
         """Ask the network service; what each plug type needs must be here. Raises Refused with every reason."""
-        nics = await ctx.host.network.nics_for(ctx.incoming_vm(), ctx.network_hosts[1])
+        described = await ctx.host.network.nics_for(ctx.incoming_vm(), ctx.network_hosts[1])
+        nics = tuple(of_vm(nic, ctx.vm_uuid) for nic in described)
         refusals = [refusal for nic in nics for refusal in await ctx.host.vif.check(nic)]
         if refusals:
             raise Refused(refusals)
@@ -192,8 +193,11 @@ class PlugVifs(Step[Context, TapsToMake, VifsPlugged]):
     undo = (rollback.RemoveVifs,)
 
     async def plan(self, ctx: Context) -> TapsToMake:
-        """The taps about to be made."""
-        nics = (n for n in _nics_here(ctx) if plug_type(n).made_ahead)
+        """The taps about to be made. Raises Refused where a name has been taken since P5: what is planned here, R6
+        takes away again."""
+        nics = tuple(n for n in _nics_here(ctx) if plug_type(n).made_ahead)
+        if refusals := [refusal for nic in nics for refusal in await ctx.host.vif.check(nic)]:
+            raise Refused(refusals)
         return TapsToMake(taps=tuple(Tap(device=device_name(n), nic=n) for n in nics))
 
     async def do(self, ctx: Context, plan: TapsToMake) -> VifsPlugged:

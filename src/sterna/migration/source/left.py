@@ -31,7 +31,7 @@ async def borne_out(ctx: Context, finding: Finding) -> Finding:
 
 
 async def has_left(ctx: Context) -> Departure:
-    """Ask this host's hypervisor, after the destination has answered: before, the guest may have been on its way."""
+    """Ask this host's hypervisor, after the destination has answered: what it sent by then counts."""
     here = await ctx.observe_here()
     alive = here.state is not GuestState.UNKNOWN and here.state not in GONE
     anew = await _sent_anew(ctx) if alive else None
