@@ -41,7 +41,7 @@ class DestinationChecks:
         found += await self._check_memory(vm)
         found += await self._check_image(vm)
         for nic in vm.nics:
-            found += await self._check_nic(nic)
+            found += await self._check_nic(plugs.of_vm(nic, vm.uuid))
         for some in await all_of(self._check_volume(disk) for disk in reached(vm)):
             found += some
         local = tuple(d for d in vm.disks if d.local)

@@ -11,7 +11,7 @@ from typing import Any
 import libvirt
 
 from sterna.adapters.host import looks
-from sterna.adapters.libvirt import abilities, cpus, shared_folders, start_check
+from sterna.adapters.libvirt import abilities, cpus, emulators, shared_folders, start_check
 from sterna.adapters.libvirt.claims import read_claims
 from sterna.adapters.libvirt.definitions import Patience, definitions
 from sterna.adapters.libvirt.observe import observe, state_of
@@ -33,7 +33,6 @@ from sterna.domain.hosts import Abilities, HostFacts, VmSummary
 from sterna.domain.model import Observation, Refusal, Vm
 from sterna.domain.references import Kind, translations
 from sterna.kit.bounded import Bounded
-from sterna.kit.mounts import on_disk
 from sterna.kit.threads import in_thread
 from sterna.ports.hypervisor import COPYING, GuestEvent
 
@@ -114,9 +113,8 @@ class LibvirtInventory(LibvirtHost):
         Memory is not among them: the agent knows what other incoming guests were promised. Raises Unreachable;
         Temporary, with its name, where a file system or the look-up of a name gives no answer.
         """
-        emulator = vm.emulator or "/"
-        runs = await on_disk(lambda: os.access(emulator, os.X_OK), emulator, limit_s=looks.LOOK_S)
-        found = await self._ask(lambda conn: refusals_of(conn, vm, runs))
+        emulator = await emulators.target_of(vm.emulator)
+        found = await self._ask(lambda conn: refusals_of(conn, vm, emulator))
         host = self._resources(await self._passes.run(lambda conn: ask(conn, vm.references, vm.uuid)))
         for some in await looks.at_each(vm.references, lambda refs: resource_checks.refusals(refs, host)):
             found += some
@@ -146,8 +144,14 @@ class LibvirtInventory(LibvirtHost):
         return await self._ask(lambda conn: cpus.host_cpu(conn, vm))
 
     async def compare_cpu(self, vm: Vm, cpu: str) -> list[Refusal]:
-        """What of another host's CPU this host lacks. Raises Unreachable, Permanent."""
-        return await self._ask(lambda conn: cpus.compare(conn, vm, cpu))
+        """What of another host's CPU this host lacks. Raises Unreachable, Permanent, Temporary."""
+        emulator = await emulators.target_of(vm.emulator)
+
+        def compare(conn: Connect) -> list[Refusal]:
+            known = emulators.is_known(vm.emulator, emulator, conn.getCapabilities())
+            return cpus.compare(conn, vm, cpu) if known else []  # else `check_incoming` refuses it
+
+        return await self._ask(compare)
 
     async def measure_load(self, uuid: str, seconds: int) -> None:
         """Begin to measure what the guest dirties. Raises NotFound, Permanent, Unreachable."""
@@ -193,8 +197,17 @@ class LibvirtInventory(LibvirtHost):
         return await self._details.run(read, uuid)
 
     async def check_definition(self, xml: str) -> list[Refusal]:
-        """Does this libvirt make a QEMU's command line of it, and has it the huge pages? Raises Unreachable."""
-        return await self._ask(lambda conn: start_check.against_definition(conn, xml))
+        """Does this libvirt make a QEMU's command line of it, and has it the huge pages? Raises Unreachable,
+        Temporary; Permanent where it is no XML."""
+        named = emulators.of_definition(xml)
+        target = await emulators.target_of(named)
+
+        def check(conn: Connect) -> list[Refusal]:
+            if not emulators.is_known(named, target, conn.getCapabilities()):
+                return [emulators.unknown(named)]
+            return start_check.against_definition(conn, xml)
+
+        return await self._ask(check)
 
     async def check_peer(self, destination_uri: str) -> Refusal | None:
         """Can this host dial the other's libvirtd, and is it another one? None where all is well."""

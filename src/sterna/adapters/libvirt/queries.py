@@ -7,6 +7,7 @@ from typing import Any
 
 import libvirt
 
+from sterna.adapters.libvirt import emulators
 from sterna.adapters.libvirt.definitions import of_arriving
 from sterna.adapters.libvirt.observe import find, state_of
 from sterna.adapters.libvirt.resources import lan_of
@@ -145,10 +146,12 @@ def _sized(domain: Any, disk: Disk, keeps_holes: bool) -> Disk:
     return disk.model_copy(update={**sizes, "holes_kept": holes})
 
 
-def refusals_of(conn: Connect, vm: Vm, runs: bool) -> list[Refusal]:
-    """`runs`: its emulator is here, and can be executed."""
-    found = _names_taken(conn, vm)
-    found += checks.against_capabilities(vm, conn.getCapabilities(), runs)
+def refusals_of(conn: Connect, vm: Vm, emulator: str) -> list[Refusal]:
+    """`emulator`: where the path of the VM's leads to."""
+    found, capabilities = _names_taken(conn, vm), conn.getCapabilities()
+    if not emulators.is_known(vm.emulator, emulator, capabilities):
+        found.append(emulators.unknown(vm.emulator))
+    found += checks.against_capabilities(vm, capabilities)
     found += checks.against_version(vm, conn.getVersion())
     unsupported = {"arch-unsupported", "emulator-missing", "virt-type-missing", "machine-type-missing"}
     if not any(refusal.code in unsupported for refusal in found):

@@ -65,8 +65,8 @@ CPU = Group(
         ),
         Entry(
             "emulator-missing",
-            cause="The destination does not have the QEMU binary that the VM names.",
-            remedy="install the same QEMU package there",
+            cause="The destination's libvirt does not know the QEMU binary that the VM names.",
+            remedy="install the same QEMU package there, or name one that `virsh capabilities` shows there",
             by=By.DESTINATION,
             when="plan, P6",
         ),

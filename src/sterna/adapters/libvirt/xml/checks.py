@@ -20,16 +20,13 @@ def against_version(vm: Vm, qemu_version: int) -> list[Refusal]:
     return [Refusal(code="qemu-too-old", message=message, fix="install QEMU 8 or newer, or use KVM")]
 
 
-def against_capabilities(vm: Vm, capabilities_xml: str, emulator_exists: bool) -> list[Refusal]:
-    """Emulator, architecture, virtualisation type and machine type."""
+def against_capabilities(vm: Vm, capabilities_xml: str) -> list[Refusal]:
+    """Architecture, virtualisation type and machine type."""
     guest = _guest(parse_xml(capabilities_xml), vm.arch)
     if guest is None:
         message = f"this host cannot run {vm.arch} guests"
         return [Refusal(code="arch-unsupported", message=message, fix=f"install QEMU for {vm.arch}")]
     found = []
-    if vm.emulator and not emulator_exists:
-        message = f"there is no emulator {vm.emulator} on this host"
-        found.append(Refusal(code="emulator-missing", message=message, fix="install the same QEMU package"))
     domain = guest.find(f"domain[@type='{vm.virt_type}']")
     if domain is None:
         message = f"this host has no virtualisation of type {vm.virt_type}"
