@@ -127,7 +127,8 @@ async def test_a_migration_that_no_controller_has_asked_for(stage: Stage) -> Non
     assert real and own
     for n, permit in enumerate(("", own, real)):
         migration = told.model_copy(update={"permit": permit}).model_dump(mode="json")
-        words = told.id, told.epoch, everything(stage, migration)
+        params = everything(stage, migration)
+        words = told.id, told.epoch, params | {"vm": params["vm"] | {"uuid": ELSEWHERE}}
         for method, kind, subject in (
             ("pre_live_migration", "call", call_subject),
             ("rollback_live_migration_at_destination", "cast", cast_subject),

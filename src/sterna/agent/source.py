@@ -31,7 +31,7 @@ from sterna.domain.entries.source import Copied
 from sterna.domain.errors import BadRequest, Conflict, NotFound, Refused, SternaError, Temporary
 from sterna.domain.fencing import WriteOff
 from sterna.domain.hosts import HostFacts
-from sterna.domain.journal import LONGEST_PERMIT, Entry, Kind, Migration, Role
+from sterna.domain.journal import LONGEST_PERMIT, LONGEST_REQUESTER, Entry, Kind, Migration, Role
 from sterna.domain.model import Data, Refusal, Vm
 from sterna.domain.options import MigrationOptions
 from sterna.domain.plain_text import printable
@@ -314,13 +314,10 @@ class OutgoingMigrations:
         )
 
 
-LONGEST_NAME = 255
-
-
 def _requested_by(request: Request) -> str:
     """Who asked the controller for it; '' where it does not say."""
     name = request.params.get("requested_by", "")
-    return printable(name)[:LONGEST_NAME] if isinstance(name, str) else ""
+    return printable(name)[:LONGEST_REQUESTER] if isinstance(name, str) else ""
 
 
 def _permit(request: Request) -> str:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
-from sterna.domain.errors import Conflict, NotFound, Unknown
+from sterna.domain.errors import BadRequest, Conflict, NotFound, Unknown
 from sterna.domain.model import Data
 from sterna.ports.bus import BusState, Subscription
 from sterna.ports.fleet import MigrationRecord
@@ -50,12 +50,14 @@ def reading(host: str, method: str) -> Iterator[None]:
     was asked for may have been done anyway."""
     try:
         yield
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, BadRequest) as error:
         why = f"the answer of {host} to {method} cannot be read: {_words(error)}"
         raise Unknown(why, fix=f"see that this controller is not older than the agent of {host}") from error
 
 
 def _words(error: Exception) -> str:
+    if isinstance(error, BadRequest):
+        return error.message
     if not isinstance(error, ValidationError):
         return repr(error)
     first = error.errors(include_input=False)[0]

@@ -19,6 +19,8 @@ EPOCH_LEAP = 2**20
 or a single false number would leave the VM without a next one."""
 LONGEST_PERMIT = 8192
 """In characters, with a certificate."""
+LONGEST_REQUESTER = 255
+"""The same of who has asked for a migration."""
 LARGEST_EPOCH = 2**62
 """What is beyond it in a domain's metadata was not written by Sterna."""
 
@@ -75,6 +77,19 @@ class Migration(Value):
     """The user who requested it from the API, `token:NAME` or `user:NAME`; '' where that is not known."""
     permit: str = omitted("")
     """Proves that a controller has asked for it (`trust/permits.py`); '' where controllers have no certificates."""
+
+    def as_asked(self, asked: Migration) -> Migration:
+        """This one, as its source reports it, with what a controller asked for as that controller asked for it. The
+        source adds to that what only it knows."""
+        added = {name: getattr(self.options, name) for name in ("memory_bytes", "network_hosts")}
+        options = asked.options.model_copy(update=added)
+        own = {"vm_name": asked.vm_name, "requested_by": asked.requested_by, "options": options}
+        return self.model_copy(update=own)
+
+    def is_about_the_same(self, other: Migration) -> bool:
+        """The same VM between the same hosts, under the same id?"""
+        ours, theirs = ((m.id, m.vm_uuid, m.source, m.destination) for m in (self, other))
+        return ours == theirs
 
 
 class Entry(Value):

@@ -20,7 +20,7 @@ from sterna.domain.copying import DestinationNic
 from sterna.domain.entries.source import Answer
 from sterna.domain.errors import BadRequest
 from sterna.domain.hosts import HostFacts, VmSummary
-from sterna.domain.journal import LONGEST_PERMIT, Migration
+from sterna.domain.journal import LONGEST_PERMIT, LONGEST_REQUESTER, Migration
 from sterna.domain.model import Disk, Nic, Reached, Value, Vm
 from sterna.domain.plugs import is_supported
 from sterna.domain.references import Kind, Reference, numbers
@@ -131,6 +131,10 @@ def migration(raw: object) -> Migration:
     _demand(bool(_ID.fullmatch(found.id)), "migration.id", found.id)
     _demand(bool(_ID.fullmatch(found.vm_uuid)), "migration.vm_uuid", found.vm_uuid)
     _demand(found.epoch > 0, "migration.epoch", found.epoch)
+    _demand(len(found.vm_name) <= _LONGEST_NAME, "migration.vm_name", found.vm_name)
+    by = found.requested_by
+    _demand(len(by) <= LONGEST_REQUESTER and not CONTROL.search(by), "migration.requested_by", by)
+    _demand(not found.created_at or _is_moment(found.created_at), "migration.created_at", found.created_at)
     for side in ("source", "destination"):
         host, address = getattr(found, side), getattr(found, f"{side}_address")
         _demand(bool(_NAME.fullmatch(host)), f"migration.{side}", host)
@@ -299,6 +303,14 @@ def _nic(nic: Nic | DestinationNic) -> None:
     _demand(not nic.pci or bool(_PCI.fullmatch(nic.pci)), f"{what}: pci", nic.pci)
     _demand(nic.vlan is None or 0 <= nic.vlan < 2**12, f"{what}: vlan", nic.vlan)
     _demand(nic.mtu is None or 0 < nic.mtu < 2**17, f"{what}: mtu", nic.mtu)
+
+
+def _is_moment(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _path(text: str) -> bool:

@@ -113,6 +113,7 @@ def accepted(c: Connection, migration: Migration, at: str) -> MigrationRecord:
     """See ports.fleet.Fleet.accepted."""
     known = required_migration(c, migration.id)
     if not known.accepted:
+        migration = migration.as_asked(known.migration)
         known = known.model_copy(update={"migration": migration, "accepted": True, "updated_at": at})
         _save(c, known)
     return known

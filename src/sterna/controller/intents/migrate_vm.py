@@ -22,6 +22,7 @@ from sterna.controller.intents.request import MigrateRequest, check_params, prop
 from sterna.controller.records.forecasts import ForecastHistory
 from sterna.controller.records.inventory import Inventory
 from sterna.controller.records.registry import Host, Registry
+from sterna.domain import untrusted
 from sterna.domain.errors import Conflict, NotFound, Refused, SternaError, Temporary, Unknown, Unreachable
 from sterna.domain.experience import Experience
 from sterna.domain.forecast import Expectations
@@ -356,7 +357,10 @@ class MigrateVm:
             total_s=total_s,
         )
         with reading(proposed.source, "start_migration"):
-            return Migration.model_validate(answer["migration"])
+            accepted = untrusted.migration(answer["migration"])
+            if not accepted.is_about_the_same(proposed):
+                raise ValueError(f"it is about migration {accepted.id} of {accepted.vm_uuid}")
+            return accepted
 
 
 @asynccontextmanager

@@ -15,10 +15,11 @@ import structlog
 from sterna.controller.calls import AgentCalls, reading
 from sterna.controller.records.copy_progress import CopyProgress
 from sterna.controller.records.events import Events
+from sterna.domain import untrusted
 from sterna.domain.entries.base import DirectionChanged, Failed, StatusSet
 from sterna.domain.entries.destination import VmUpdated
 from sterna.domain.entries.notes import DestinationReport, RehearsedCopy, Waiting
-from sterna.domain.journal import Entry, Kind, Migration, Role, accepted_migration
+from sterna.domain.journal import Entry, Kind, Role, accepted_migration
 from sterna.domain.model import GuestState
 from sterna.domain.progress import with_sample, with_status
 from sterna.domain.status import Status
@@ -68,10 +69,11 @@ def _from_source(record: MigrationRecord, entry: Entry) -> Effect:
     match entry.kind:
         case Kind.ACCEPTED:
             migration = accepted_migration(entry) or record.migration
-            if not _same(migration, record.migration):
+            if not migration.is_about_the_same(record.migration):
                 log.warning("a different migration has the same id", migration=record.id, source=migration.source)
                 return Effect(record=record)
-            accepted = record.model_copy(update={"migration": migration, "accepted": True, "reason": "accepted"})
+            known = migration.as_asked(record.migration)
+            accepted = record.model_copy(update={"migration": known, "accepted": True, "reason": "accepted"})
             read_again = record.accepted and record.status.final
             return Effect(record=accepted, holds=None if read_again else True)
         case Kind.STATUS:
@@ -97,16 +99,6 @@ def _from_source(record: MigrationRecord, entry: Entry) -> Effect:
             return Effect(record=record.model_copy(update={"progress": progress}))
         case _:
             return Effect(record=record)
-
-
-def _same(reported: Migration, known: Migration) -> bool:
-    """The same VM between the same hosts? Epoch, addresses and options are the source's to say."""
-    return (reported.id, reported.vm_uuid, reported.source, reported.destination) == (
-        known.id,
-        known.vm_uuid,
-        known.source,
-        known.destination,
-    )
 
 
 def _is_less_specific(record: MigrationRecord, entry: Entry) -> bool:
@@ -225,7 +217,10 @@ class Projector:
         answer = await self._calls.call(host, "journal_since", params, total_s=PAGE_S)
         with reading(host, "journal_since"):
             entries = [Entry.model_validate(e) for e in answer.get("entries", ())]
-            migrations = tuple(Migration.model_validate(m) for m in answer.get("migrations", ()))
+            for entry in entries:
+                if entry.kind is Kind.ACCEPTED:
+                    untrusted.migration(entry.data)
+            migrations = tuple(untrusted.migration(m) for m in answer.get("migrations", ()))
         if known.cursor and (not entries or mark_of(entries[0]) != known.mark):
             log.warning("this host has a new journal: reading it from the beginning", host=host)
             await self._fleet.reread(host)
