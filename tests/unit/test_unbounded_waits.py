@@ -139,7 +139,7 @@ ENDED_BY = {
     "adapters/files/storage.py:FileStorage.is_empty.look": ON_DISK,
     "adapters/files/storage.py:FileStorage.readable.look": ON_DISK,
     "adapters/files/storage.py:_make_empty": ON_DISK,
-    "adapters/volumes/shared_file.py:_open_problem": ON_DISK,
+    "adapters/volumes/shared_file.py:_look": ON_DISK,
     "adapters/vif/hostdev.py:HostdevVif.functions": MEMORY,
     "adapters/vif/hybrid.py:_make_bridge": MEMORY,
     "adapters/vif/links.py:quieten": MEMORY,
@@ -289,7 +289,16 @@ def test_a_limit_that_is_taken_back_is_none_for_what_is_inside() -> None:
 
 
 def test_a_look_at_a_file_outside_of_a_thread_for_it_is_recognised() -> None:
-    looks = ("os.stat(p)", "os.path.isdir(p)", "open(p)", "Path(p).read_text()", "p.exists()", "kernel.thing(p)")
+    looks = (
+        "os.stat(p)",
+        "opened(p)",
+        "digest_of(p)",
+        "os.path.isdir(p)",
+        "open(p)",
+        "Path(p).read_text()",
+        "p.exists()",
+        "kernel.thing(p)",
+    )
     for look in looks:
         seen = Waits("adapters/libvirt/x.py")
         seen.visit(parse(f"async def f(self):\n await self._query.run(lambda conn: {look})"))

@@ -80,7 +80,11 @@ GROUND = {"thing", "only_written", "bindable", "reaches", "listening"}
 """Of `adapters/host/resources.py`: paths and names that a guest's definition has."""
 OF_SOCKETS = {"bind", "connect", "connect_ex", "sendto"}
 """Of a socket, in a file that imports `socket`: a name in an Internet address is resolved there without a limit."""
+OPENING = {"open", "open_file", "opened", "file_digest"}
+"""By name, or with `kit/opening.py` and `kit/contents.py`."""
 BLOCKING = {
+    "kit/opening.py": "its callers: on_disk",
+    "kit/contents.py": "its callers: on_disk; 600 s at most for what they have left alone",
     "adapters/files/file_lock.py": "storage.py: its thread is waited for with a clock beside it",
     "adapters/files/images.py": "its callers: on_disk",
     "adapters/files/instances_dir.py": "the same",
@@ -110,7 +114,9 @@ def touches_a_file(name: str) -> bool:
         return last in FILES
     if before == "kernel":
         return last in GROUND
-    return name == "open" or (before not in ("libvirt", "self", "connection") and last in OF_PATHS and bool(before))
+    return name in OPENING or (
+        before not in ("libvirt", "self", "connection") and last in OF_PATHS and bool(before)
+    )
 
 
 def locks_of(module: ast.Module) -> set[str]:

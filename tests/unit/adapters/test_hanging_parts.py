@@ -107,7 +107,7 @@ async def test_a_file_system_that_does_not_answer(monkeypatch: pytest.MonkeyPatc
 async def test_a_shared_disk_whose_opening_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_file, "_IMAGE_INFO_S", 0.1)
     held = threading.Event()
-    monkeypatch.setattr(shared_file, "_open_problem", lambda *_: held.wait())
+    monkeypatch.setattr(shared_file, "_look", lambda *_: held.wait())
     disk = Disk(target="vda", kind=DiskKind.FILE, path="/srv/dead/disk", format="raw")
     with pytest.raises(Temporary, match="/srv/dead/disk: the file system does not answer: no answer"):
         await asyncio.wait_for(shared_file.SharedFileVolumes().connect(disk), 5)

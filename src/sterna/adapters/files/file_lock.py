@@ -9,11 +9,12 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-import stat
 import struct
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+
+from sterna.kit.opening import open_file
 
 _FLOCK = "hhqqi4x"
 """struct flock on 64-bit Linux: type, whence, start, length, pid."""
@@ -107,10 +108,6 @@ def mount_of(path: str) -> str:
 
 def _open(path: str) -> int | None:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        return open_file(path)
     except OSError:
         return None
-    if stat.S_ISREG(os.fstat(fd).st_mode):
-        return fd
-    os.close(fd)
-    return None

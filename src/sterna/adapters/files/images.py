@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sterna.kit.mounts import touching
+from sterna.kit.opening import opened
 
 LONGEST_CHAIN = 200
 """As many images as QEMU itself opens in a chain, and more than any that works."""
@@ -75,8 +76,8 @@ def _directly_below(path: str, form: str | None) -> list[Part]:
     if form in (None, "raw", "luks", "file", "host_device"):
         return []
     try:
-        with open(path, "rb") as file:
-            header = file.read(_HEADER_BYTES)
+        with opened(path, devices=True) as fd:
+            header = os.pread(fd, _HEADER_BYTES, 0)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         return []
     except OSError as error:

@@ -20,6 +20,7 @@ from typing import TypeVar
 from sterna.domain.errors import Temporary
 from sterna.domain.model import FileOwner
 from sterna.kit.mounts import LOOK_S, look_at, on_disk
+from sterna.kit.opening import opened
 from sterna.kit.threads import in_thread
 
 USERS_S = 10.0
@@ -85,9 +86,6 @@ def _numbers(owner: FileOwner) -> tuple[int, int]:
 
 
 def _give(path: Path, uid: int, gid: int, mode: int) -> None:
-    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
+    with opened(path, links=False) as file:
         os.fchown(file, uid, gid)
         os.fchmod(file, mode & 0o777)
-    finally:
-        os.close(file)

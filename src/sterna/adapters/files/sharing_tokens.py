@@ -15,17 +15,22 @@ from sterna.adapters.files.file_lock import is_held, mount_of
 from sterna.domain.claims import Sight
 from sterna.domain.errors import Permanent
 from sterna.kit.mounts import unless_failing
+from sterna.kit.opening import opened
 
 _BEGINS = ".sterna-"
 _TOKEN = re.compile(r"[A-Za-z0-9-]{1,64}")
+_MOST_BYTES = 65
+"""Of a token's file: one more than any token has."""
 
 
 def leave(path: str, token: str) -> None:
     """Write it. Raises OSError, Permanent."""
-    fd = os.open(_place(path, token), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "w") as file:
-        file.write(token)
-        file.flush()
+    place = _place(path, token)
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    with opened(place, os.O_WRONLY, links=False) as fd:
+        os.ftruncate(fd, 0)
+        os.write(fd, token.encode())
         os.fsync(fd)
 
 
@@ -87,12 +92,11 @@ def _read(place: Path, token: str) -> int | None:
     Raises StorageSilent where the file system fails: it may be there.
     """
     try:
-        fd = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with opened(place, links=False) as fd:
+            return os.fstat(fd).st_ino if os.read(fd, _MOST_BYTES) == token.encode() else None
     except OSError as error:
         unless_failing(str(place), error)
         return None
-    with os.fdopen(fd) as file:
-        return os.fstat(fd).st_ino if file.read(65) == token else None
 
 
 def _folder(path: str) -> Path:

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import os
-import stat
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -28,6 +27,7 @@ from sterna.domain.files import Created
 from sterna.domain.model import Disk, FileOwner, Refusal
 from sterna.kit.command import run
 from sterna.kit.mounts import ANSWER_S, LOOK_S, look_at, mount_of, on_disk, unless_failing
+from sterna.kit.opening import opened
 from sterna.kit.threads import Worker
 
 _QEMU_IMG_S = 30.0
@@ -244,13 +244,10 @@ class FileStorage:
 
         def look() -> bool:
             try:
-                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+                with opened(path, os.O_RDWR):
+                    return True
             except OSError:
                 return False
-            try:
-                return stat.S_ISREG(os.fstat(fd).st_mode)
-            finally:
-                os.close(fd)
 
         return await _look(look, path)
 
@@ -269,7 +266,8 @@ class FileStorage:
             return
         await _in_words(lambda: _make_empty(path), "cannot make", str(path))
         base = ["-b", disk.backing_path, "-F", disk.backing_format or "raw"] if disk.backing_path else []
-        argv = [self._qemu_img, "create", "-q", "-f", disk.format, *base, str(path), str(disk.capacity_bytes)]
+        # -u: the base has been looked at; qemu-img would open whatever is there
+        argv = [self._qemu_img, "create", "-q", "-u", "-f", disk.format, *base, str(path), str(disk.capacity_bytes)]
         done = await run(argv, limit_s=_QEMU_IMG_S)
         if done.code != 0:
             raise Permanent(f"disk {disk.target}: {done.words}")

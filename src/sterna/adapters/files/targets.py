@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from sterna.adapters.files.instances_dir import InstancesDir
 from sterna.domain.claims import misplaced
 from sterna.domain.errors import Permanent
 from sterna.domain.model import Disk, DiskKind, Refusal
+from sterna.kit.opening import WrongKind, opened
 
 _MARGIN = 0.1
 """A copy may take a little more than its source: qcow2 tables, other block size, writes during the copy."""
@@ -111,11 +111,9 @@ def _unusable_base(path: str) -> str:
     if not os.path.isabs(path) or os.path.normpath(path) != path:
         return "is not a plain absolute path"
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with opened(path, devices=True):
+            return ""
+    except (WrongKind, IsADirectoryError):
+        return "is neither a file nor a block device here"
     except OSError as error:
         return f"cannot be read here ({error.strerror})"
-    try:
-        mode = os.fstat(fd).st_mode
-        return "" if stat.S_ISREG(mode) or stat.S_ISBLK(mode) else "is neither a file nor a device here"
-    finally:
-        os.close(fd)

@@ -17,6 +17,7 @@ from sterna.adapters.files.images import Unreadable, parts_of
 from sterna.domain.claims import Claim
 from sterna.domain.model import Disk, DiskKind, Refusal
 from sterna.kit.mounts import NOWHERE, Mount, unless_failing
+from sterna.kit.opening import opened
 
 _FLOCK = "hhqqi4x"
 """struct flock on 64-bit Linux: type, whence, start, length, pid."""
@@ -159,17 +160,10 @@ def locked(files: Iterable[str]) -> list[str]:
 
 def _locked(path: str) -> bool:
     """Does a process hold one of the locks that QEMU and its tools take on the images they use?"""
+    asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with opened(path) as fd:
+            answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked)
     except OSError:
         return False
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return False
-        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-        answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked)
-        return bool(struct.unpack(_FLOCK, answer)[0] != fcntl.F_UNLCK)
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
+    return bool(struct.unpack(_FLOCK, answer)[0] != fcntl.F_UNLCK)

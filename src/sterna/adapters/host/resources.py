@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import ipaddress
 import os
 import re
@@ -16,11 +15,11 @@ import socket
 import stat
 import threading
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 
 from sterna.adapters.host.addresses import interface_addresses
 from sterna.domain.references import Form, Thing, numbers
+from sterna.kit.contents import file_digest
 
 LONGEST_BYTES = 512 << 20
 """A longer file is not read: its inode must prove that it is the other host's as well."""
@@ -52,20 +51,16 @@ def thing(path: str, *, digest: bool = False) -> Thing:
         form = next((form for is_it, form in _FORMS if is_it(found.st_mode)), Form.NOTHING)
         if form is not Form.FILE:
             return Thing(form=form, folder=folder)
-        content = _digest(name, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns) if digest else None
+        content = _digest(name) if digest else None
         facts = {"size": found.st_size, "inode": found.st_ino, "modified_ns": found.st_mtime_ns}
         return Thing(form=form, folder=folder, digest=content, **facts)
     return Thing(folder=folder)
 
 
-@lru_cache(maxsize=256)
-def _digest(path: str, device: int, inode: int, size: int, modified_ns: int) -> str | None:
+def _digest(path: str) -> str | None:
     """SHA-256 of a file; read once as long as it stays as it is. None where it is too long or cannot be read."""
-    if size > LONGEST_BYTES:
-        return None
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_digest(path, most_bytes=LONGEST_BYTES)
     except OSError:
         return None
 

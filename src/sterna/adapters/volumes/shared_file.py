@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import stat
+import struct
 
 from sterna.domain.errors import Permanent
 from sterna.domain.model import Disk, DiskKind, Refusal
 from sterna.kit.command import run
 from sterna.kit.mounts import on_disk
+from sterna.kit.opening import WrongKind, opened
 
 _IMAGE_INFO_S = 10.0
 """Reading an image's header takes milliseconds; a hanging NFS server must not hang the agent."""
+_MEASURED = frozenset({"raw", "luks", "qcow2", "qcow", "qed", "vdi", "vpc", "vhdx", "parallels"})
+"""Formats whose size qemu-img tells and opens no other file for. Of a VMDK it opens every file that the descriptor
+names, be that `/dev/watchdog`: that it is the same one is shown by the tokens alone."""
+_QCOW2 = struct.Struct(">4sI16xQ40xQ")
+"""Magic, version, size of the disk, incompatible features."""
+_DATA_FILE_BIT = 1 << 2
 
 
 class SharedFileVolumes:
@@ -62,29 +69,49 @@ class SharedFileVolumes:
         path = disk.path
         if not path:
             return "it has no path"
-        problem = await on_disk(lambda: _open_problem(path, disk.read_only), path, limit_s=_IMAGE_INFO_S)
+        problem, size = await on_disk(lambda: _look(path, disk.read_only), path, limit_s=_IMAGE_INFO_S)
         if problem is not None or disk.capacity_bytes is None:
             return problem
-        # -U: the guest on the source holds the image's lock. -f: never guess a format from what a guest wrote.
         # A LUKS image is `raw` to libvirt; its header tells the size without the key.
         kind = "luks" if disk.encrypted and disk.format == "raw" else disk.format
+        if kind not in _MEASURED:
+            return None
+        found = size if size is not None and kind == "qcow2" else await self._size(kind, path)
+        return _against_size(path, found, disk.capacity_bytes)
+
+    async def _size(self, kind: str, path: str) -> int | str:
+        """What qemu-img says, its error in words."""
+        # -U: the guest on the source holds the image's lock. -f: never guess a format from what a guest wrote.
         argv = [self._qemu_img, "info", "-U", "--output=json", "-f", kind, path]
         done = await run(argv, limit_s=_IMAGE_INFO_S)
         if done.code != 0:
             return done.words
-        size = int(json.loads(done.out)["virtual-size"])
-        if size != disk.capacity_bytes:
-            return f"{path} is an image of {size} bytes here, the VM's has {disk.capacity_bytes}"
-        return None
+        return int(json.loads(done.out)["virtual-size"])
 
 
-def _open_problem(path: str, read_only: bool) -> str | None:
-    """Why `path` cannot be opened as the guest would open it; None where it can."""
+def _against_size(path: str, size: int | str, wanted: int) -> str | None:
+    if isinstance(size, str) or size == wanted:
+        return size if isinstance(size, str) else None
+    return f"{path} is an image of {size} bytes here, the VM's has {wanted}"
+
+
+def _look(path: str, read_only: bool) -> tuple[str | None, int | None]:
+    """Why `path` cannot be opened as the guest would open it; None where it can. And the size that its header
+    tells, where nobody else may be asked."""
     try:
-        fd = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC | os.O_NONBLOCK)
+        with opened(path, os.O_RDONLY if read_only else os.O_RDWR) as fd:
+            return None, _size_without_data(os.pread(fd, _QCOW2.size, 0))
+    except (WrongKind, IsADirectoryError):
+        return f"{path} is not a regular file", None
     except OSError as error:
-        return f"{path}: {error.strerror}"
-    try:
-        return None if stat.S_ISREG(os.fstat(fd).st_mode) else f"{path} is not a regular file"
-    finally:
-        os.close(fd)
+        return f"{path}: {error.strerror}", None
+
+
+def _size_without_data(header: bytes) -> int | None:
+    """Of a qcow2 image whose data is in another file: its header names that, and a qemu-img before 9.1 opens it.
+    None of any other file."""
+    if len(header) < _QCOW2.size:
+        return None
+    magic, version, size, features = _QCOW2.unpack(header)
+    outside = magic == b"QFI\xfb" and version >= 3 and features & _DATA_FILE_BIT
+    return int(size) if outside else None

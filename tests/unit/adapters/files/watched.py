@@ -33,7 +33,8 @@ class Watch:
 
     def watched(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*given: Any, **named: Any) -> Any:
-            below = named.get("dir_fd") is not None or str(given[0] if given else "").startswith(self.folder)
+            path = str(given[0] if given else "")
+            below = named.get("dir_fd") is not None or path.startswith(self.folder) or self.again(path)
             if below:
                 self.note(name, given[0])
             answer = real(*given, **named)
@@ -42,6 +43,11 @@ class Watch:
             return answer
 
         return call
+
+    def again(self, path: str) -> bool:
+        """Is it a file that is open already?"""
+        begin, _, number = path.rpartition("/")
+        return begin == "/proc/self/fd" and int(number) in self.opened
 
     def closing(self, real: Callable[[int], None]) -> Callable[[int], None]:
         def close(fd: int) -> None:
