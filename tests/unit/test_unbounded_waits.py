@@ -292,7 +292,7 @@ def test_a_look_at_a_file_outside_of_a_thread_for_it_is_recognised() -> None:
     looks = (
         "os.stat(p)",
         "opened(p)",
-        "digest_of(p)",
+        "file_digest(p)",
         "os.path.isdir(p)",
         "open(p)",
         "Path(p).read_text()",

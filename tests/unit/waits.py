@@ -80,7 +80,7 @@ GROUND = {"thing", "only_written", "bindable", "reaches", "listening"}
 """Of `adapters/host/resources.py`: paths and names that a guest's definition has."""
 OF_SOCKETS = {"bind", "connect", "connect_ex", "sendto"}
 """Of a socket, in a file that imports `socket`: a name in an Internet address is resolved there without a limit."""
-OPENING = {"open", "open_file", "opened", "file_digest"}
+OPENING = {"open", "open_regular", "opened", "file_digest"}
 """By name, or with `kit/opening.py` and `kit/contents.py`."""
 BLOCKING = {
     "kit/opening.py": "its callers: on_disk",

@@ -24,7 +24,7 @@ class WrongKind(OSError):
     """There is something else than a regular file. It was not opened."""
 
 
-def open_file(
+def open_regular(
     path: str | os.PathLike[str],
     flags: int = os.O_RDONLY,
     *,
@@ -56,8 +56,8 @@ def opened(
     devices: bool = False,
     folder: int | None = None,
 ) -> Iterator[int]:
-    """As `open_file`, and closed at the end."""
-    fd = open_file(path, flags, links=links, devices=devices, folder=folder)
+    """As `open_regular`, and closed at the end."""
+    fd = open_regular(path, flags, links=links, devices=devices, folder=folder)
     try:
         yield fd
     finally:

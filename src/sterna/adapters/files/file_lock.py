@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from sterna.kit.opening import open_file
+from sterna.kit.opening import open_regular
 
 _FLOCK = "hhqqi4x"
 """struct flock on 64-bit Linux: type, whence, start, length, pid."""
@@ -108,6 +108,6 @@ def mount_of(path: str) -> str:
 
 def _open(path: str) -> int | None:
     try:
-        return open_file(path)
+        return open_regular(path)
     except OSError:
         return None

@@ -96,8 +96,8 @@ def _against_size(path: str, size: int | str, wanted: int) -> str | None:
 
 
 def _look(path: str, read_only: bool) -> tuple[str | None, int | None]:
-    """Why `path` cannot be opened as the guest would open it; None where it can. And the size that its header
-    tells, where nobody else may be asked."""
+    """Why `path` cannot be opened as the guest would open it, None where it can; and its size, where that must be
+    read from its header."""
     try:
         with opened(path, os.O_RDONLY if read_only else os.O_RDWR) as fd:
             return None, _size_without_data(os.pread(fd, _QCOW2.size, 0))
