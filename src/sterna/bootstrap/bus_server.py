@@ -17,6 +17,7 @@ from sterna.config.bus import BusServerSettings
 from sterna.domain.errors import BadRequest, NotFound, SternaError, Temporary
 from sterna.domain.trust.bus_config import HEADER, BusServer, bus_config
 from sterna.domain.trust.enrolment import on_the_bus
+from sterna.kit.environment import clean_environment
 from sterna.kit.tasks import own_cancellation_only
 from sterna.kit.threads import in_thread
 
@@ -103,7 +104,12 @@ class BusServerFile:
         fix = f"see that nats-server runs with {self._path}, and that the controller's user may run this command"
         try:
             done = subprocess.run(
-                self._reload_command, capture_output=True, text=True, timeout=RELOAD_S, check=False
+                self._reload_command,
+                capture_output=True,
+                text=True,
+                timeout=RELOAD_S,
+                check=False,
+                env=clean_environment(),
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise Temporary(f"{words}: {error}", fix=fix) from error

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sterna.domain.errors import Permanent, Temporary
+from sterna.kit.environment import clean_environment
 
 _KILLED_S = 5.0
 """A killed process is gone at once, unless it waits in the kernel for storage that is away: it is left behind."""
@@ -44,7 +45,7 @@ async def run(
 ) -> Finished:
     """Run `argv` to its end; killed after `limit_s` seconds, or when the calling task is cancelled.
 
-    It inherits `fds`.
+    It inherits `fds`, and of the environment what `clean_environment` passes on, with `env` in it.
 
     Raises Temporary when the limit is over, Permanent if there is no such program.
     """
@@ -54,7 +55,7 @@ async def run(
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},
+            env=clean_environment(env),
             pass_fds=tuple(fds),
         )
     except FileNotFoundError:

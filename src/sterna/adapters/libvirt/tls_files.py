@@ -11,6 +11,8 @@ import subprocess
 import time
 from collections.abc import Collection
 
+from sterna.kit.environment import clean_environment
+
 ADMIN = {"libvirtd": "/run/libvirt/libvirt-admin-sock", "virtproxyd": "/run/libvirt/virtproxyd-admin-sock"}
 """The daemons that listen for TLS, and where each takes orders: one of them is there."""
 _LIMIT_S = 5.0
@@ -77,7 +79,7 @@ def _closed_at(daemon: str, names: Collection[str]) -> str:
 def _told(daemon: str, *words: str) -> str:
     """What it answers. Raises _Failed."""
     command = ("virt-admin", "--connect", f"{daemon}:///system", *words)
-    plain = {**os.environ, "LC_ALL": "C"}
+    plain = clean_environment({"LC_ALL": "C"})
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False, env=plain)
     except (OSError, subprocess.TimeoutExpired) as error:

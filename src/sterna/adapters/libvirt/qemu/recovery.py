@@ -34,6 +34,7 @@ from sterna.adapters.libvirt.xml.recovery_monitor import FOLDER, monitor_socket
 from sterna.domain.addresses import in_uri
 from sterna.domain.errors import Conflict, Permanent, Unreachable
 from sterna.domain.untrusted import STREAM_PORTS
+from sterna.kit.environment import clean_environment
 from sterna.kit.names import Numeric, family_of, resolved
 
 _PAUSED = "postcopy-paused"
@@ -72,7 +73,12 @@ async def hold_monitor(uuid: str) -> None:
         str(_held(uuid)),
     ]
     keeper = await asyncio.create_subprocess_exec(
-        *argv, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, start_new_session=True
+        *argv,
+        stdin=DEVNULL,
+        stdout=PIPE,
+        stderr=DEVNULL,
+        start_new_session=True,
+        env=clean_environment(python=True),
     )
     assert keeper.stdout is not None
     line = b""

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import structlog
 
 from sterna.domain.errors import Temporary
+from sterna.kit.environment import clean_environment
 from sterna.kit.mounts import on_disk
 from sterna.kit.threads import in_thread
 
@@ -87,7 +88,8 @@ def _schema(emulator: str) -> list[dict[str, Any]]:
     """Its own QMP schema, of a QEMU without a machine. Raises TimeoutError where it hangs, OSError, ValueError."""
     argv = [emulator, "-machine", "none", "-nodefaults", "-display", "none", "-S", "-qmp", "stdio"]
     pipe, none = subprocess.PIPE, subprocess.DEVNULL
-    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=none, bufsize=0) as qemu:
+    environment = clean_environment()
+    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=none, bufsize=0, env=environment) as qemu:
         assert qemu.stdin is not None
         assert qemu.stdout is not None
         deadline = time.monotonic() + _ASK_QEMU_S
