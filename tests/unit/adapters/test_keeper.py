@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import json
+import os
+import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -95,6 +97,16 @@ async def test_it_passes_commands_on_until_its_socket_is_taken_away(
         writer.close()
         (tmp_path / "held").unlink()
         await asyncio.wait_for(task, 10)
+
+
+async def test_its_socket_is_its_owners_alone_from_the_first_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chmod by name would follow a link that QEMU's user has put there."""
+    monkeypatch.setattr(keeper, "LOOK_S", 0.05)
+    monkeypatch.setattr(os, "chmod", lambda *_, **__: pytest.fail("it is made first, and protected then"))
+    async with monitor(tmp_path / "socket", greets=True), keeping(tmp_path):
+        assert stat.S_IMODE((tmp_path / "held").stat().st_mode) == 0o600
 
 
 async def test_who_connects_and_commands_nothing_is_not_waited_for(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from sterna.adapters.openstack.session import Cloud
@@ -11,6 +12,10 @@ if TYPE_CHECKING:
     from openstack.connection import Connection
 
 
+_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+"""It becomes part of a path."""
+
+
 class GlanceImages:
     """Images of one cloud."""
 
@@ -18,7 +23,10 @@ class GlanceImages:
         self._cloud = cloud
 
     async def properties(self, image: str) -> dict[str, str] | None:
-        """Every property whose value is text; None where the image was deleted, which its VMs outlive."""
+        """Every property whose value is text; None where the image was deleted, which its VMs outlive, and for what
+        is no image's id: it comes from the domain's metadata, perhaps from another host."""
+        if not _ID.fullmatch(image):
+            return None
 
         def read(cloud: Connection) -> dict[str, str]:
             from openstack.exceptions import raise_from_response

@@ -25,3 +25,12 @@ async def test_properties_are_what_glance_says(monkeypatch: pytest.MonkeyPatch) 
         assert await images.properties("gone") is None
         with pytest.raises(Temporary):
             await images.properties("busy")
+
+
+@pytest.mark.parametrize("image", ["../servers", f"{IMAGE}/file", f"{IMAGE}?x=1", "", "a b", "%2e%2e", "x" * 65])
+async def test_what_is_no_id_is_asked_of_nobody(image: str) -> None:
+    """It is in the metadata of a domain, which another host may have sent."""
+    with ScriptedCloud(script) as cloud:
+        images = GlanceImages(Cloud(CloudAccess(auth_url=cloud.auth_url, username="sterna", password="pw")))
+        assert await images.properties(image) is None
+        assert not [asked for asked in cloud.asked if "images" in asked.path or "servers" in asked.path]

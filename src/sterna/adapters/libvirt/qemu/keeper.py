@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -49,13 +50,23 @@ async def keep(monitor: str, path: Path) -> None:
         writer.close()
 
     _gone(path)
-    server = await asyncio.start_unix_server(pass_on, path)
-    os.chmod(path, 0o600)
+    server = await asyncio.start_unix_server(pass_on, sock=_own_socket(path))
     _report_ready()
     async with server:
         while _is_there(path) and client.runstate is Runstate.RUNNING:  # noqa: ASYNC110 - no event tells of a file
             await asyncio.sleep(LOOK_S)
     _gone(path)
+
+
+def _own_socket(path: Path) -> socket.socket:
+    """For its owner alone from the first moment. A chmod would follow a link: QEMU's user may own the folder."""
+    before = os.umask(0o177)
+    try:
+        made = socket.socket(socket.AF_UNIX)
+        made.bind(str(path))
+        return made
+    finally:
+        os.umask(before)
 
 
 def _report_ready() -> None:
