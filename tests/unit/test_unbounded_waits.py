@@ -171,6 +171,7 @@ NO_NAME = {
     "adapters/vif/announce.py:send_as": "a path",
     "adapters/vif/bridge.py:send": "a device",
     "adapters/libvirt/qemu/keeper.py:_own_socket": "a path",
+    "adapters/libvirt/qemu/keeper.py:keep": "a path",
     "adapters/systemd.py:send": "a path, or a name of the kernel's",
     "api/listeners.py:_clear": "a path",
     "api/listeners.py:_unix_socket": "a path",

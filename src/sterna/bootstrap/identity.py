@@ -17,7 +17,7 @@ from sterna.domain.trust.identities import Identity, Kind
 log = structlog.get_logger(__name__)
 
 _FIX = {
-    Kind.AGENT: "let it join again: `sterna host add {}`, then `sterna agent join TOKEN` here",
+    Kind.AGENT: "let it join again: `sterna host add {}`, then `sterna agent join -` here",
     Kind.CONTROLLER: "issue another one: `sterna ca issue controller NAME --folder FOLDER`",
 }
 

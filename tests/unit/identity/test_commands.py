@@ -39,6 +39,20 @@ def test_a_token_alone_is_on_standard_output(ca: Run) -> None:
     assert document["token"].rpartition(".")[2] not in ca("ca", "show", "--json").stdout
 
 
+def test_a_token_is_typed_and_not_an_argument(ca: Run, tmp_path: Path) -> None:
+    """An argument is in the list of processes, which every user of the host can read."""
+    added = ca("host", "add", "host1")
+    assert "sterna agent join - --server" in added.stderr and "TOKEN" not in added.stderr
+    own = by_files(ca, "host1", tmp_path / "host1")
+    assert own.name() == "host1"
+    token = ca("host", "add", "host2").stdout.strip()
+    certificate = ("--certificate", tmp_path / "ca/ca.crt")
+    typed = ca("agent", "join", "-", *certificate, typed=f"{token}\nwhatever follows", code=2).stderr
+    assert "not 2" in typed and "warning" not in typed
+    given = ca("agent", "join", token, *certificate, code=2).stderr
+    assert "every user of this host can read" in given and token not in given and "not 2" in given
+
+
 def test_no_secret_is_in_a_file_that_others_may_read(ca: Run, tmp_path: Path) -> None:
     before = os.umask(0)
     try:

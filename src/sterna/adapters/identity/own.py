@@ -41,7 +41,7 @@ from sterna.domain.trust.joining import JoinAnswer, RenewalRequest
 
 CURRENT, PENDING = "current", "pending"
 KEY, CERTIFICATE, CA, REQUEST = "own.key", "own.crt", "ca.crt", "own.csr"
-_JOIN = "let it join: `sterna agent join TOKEN`"
+_JOIN = "let it join: `sterna agent join -`"
 
 
 class OwnFiles:

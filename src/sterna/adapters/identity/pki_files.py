@@ -110,7 +110,7 @@ class PkiFiles:
         private_files.write(self._folder / RECORD, record.model_dump_json(indent=1).encode())
 
     def _content(self, file: PkiFile) -> bytes:
-        return private_files.read(self._source(file), fix="let it join: `sterna agent join TOKEN`")
+        return private_files.read(self._source(file), fix="let it join: `sterna agent join -`")
 
     def _source(self, file: PkiFile) -> Path:
         own = self._own

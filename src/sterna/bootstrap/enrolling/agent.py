@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,11 +24,18 @@ agent_app = typer.Typer(
     help="Run the agent of this compute host, until SIGTERM. A copy under way goes on. Or let the host join."
 )
 
+_LONGEST_TOKEN = 4096
+
 
 @agent_app.command()
 def join(
     token: Annotated[
-        str, typer.Argument(metavar="TOKEN", help="What `sterna host add` printed; - reads it from standard input.")
+        str,
+        typer.Argument(
+            metavar="-",
+            help="Read the token, which `sterna host add` printed, from standard input. The token itself can stand "
+            "here as well, where every user of this host can read it.",
+        ),
     ],
     server: Annotated[
         str | None, typer.Option("--server", metavar="URL", help="The controller, as https://10.0.0.1:8774.")
@@ -47,7 +55,7 @@ def join(
     libvirt's TLS and QEMU's streams. Files that Sterna did not write are replaced only with --overwrite.
     """
     with plain():
-        known = read(read_file(Path("-")).decode(errors="replace") if token == "-" else token)  # noqa: S105
+        known = read(_token(token))
         from sterna.adapters.identity.own import OwnFiles
         from sterna.adapters.identity.pki_files import PkiFiles
 
@@ -71,6 +79,20 @@ def join(
         )
         if libvirt:
             write(files, qemu_group)
+
+
+def _token(argument: str) -> str:
+    """The token itself. One on the command line is in the list of processes while the host joins."""
+    if argument == "-":
+        if sys.stdin.isatty():
+            err.print("the token that `sterna host add` printed, and Enter:")
+        return sys.stdin.buffer.readline(_LONGEST_TOKEN).decode(errors="replace")
+    err.print(
+        "warning: every user of this host can read a token that is given as an argument (ps), and could join in "
+        "this host's place; give - and the token on standard input: sterna agent join - ...",
+        soft_wrap=True,
+    )
+    return argument
 
 
 def _settings(server: str | None) -> str:

@@ -97,7 +97,7 @@ def sign(
 ) -> None:
     """Sign the request of a host that cannot reach the controller. The host was added with `sterna host add`.
 
-    What is written is for `sterna agent join TOKEN --certificate FILE` on the host.
+    What is written is for `sterna agent join - --certificate FILE` on the host.
     """
     with plain():
         authority = authority_in(ca)

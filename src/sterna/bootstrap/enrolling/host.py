@@ -30,9 +30,10 @@ def add(name: HostArg, address: Addresses = None, ca: CaFolder = CA_FOLDER, as_j
             return
         typer.echo(token.word)
         err.print(
-            f"within {MINUTES} minutes, on {name}: sterna agent join TOKEN --server https://CONTROLLER:8774",
+            f"within {MINUTES} minutes, on {name}: sterna agent join - --server https://CONTROLLER:8774",
             soft_wrap=True,
         )
+        err.print("it reads the token from standard input: no list of processes shows it")
         err.print("a host that cannot reach the controller joins by files: sterna agent request, sterna ca sign")
         if not address:
             err.print("no --address was given: what it had before is kept, or the certificate serves the bus only")
