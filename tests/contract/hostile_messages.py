@@ -67,6 +67,50 @@ def everything(stage: Stage, migration: Data) -> Data:
     }
 
 
+ODD_PATHS = ("/dev/watchdog", "/dev/zero", "/dev/mem", "/dev/tty", "/proc/kmsg", "/proc/self/mem", "/dev/fd/0")
+"""To open these does something, waits, or never ends."""
+
+
+def numerous(stage: Stage) -> Iterator[tuple[str, Words]]:
+    """Messages that name more than any VM has: each thing in them would be looked for."""
+    migration = stage.migration.model_dump(mode="json")
+    sound = everything(stage, migration)
+    peers = [{"kind": "peer", "name": f"10.{n >> 8}.{n & 255}.1", "where": "x", "port": 1} for n in range(4_000)]
+    paths = [{"kind": "file", "name": f"/{n}", "where": "x"} for n in range(4_000)]
+    cpus = [{"kind": "cpus", "name": ",".join(["0-65535"] * 20_000), "where": "x"}]
+    disk = {"kind": "file", "target": "vda", "path": "/dev/zero", "local": False, "capacity_bytes": 1}
+    nic = {"mac": "52:54:00:00:00:01", "plug": "ovs"}
+    more: tuple[Data, ...] = (
+        {"references": peers},
+        {"references": paths},
+        {"references": cpus},
+        {"disks": [disk] * 2_000},
+        {"cold": [disk] * 2_000},
+        {"disks": [disk | {"chain": [f"/{n}" for n in range(4_000)]}]},
+        {"nics": [nic] * 4_000},
+        {"unjudged": ["x"] * 40_000},
+    )
+    for each in more:
+        yield "check_destination", ("", 0, sound | {"vm": sound["vm"] | each})
+    need = {"ref": {"kind": "volume", "usage": "x"}}
+    yield "check_destination", ("", 0, sound | {"needs": [need] * 2_000})
+    yield "secrets_wanted", ("", 0, {"vm": stage.moving, "needs": [need] * 2_000})
+
+
+def about_odd_paths(stage: Stage) -> Iterator[tuple[str, Words]]:
+    """Messages after which a path is looked at, with paths of devices and of files without an end."""
+    sound = everything(stage, stage.migration.model_dump(mode="json"))
+    for path in ODD_PATHS:
+        yield "digest", ("", 0, {"path": path})
+        yield "sees_token", ("", 0, {"path": path, "token": "t", "place": 2**61})
+        yield "sees_file", ("", 0, {"path": path, "token": "t", "name": "x"})
+        for change in ({"local": False}, {"local": True, "backing_path": path, "backing_shared": True}):
+            disk = {"kind": "file", "target": "vda", "path": path, "format": "qcow2", "capacity_bytes": 1} | change
+            reference = {"kind": "file", "name": path, "where": "x", "thing": {"form": "file", "digest": "0"}}
+            vm = sound["vm"] | {"disks": [disk | {"backing_format": "raw"}], "references": [reference]}
+            yield "check_destination", ("", 0, sound | {"vm": vm})
+
+
 def message(method: str, words: Words, kind: str = "call", *, sender: str = HOST3.name, n: int = 0) -> bytes:
     id, epoch, params = words
     built = Request.build(

@@ -29,6 +29,7 @@ from sterna.kit.clock import SystemClock
 from sterna.migration.context import HostPorts
 from sterna.ports.fleet import MigrationRecord, Page
 from sterna.rpc.client import RpcClient
+from sterna.rpc.envelope import Reply, decode_reply
 from sterna.sim.libvirt.guests import add_vm
 from sterna.sim.libvirt.handshake import SimHandshake
 from sterna.sim.libvirt.hypervisor import SimHypervisor
@@ -74,6 +75,7 @@ class Stage:
         self.world = SimWorld(CLOCK, pace=Pace(prepare_ms=20, confirm_ms=20))
         self.journals = {name: SqlJournal.at(None) for name in HONEST}
         self.agents: dict[str, Agent] = {}
+        self.ports: dict[str, HostPorts] = {}
         self.held, self.raise_if_aborted = asyncio.Event(), asyncio.Event()
         self.holding = False
         for name in (*HONEST, HOST3.name):
@@ -112,7 +114,8 @@ class Stage:
         bus = await joined(self.guarded, who)
         stack.push_async_callback(bus.close)
         boot = f"{who.name}-1"
-        agent = Agent(AgentParts(self._ports(who.name), self.journals[who.name], bus, boot, self._strike))
+        self.ports[who.name] = self._ports(who.name)
+        agent = Agent(AgentParts(self.ports[who.name], self.journals[who.name], bus, boot, self._strike))
         await agent.start()
         stack.push_async_callback(agent.stop)
         self.agents[who.name] = agent
@@ -222,3 +225,12 @@ async def stage_on(guarded: Guarded) -> AsyncIterator[Stage]:
             yield stage
     finally:
         await guarded.end()
+
+
+async def reply_to(stage: Stage, subject: str, payload: bytes) -> Reply:
+    """The answer that host3 gets."""
+    async with asyncio.timeout(30), stage.host3.request(subject, payload) as replies:
+        async for raw in replies:
+            if (reply := decode_reply(raw)).kind != "heartbeat":
+                return reply
+    raise AssertionError("no answer")

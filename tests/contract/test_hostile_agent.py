@@ -22,7 +22,7 @@ from sterna.domain.model import Data
 from sterna.domain.trust.callers import CALLERS
 from sterna.ports.bus import Incoming
 from sterna.rpc.client import RpcClient
-from sterna.rpc.envelope import Event, Reply, decode_reply, decode_request, encode
+from sterna.rpc.envelope import Event, Reply, decode_request, encode
 from sterna.rpc.subjects import call_subject, cast_subject, event_subject
 from sterna.sim.libvirt.hypervisor import SimHypervisor
 from tests.contract.guarded import Guarded, voice
@@ -35,7 +35,7 @@ from tests.contract.hostile_messages import (
     named,
     shapes_of,
 )
-from tests.contract.hostile_stage import CLOCK, ELSEWHERE, HONEST, HOST3, Stage, folder_of, stage_on
+from tests.contract.hostile_stage import CLOCK, ELSEWHERE, HONEST, HOST3, Stage, folder_of, reply_to, stage_on
 from tests.unit import hostile_page
 from tests.unit.hostile_page import ANSWERED, NOT_DELIVERED
 
@@ -47,15 +47,6 @@ SEED = 20261130
 async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     async with stage_on(Guarded(tmp_path)) as stage:
         yield stage
-
-
-async def reply_to(stage: Stage, subject: str, payload: bytes) -> Reply:
-    """The answer that host3 gets."""
-    async with asyncio.timeout(30), stage.host3.request(subject, payload) as replies:
-        async for raw in replies:
-            if (reply := decode_reply(raw)).kind != "heartbeat":
-                return reply
-    raise AssertionError("no answer")
 
 
 def methods_of(stage: Stage) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import socket
 import stat
@@ -187,8 +188,23 @@ def test_a_file_that_never_ends_is_read_to_its_size(tmp_path: Path, monkeypatch:
     path.write_bytes(b"content")
     read: list[int] = []
     monkeypatch.setattr(contents.os, "read", lambda fd, length: read.append(length) or b"x" * length)
+    assert media.digest(str(path)) == hashlib.sha256(b"x" * 7).hexdigest()
+    assert read == [7]
+
+
+def test_one_that_is_shorter_than_it_says_has_no_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "short"
+    path.write_bytes(b"content")
+    monkeypatch.setattr(contents.os, "read", lambda fd, length: b"")
     assert media.digest(str(path)) is None
-    assert len(read) == 1
+
+
+@pytest.mark.parametrize("path", ["/proc/kmsg", "/proc/self/mem", "/proc/sys/kernel/hostname"])
+def test_what_the_kernel_calls_a_file_is_not_opened(path: str) -> None:
+    """To read the kernel's messages takes them from the program that logs them."""
+    with pytest.raises(WrongKind, match="the kernel's own"), opened(path):
+        pass
+    assert media.digest(path) is None
 
 
 def test_a_file_longer_than_any_medium_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,6 +104,7 @@ ENDED_BY = {
     "bootstrap/controller.py:run_controller.run": "SIGTERM: this is the life of the process",
     # names, and files that libvirt's threads or the event loop look at
     "adapters/host/resources.py:bindable": LOOKED_AT,
+    "adapters/host/resources.py:reaches": LOOKED_AT,
     "adapters/libvirt/resources.py:LibvirtHostResources.bindable": LOOKED_AT,
     "adapters/libvirt/resources.py:LibvirtHostResources.listening": LOOKED_AT,
     "adapters/libvirt/resources.py:LibvirtHostResources.reaches": LOOKED_AT,

@@ -22,12 +22,12 @@ from sterna.domain.calls import (
     TokenSeen,
 )
 from sterna.domain.model import Data
-from sterna.domain.trust.bounds import PROBES
+from sterna.domain.trust.bounds import CHECK_TURN_S, CHECKS_AT_ONCE, PROBES
 from sterna.migration import secrets
 from sterna.migration.context import HostPorts
 from sterna.ports.records import Journal
 from sterna.rpc.envelope import Request
-from sterna.rpc.sender_limits import SenderRates
+from sterna.rpc.sender_limits import SenderRates, SenderTurns
 
 
 class Answers:
@@ -37,14 +37,16 @@ class Answers:
         self._host, self._journal = host, journal
         self._checks = DestinationChecks(host, journal)
         self._probes = SenderRates(host.clock)
+        self._turns = SenderTurns(CHECKS_AT_ONCE, CHECK_TURN_S)
 
     async def check_destination(self, request: Request) -> Data:
         """`check_destination {vm, may, needs, definition, cpu}`: every reason this host has against it, the newest
         epoch it has seen, and which of the secrets in `needs` it lacks."""
         asked = untrusted.call(CheckDestination, request.params)
-        vm = untrusted.vm(asked.vm)
-        refusals = await self._checks.check(vm, asked.may, asked.definition, asked.cpu)
-        missing, against = await secrets.lacking(self._host, asked.needs, vm.uuid)
+        vm, needs = untrusted.vm(asked.vm), untrusted.needs(asked.needs)
+        async with self._turns.of(request.sender):
+            refusals = await self._checks.check(vm, asked.may, asked.definition, asked.cpu)
+            missing, against = await secrets.lacking(self._host, needs, vm.uuid)
         return Judgement(
             refusals=(*refusals, *against),
             epoch=self._journal.newest_epoch(vm.uuid),
@@ -55,7 +57,8 @@ class Answers:
         """`secrets_wanted {vm, needs}`: which of these secrets this host lacks, what speaks against bringing them,
         and the key to seal them with for this life of the agent. Changes nothing."""
         asked = untrusted.call(SecretsWanted, request.params)
-        missing, against = await secrets.lacking(self._host, asked.needs, untrusted.named(asked.vm, "vm"))
+        needs, vm = untrusted.needs(asked.needs), untrusted.named(asked.vm, "vm")
+        missing, against = await secrets.lacking(self._host, needs, vm)
         return SecretsLacking(
             lacking=tuple(need.key for need in missing), refusals=against, key=self._host.sealing.public_key
         ).to_wire()

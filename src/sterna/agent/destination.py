@@ -89,14 +89,15 @@ class IncomingMigrations:
         """P3: prepare everything (P4-P10); the answer is P11. Raises Conflict for a stale or closed migration."""
         migration = self._halves.migration(request)
         asked = untrusted.call(PreLiveMigration, request.params)
-        vm = untrusted.vm(asked.vm, uuid=migration.vm_uuid)
+        vm, brought = untrusted.vm(asked.vm, uuid=migration.vm_uuid), asked.secrets or Brought()
+        untrusted.needs(brought.needs)
         async with self._halves.lock(migration.id):
             if (false := await self._false_claim(migration)) is not None:
                 raise false
             ctx = self._halves.context(migration)
             if ctx.history.turned_back is not None or ctx.history.closed:
                 raise Conflict(f"migration {migration.id} was rolled back on {self._host.name} already")
-            ctx.brought = asked.secrets or Brought()
+            ctx.brought = brought
             ctx.note_once(IncomingVm(vm=vm))
             await self._runner.run(DESTINATION.until_pivot, ctx)
             self._arrivals.watch(ctx)

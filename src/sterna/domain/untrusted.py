@@ -8,7 +8,7 @@ point looks again.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ from sterna.domain.journal import LONGEST_PERMIT, LONGEST_REQUESTER, Migration
 from sterna.domain.model import Disk, Nic, Reached, Value, Vm
 from sterna.domain.plugs import is_supported
 from sterna.domain.references import Kind, Reference, numbers
+from sterna.domain.secrets import Need
 from sterna.domain.sightings import MOST_CHANGES, MOST_VMS, Mark, News
 from sterna.domain.texts import CONTROL, ISCSI_NAME, is_plain
 from sterna.domain.trouble import Trouble
@@ -39,6 +40,20 @@ _MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
 _PCI = re.compile(r"[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7]")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LARGEST_BYTES = 2**60
+MOST_REFERENCES = 1_000
+MOST_PEERS = 64
+"""Of these references: each is connected to."""
+MOST_DISKS = 512
+"""Also of those that only the persistent definition names."""
+MOST_NICS = 256
+MOST_DEVICES = 512
+"""Of any other kind."""
+MOST_BELOW = 512
+"""Files that one disk stands on; QEMU opens 200."""
+MOST_ADDRESSES = 256
+"""Of a NIC, a host, or a volume's monitors."""
+MOST_NEEDS = 1_000
+"""Secrets."""
 _LONGEST_NAME = 1_000
 """Of a VM; libvirt keeps each in a file of its name, which is shorter."""
 _LONGEST_TEXT = 500
@@ -160,12 +175,39 @@ def vm(raw: object, *, uuid: str | None = None) -> Vm:
     for name in ("virt_type", "arch", "machine"):
         word = getattr(found, name)
         _demand(not word or bool(_WORD.fullmatch(word)), f"vm.{name}", word)
-    for disk in found.disks:
+    _demand_few_devices(found)
+    for disk in (*found.disks, *found.cold):
         _disk(disk)
     for nic in found.nics:
         _nic(nic)
     for ref in found.references:
         _reference(ref)
+    return found
+
+
+def _demand_few_devices(found: Vm) -> None:
+    """Each of them is looked for on this host."""
+    few(found.disks, MOST_DISKS, "vm.disks")
+    few(found.cold, MOST_DISKS, "vm.cold")
+    few(found.nics, MOST_NICS, "vm.nics")
+    for name in ("firmware", "immovable", "unjudged"):
+        few(getattr(found, name), MOST_DEVICES, f"vm.{name}")
+    few(found.references, MOST_REFERENCES, "vm.references")
+    few([ref for ref in found.references if ref.kind is Kind.PEER], MOST_PEERS, "vm.references to connect to")
+
+
+def few(found: Sized, most: int, what: str) -> None:
+    """Not more of them than a healthy host sends. Raises BadRequest."""
+    if len(found) > most:
+        raise BadRequest(
+            f"the other host sent too much: {len(found)} {what}, at most {most} are taken",
+            fix="a VM with so many cannot be moved; where it has fewer, find out which host sends this on the bus",
+        )
+
+
+def needs(found: tuple[Need, ...]) -> tuple[Need, ...]:
+    """The secrets that a VM refers to. Raises BadRequest."""
+    few(found, MOST_NEEDS, "secrets")
     return found
 
 
@@ -192,6 +234,10 @@ def answer(raw: Mapping[str, Any], permitted: tuple[str, ...] | None = None) -> 
         _demand(is_among(found.address, permitted), "address, which it is not enrolled with", found.address)
         kept = tuple(one for one in found.addresses if is_among(one, permitted))
         found = found.model_copy(update={"addresses": kept})
+    few(found.disks, MOST_DISKS, "disks")
+    few(found.nics, MOST_NICS, "NICs")
+    few(found.addresses, MOST_ADDRESSES, "addresses")
+    few(found.listens, MOST_REFERENCES, "addresses to listen at")
     for disk in found.disks:
         _demand(disk.path is None or _path(disk.path), f"disk {disk.target}: path", disk.path)
         _volume(disk, disk.target)
@@ -281,10 +327,13 @@ def _disk(disk: Disk) -> None:
     for name in ("volume_id", "attachment_id", "vm_uuid"):
         word = getattr(disk, name)
         _demand(word is None or is_plain(word), f"{what}: {name}", word)
+    few(disk.chain, MOST_BELOW, f"files below {what}")
+    few(disk.secrets, MOST_BELOW, f"secrets of {what}")
     _volume(disk, disk.target)
 
 
 def _volume(disk: Reached, target: str) -> None:
+    few(disk.rbd.monitors if disk.rbd else (), MOST_ADDRESSES, f"monitors of disk {target}")
     for source in disk.sources:
         for field, value in source.odd():
             _demand(False, f"disk {target}: {field}", value)
@@ -302,6 +351,8 @@ def _nic(nic: Nic | DestinationNic) -> None:
         _demand(not word or bool(right(word)), f"{what}: {name}", word)
     _demand(not nic.pci or bool(_PCI.fullmatch(nic.pci)), f"{what}: pci", nic.pci)
     _demand(nic.vlan is None or 0 <= nic.vlan < 2**12, f"{what}: vlan", nic.vlan)
+    few(getattr(nic, "addresses", ()), MOST_ADDRESSES, f"addresses of {what}")
+    few(getattr(nic, "external_ids", ()), MOST_ADDRESSES, f"external ids of {what}")
     _demand(nic.mtu is None or 0 < nic.mtu < 2**17, f"{what}: mtu", nic.mtu)
 
 

@@ -52,9 +52,7 @@ def _read(file: _AsItIs, go_on: Callable[[], object]) -> str:
     path, _, _, left, *_ = file
     with opened(path) as fd:
         found = hashlib.sha256()
-        while left >= 0 and (
-            piece := os.read(fd, _PIECE_BYTES)
-        ):  # some never end, whatever their size is said to be
+        while left and (piece := os.read(fd, min(left, _PIECE_BYTES))):  # some never end, whatever size they say
             go_on()
             found.update(piece)
             left -= len(piece)

@@ -66,6 +66,13 @@ def mount_of(path: str) -> Mount:
     return _mount_of(path, list(_mounts()))
 
 
+def kind_of(device: int) -> str:
+    """The type of the file system with this number (`st_dev`); '' where the kernel's list has none. Looks at no
+    path."""
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    return next((mount.kind for mount in _mounts() if mount.device == wanted), "")
+
+
 def unless_failing(path: str, error: OSError) -> None:
     """Raises StorageSilent where the file system itself has failed (a soft mount gives up by itself): whether
     something is there is not known then."""

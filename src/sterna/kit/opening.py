@@ -1,7 +1,8 @@
 """Opens files that somebody else has named: another host, a domain's definition, an image's header. Blocking.
 
 What is there is seen before it is opened. Opening a device may do something (`/dev/watchdog` resets the host unless
-it is fed), and opening a pipe waits for its other end.
+it is fed), and opening a pipe waits for its other end. So does reading what the kernel calls a file and is none
+(`/proc/kmsg` takes the kernel's messages from who logs them).
 """
 
 from __future__ import annotations
@@ -12,6 +13,30 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from sterna.kit.mounts import kind_of
+
+_THE_KERNELS_OWN = frozenset(
+    {
+        "autofs",
+        "binfmt_misc",
+        "bpf",
+        "cgroup",
+        "cgroup2",
+        "configfs",
+        "debugfs",
+        "efivarfs",
+        "fusectl",
+        "mqueue",
+        "nsfs",
+        "proc",
+        "pstore",
+        "rpc_pipefs",
+        "securityfs",
+        "selinuxfs",
+        "tracefs",
+    }
+)
+"""File systems whose files are no data. sysfs has ACPI tables, which guests are given."""
 _KINDS = (
     (stat.S_ISCHR, "a character device"),
     (stat.S_ISBLK, "a block device"),
@@ -40,7 +65,7 @@ def open_regular(
     follow = 0 if links else os.O_NOFOLLOW
     found = os.open(path, os.O_PATH | os.O_CLOEXEC | follow, dir_fd=folder)  # opens neither device nor pipe
     try:
-        _demand_file(os.fstat(found).st_mode, os.fspath(path), devices=devices)
+        _demand_file(os.fstat(found), os.fspath(path), devices=devices)
         # by its number: whatever the path leads to by now, this is what was looked at
         return os.open(f"/proc/self/fd/{found}", flags | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     finally:
@@ -64,8 +89,13 @@ def opened(
         os.close(fd)
 
 
-def _demand_file(mode: int, path: str, *, devices: bool) -> None:
-    if stat.S_ISREG(mode) or (devices and stat.S_ISBLK(mode)):
+def _demand_file(seen: os.stat_result, path: str, *, devices: bool) -> None:
+    mode = seen.st_mode
+    if devices and stat.S_ISBLK(mode):
+        return
+    if stat.S_ISREG(mode):
+        if (kind := kind_of(seen.st_dev)) in _THE_KERNELS_OWN:
+            raise WrongKind(errno.EINVAL, f"it is the kernel's own ({kind}), not a regular file", path)
         return
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
+from sterna.domain.errors import Temporary
 from sterna.domain.trust.bounds import Budget, Load, Pace, no_place
 from sterna.ports.clock import Clock
 
@@ -55,6 +57,36 @@ class SenderRates:
         while len(self._left) > _MOST_SENDERS:
             self._left.popitem(last=False)
         return after is not None
+
+
+class SenderTurns:
+    """So many of each sender are worked on at once; its next ones wait."""
+
+    def __init__(self, at_once: int, limit_s: float) -> None:
+        self._at_once, self._limit_s = at_once, limit_s
+        self._of: dict[str, tuple[asyncio.Semaphore, int]] = {}
+        """With how many work or wait."""
+
+    @asynccontextmanager
+    async def of(self, sender: str) -> AsyncIterator[None]:
+        """One turn. Raises Temporary where it does not come in time."""
+        turn, number = self._of.get(sender, (asyncio.Semaphore(self._at_once), 0))
+        self._of[sender] = turn, number + 1
+        try:
+            try:
+                async with asyncio.timeout(self._limit_s):
+                    await turn.acquire()
+            except TimeoutError as error:
+                why = f"this host works on {self._at_once} checks of {sender} already"
+                raise Temporary(why, fix="ask again; see what does not answer there") from error
+            try:
+                yield
+            finally:
+                turn.release()
+        finally:
+            turn, number = self._of.pop(sender)
+            if number > 1:
+                self._of[sender] = turn, number - 1
 
 
 class QueuedCasts:

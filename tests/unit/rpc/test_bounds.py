@@ -24,7 +24,7 @@ from sterna.domain.trust.bounds import (
 )
 from sterna.domain.trust.identities import CONTROLLER_TOKEN
 from sterna.rpc.envelope import Request, decode_reply, encode
-from sterna.rpc.sender_limits import ActiveRequests, SenderRates
+from sterna.rpc.sender_limits import ActiveRequests, SenderRates, SenderTurns
 from sterna.rpc.subjects import call_subject
 from sterna.sim.world.clock import SimClock
 from tests.unit.rpc.casting import cast, recorder, send
@@ -255,3 +255,33 @@ def test_news_of_vms_wait_for_the_database_within_bounds(own: Load, everybody: L
 )
 def test_how_much_an_origin_may_ask_before_it_is_known(own: int, others: int, refused: bool) -> None:
     assert no_place_unproven(own, own + others) is refused
+
+
+async def test_so_many_checks_of_one_sender_at_once_and_others_do_not_wait() -> None:
+    turns, go_on, begun = SenderTurns(2, limit_s=10), asyncio.Event(), []
+
+    async def work(sender: str) -> None:
+        async with turns.of(sender):
+            begun.append(sender)
+            await go_on.wait()
+
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        for sender in ("host3", "host3", "host3", "host3", "host1"):
+            group.create_task(work(sender))
+        while len(begun) < 3:  # noqa: ASYNC110 - the tasks begin one after the other
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert begun == ["host3", "host3", "host1"]
+        go_on.set()
+    assert begun.count("host3") == 4 and not turns._of
+
+
+async def test_a_check_whose_turn_does_not_come_is_told_so() -> None:
+    turns = SenderTurns(1, limit_s=0.05)
+    async with turns.of("host3"):
+        with pytest.raises(Temporary, match="works on 1 checks of host3 already"):
+            async with turns.of("host3"):
+                pass
+        async with turns.of("host1"):
+            pass
+    assert not turns._of

@@ -18,12 +18,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sterna.adapters.host.addresses import interface_addresses
-from sterna.domain.references import Form, Thing, numbers
+from sterna.domain.references import Form, Thing, is_literal, is_loopback, numbers
 from sterna.kit.contents import file_digest
 
 LONGEST_BYTES = 512 << 20
 """A longer file is not read: its inode must prove that it is the other host's as well."""
 _CONNECT_S = 2.0
+_MOST_ADDRESSES = 4
+"""Of one name, that are tried."""
 _ACCEPTING = 0x10000
 """`__SO_ACCEPTCON` in /proc/net/unix."""
 _BINDING = threading.Lock()
@@ -133,9 +135,21 @@ def network_of(address: str) -> str:
 
 
 def reaches(address: str, port: int) -> bool:
-    """Does a program listen there? On this host itself the kernel's table shows it, without a connection."""
+    """Does a program listen there? A name that leads to this host's loopback is not tried, and not held against it:
+    another host may have chosen where it leads."""
     try:
-        with socket.create_connection((address.strip("[]") or "localhost", port), timeout=_CONNECT_S):
+        forms = socket.getaddrinfo(address.strip("[]") or "localhost", port, type=socket.SOCK_STREAM)
+    except OSError:
+        return False
+    ips = list(dict.fromkeys(str(where[0]) for _, _, _, _, where in forms))[:_MOST_ADDRESSES]
+    if not is_literal(address) and any(map(is_loopback, ips)):
+        return True
+    return any(_connects(ip, port) for ip in ips)
+
+
+def _connects(ip: str, port: int) -> bool:
+    try:
+        with socket.create_connection((ip, port), timeout=_CONNECT_S):
             return True
     except OSError:
         return False

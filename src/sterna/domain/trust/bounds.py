@@ -30,6 +30,10 @@ MOST_UNPROVEN = 64
 """Requests at a time whose senders have not proven yet who they are: each takes a thread, or a turn of the CA."""
 SHARE_OF_AN_ORIGIN = 8
 """So many of them has each origin a place for while the others have not taken all."""
+CHECKS_AT_ONCE = 16
+"""Of one host's VMs, before a migration. Each looks for all that a VM's definition names, in several threads."""
+CHECK_TURN_S = 30.0
+"""Who waits longer for its turn is told so; a check waits for 60 s."""
 
 
 class Pace(NamedTuple):
