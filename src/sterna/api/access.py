@@ -28,7 +28,7 @@ from sterna.api.peers import Peer, PeerRoles
 from sterna.controller.controller import Controller
 from sterna.controller.intents.external_users import ExternalUsers
 from sterna.controller.intents.users import FixedToken
-from sterna.domain.access import HOW_TO_GET_IN, NEEDS, Action, Actor, check
+from sterna.domain.access import HOW_TO_GET_IN, NEEDS, Action, Actor, check, may
 from sterna.domain.addresses import network_of
 from sterna.domain.errors import Forbidden, SternaError, Unauthenticated
 from sterna.domain.model import Data
@@ -91,15 +91,26 @@ def actor_of(request: Request) -> Actor:
 
 
 async def allow(request: Request, action: Action) -> None:
-    """Log it, where it changes something, and raise Forbidden where it is not allowed."""
+    """Log it, where it changes something, and raise Forbidden where it is not allowed.
+
+    Of such a request the body is not read, and of many only some are logged: who may do nothing must not fill the
+    log.
+    """
     actor, state = actor_of(request), request.scope["state"]
     if request.method not in browsers.SAFE and action not in UNLOGGED:
-        controller: Controller = request.app.state.controller
-        body = logged_body(await raw_body(request))
-        what = (action, _target(request, body), body)
-        await controller.users.asked(state["request_id"], actor, state["origin"], what)
-        state["logged"] = True
+        state["logged"] = await _log(request, actor, action)
     check(actor, action)
+
+
+async def _log(request: Request, actor: Actor, action: Action) -> bool:
+    """Is it in the log?"""
+    controller: Controller = request.app.state.controller
+    who = request.scope["state"]["request_id"], actor, request.scope["state"]["origin"]
+    if not may(actor.role, action):
+        return await controller.users.refused(*who, (action, _target(request, {})))
+    body = logged_body(await raw_body(request))
+    await controller.users.asked(*who, (action, _target(request, body), body))
+    return True
 
 
 async def log_joined(request: Request, holder: str) -> None:

@@ -1,14 +1,21 @@
-"""How a request was answered is logged once its answer is on its way: nobody waits for a line of the log."""
+"""How a request was answered is logged once its answer is on its way: nobody waits for a line of the log.
+
+Requests that are not allowed are logged sparingly.
+"""
 
 from __future__ import annotations
+
+from collections import Counter
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from sterna.api.access import AuthenticationMiddleware
+from sterna.domain.access import UserRole
 
 from ..controller.conftest import World
-from .clients import ACCESS
+from .clients import ACCESS, bearing
+from .rest import Api, body
 
 START: Message = {"type": "http.response.start", "status": 202, "headers": []}
 PIECE: Message = {"type": "http.response.body", "body": b"a", "more_body": True}
@@ -57,3 +64,21 @@ async def test_the_line_is_written_behind_the_answer(
         with pytest.raises(LookupError):
             await door(dict(SCOPE), receive, send)
     assert lines == [told]
+
+
+async def test_requests_that_are_not_allowed_do_not_fill_the_log(api: Api) -> None:
+    """A few of each user's are in it, without what came with them; later on again."""
+    huge = body(options={"x": "y" * 3_000})
+    for _ in range(40):
+        for role in (UserRole.VIEWER, UserRole.NEUTRON):
+            answer = await api.http.post("/v1/migrations", json=huge, headers=bearing(role))
+            assert answer.status_code == 403
+    lines = (await api.get("/v1/log?limit=200"))["lines"]
+    assert Counter(x["actor"] for x in lines) == {"token:viewer": 10, "token:neutron": 10}
+    assert {(x["action"], x["status"], str(x["body"])) for x in lines} == {("migrate", 403, "{}")}
+    await api.http.post("/v1/migrations", json=body(), headers=bearing(UserRole.OPERATOR))
+    api.world.clock.ms += 3_600_000
+    for _ in range(40):
+        await api.http.post("/v1/hosts/b/declare-dead", headers=bearing(UserRole.VIEWER))
+    lines = (await api.get("/v1/log?limit=200"))["lines"]
+    assert Counter(x["action"] for x in lines) == {"migrate": 21, "declare-dead": 6}

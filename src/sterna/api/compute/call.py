@@ -144,12 +144,18 @@ class Ruled:
         user = call.known_user
         action = _LOGGED.get(self.rule)
         if action is not None and request.method not in SAFE:
-            body = _flat(logged_body(await raw_body(request)))
-            requester = Requester(user_id=user.user_id, project_id=user.project_id)
-            what = (action, _target(request.path_params, body), body)
-            await call.controller.users.asked(call.request_id, user.actor, call.origin, what, requester)
-            request.scope["state"]["logged"] = True
+            request.scope["state"]["logged"] = await self._log(call, user, action, request)
         policies.check(user, self.rule)
+
+    async def _log(self, call: Call, user: CloudUser, action: Action, request: Request) -> bool:
+        """Is it in the log? As in `api.access.allow`."""
+        users, who = call.controller.users, (call.request_id, user.actor, call.origin)
+        requester = Requester(user_id=user.user_id, project_id=user.project_id)
+        if not policies.may(user, self.rule):
+            return await users.refused(*who, (action, _target(request.path_params, {})), requester)
+        body = _flat(logged_body(await raw_body(request)))
+        await users.asked(*who, (action, _target(request.path_params, body), body), requester)
+        return True
 
 
 def rule(rule: Rule) -> Any:

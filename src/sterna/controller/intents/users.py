@@ -20,9 +20,11 @@ from sterna.domain.tokens import (
     id_of,
     written,
 )
+from sterna.domain.trust.bounds import REFUSALS, REFUSALS_OF_ALL
 from sterna.kit.digests import digest_of, matches
 from sterna.ports.access import AccessRecords, Asked, LogPage, LogRecord
 from sterna.ports.clock import Clock
+from sterna.rpc.sender_limits import SenderRates
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +42,7 @@ class Users:
 
     def __init__(self, records: AccessRecords, clock: Clock) -> None:
         self._records, self._clock = records, clock
+        self._refusals, self._all_refusals = SenderRates(clock), SenderRates(clock)
 
     async def create(self, name: str, role: UserRole, days: int, by: str) -> tuple[Token, str]:
         """The record, and the token itself, which cannot be shown again. Raises Conflict where the name is taken,
@@ -116,6 +119,19 @@ class Users:
                 project_id=requester.project_id if requester else "",
             )
         )
+
+    async def refused(
+        self, request: str, actor: Actor, origin: str, what: tuple[Action, str], requester: Requester | None = None
+    ) -> bool:
+        """Log a request that this user is not allowed, without its body; False where it is not logged, because so
+        many were refused lately. Nothing is done for it, and a line stays for a year. Raises Unreachable."""
+        action, target = what
+        mine = self._refusals.admits(actor.name, REFUSALS)
+        if not mine or not self._all_refusals.admits("", REFUSALS_OF_ALL):
+            log.info("a refused request is not in the audit log", user=actor.name, origin=origin, action=action)
+            return False
+        await self.asked(request, actor, origin, (action, target, {}), requester)
+        return True
 
     async def joined(self, request: str, holder: str, origin: str) -> None:
         """Log that a certificate is given to `holder` (`agent:host1`). Raises as `asked`."""

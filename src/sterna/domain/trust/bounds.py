@@ -57,6 +57,11 @@ HINTS = {
 """By the first word of the topic."""
 OTHER_HINTS = Pace(100, 20)
 
+REFUSALS = Pace(10, 1 / 600)
+"""Lines of the audit log about requests that one user is not allowed. More of them say nothing new."""
+REFUSALS_OF_ALL = Pace(100, 1 / 60)
+"""The same of all users together: a cloud may have many."""
+
 
 class Load(NamedTuple):
     """What is under way."""
