@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ import pytest
 from sterna.adapters.identity.own import OwnFiles
 from sterna.adapters.identity.permits import OwnPermits
 from sterna.domain.errors import BadRequest
+from sterna.domain.hosts import VmSummary
 from sterna.domain.journal import Entry, Kind, Migration, Role
-from sterna.domain.model import Data
+from sterna.domain.model import Data, GuestState
 from sterna.domain.trust.callers import CALLERS
 from sterna.ports.bus import Incoming
 from sterna.rpc.client import RpcClient
@@ -223,8 +224,11 @@ def forged_entries(stage: Stage, migration: Migration, first: int) -> list[Entry
     ]
 
 
-async def serve_journal(stage: Stage, entries: list[Entry], migrations: list[Migration]) -> None:
-    """host3 answers every question of the controller: about its journal with these, else with nonsense."""
+async def serve_journal(
+    stage: Stage, entries: list[Entry], migrations: list[Migration], vms: Collection[VmSummary] = ()
+) -> None:
+    """host3 answers every question of the controller: about its journal and its VMs with these, else with
+    nonsense."""
 
     async def answer(incoming: Incoming) -> None:
         request = decode_request(incoming.payload)
@@ -234,7 +238,7 @@ async def serve_journal(stage: Stage, entries: list[Entry], migrations: list[Mig
             "entries": [e.model_dump(mode="json") for e in page],
             "migrations": [m.model_dump(mode="json") for m in migrations],
             "last": page[-1].seq if page else since,
-            "vms": [],
+            "vms": [vm.model_dump(mode="json") for vm in vms],
         }
         await incoming.reply(encode(Reply(kind="result", id=request.id, data=data)))
 
@@ -277,6 +281,25 @@ async def test_a_migration_of_anothers_vm_that_it_made_up_moves_and_locks_no_vm(
     assert {key: after[key] for key in ("hosts", "journals", "open", "epochs", "casts", "known")} == {
         key: before[key] for key in ("hosts", "journals", "open", "epochs", "casts", "known")
     }
+    await stage.goes_on()
+
+
+async def test_nor_does_it_where_the_host_says_that_it_runs_the_vm(stage: Stage) -> None:
+    """It may be shown there; but it is locked nowhere, and its own host has it again as soon as that is over."""
+    vms: list[VmSummary] = [
+        VmSummary(uuid=stage.moved, name="petrel", state=GuestState.RUNNING, memory_bytes=1, vcpus=1)
+    ]
+    made_up = stage.forged(id="made-up", vm_uuid=stage.moved, epoch=9, source=HOST3.name, destination="host1")
+    before = await stage.picture()
+    await serve_journal(stage, forged_entries(stage, made_up, 1)[:18], [made_up], vms)
+    await stage.controller.inventory.refresh()
+    assert (await stage.picture())["vms"][stage.moved][1:] == (HOST3.name, None)
+    await stage.controller.projector.pull(HOST3.name)
+    assert (await stage.picture())["vms"][stage.moved][1:] == (HOST3.name, None)
+    vms.clear()
+    await stage.controller.inventory.refresh()
+    after = await stage.picture()
+    assert after["vms"] == before["vms"] and after["hosts"] == before["hosts"]
     await stage.goes_on()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from sterna.domain.trust.callers import CALLERS, Caller
 from sterna.domain.untrusted import migration_in
 from sterna.ports.records import Envelope
 from tests.asking import to_start
-from tests.saga.controlled import HoldingFleet, started
+from tests.saga.controlled import HoldingFleet, read, started
 from tests.saga.fleet import SimFleet
 from tests.saga.speaking import CASTS, run, speaker
 
@@ -119,6 +120,36 @@ def test_a_rollback_does_not_need_what_a_destination_can_never_check() -> None:
         assert fleet.agents["host2"].journal.inbox() == []
 
     run(fleet, scenario)
+
+
+async def test_a_controller_whose_records_are_lost_finds_the_permit_in_the_journals(
+    database: str, tmp_path: Path
+) -> None:
+    """So it believes what the hosts say of this migration, as if it had asked for it."""
+    fleet, signature = checking(SimFleet(), Signature()), Signature()
+
+    def new(database: str, permits: Signature | None) -> Controller:
+        return Controller(HoldingFleet(database, fleet.clock), fleet.client, fleet.clock, permits=permits)
+
+    async def inside() -> None:
+        async with fleet:
+            first = new(database, signature)
+            await first.start()
+            await fleet.clock.sleep(2)
+            fleet.vm()
+            await started(fleet, first)
+            assert await fleet.ended() is Status.COMPLETED
+            await first.stop()
+            for name, permits in (("with", signature), ("without", None)):
+                other = new(f"sqlite:///{tmp_path}/{name}.db", permits)
+                await other.start()
+                await fleet.clock.sleep(2)
+                record = await read(other, fleet.migration)
+                assert record.status is Status.COMPLETED
+                assert (record.reported_by == "") == (permits is not None)
+                await other.stop()
+
+    await fleet.clock.run(inside())
 
 
 MADE_UP = [

@@ -99,6 +99,10 @@ _REST = [
         "journal entries of made-up migrations of other hosts' VMs",
         "kept as its own; the VMs stay where they are, and free",
     ),
+    (
+        "the same, while it says that it runs the VM",
+        "the VM may be shown at it, and stays free; its own host has it again when that is over",
+    ),
     ("subscriptions to other hosts' calls, answers, journals or progress", "refused by the bus"),
     ("a stranger: without TLS, without a certificate, with one of another CA", "nothing is delivered"),
 ]

@@ -76,7 +76,7 @@ class Controller:
         self.snapshot = Snapshot(fleet, self.registry, calls, clock)
         self.inventory = Inventory(fleet, self.registry, self.snapshot, calls, clock)
         self.copies = CopyProgress(fleet, self.events, clock)
-        self.projector = Projector(fleet, calls, self.events, self.copies, clock)
+        self.projector = Projector(fleet, calls, self.events, self.copies, clock, permits)
         self.forecast_history = ForecastHistory(fleet, clock)
         self._migrate = MigrateVm(fleet, self.registry, self.inventory, calls, clock, self.forecast_history, nova)
         self._migrate.permits = permits

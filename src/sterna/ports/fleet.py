@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from sterna.domain.hosts import HostFacts
-from sterna.domain.journal import Entry, Migration
+from sterna.domain.journal import Entry, Migration, accepted_migration
 from sterna.domain.model import Data, GuestState, Value
 from sterna.domain.nova import NovaFacts
 from sterna.domain.progress import Progress
@@ -96,6 +96,9 @@ class MigrationRecord(Value):
     """ISO 8601 UTC, the source's clock, of its end."""
     source_closed: bool = False
     destination_closed: bool = False
+    reported_by: str = ""
+    """The host in whose journal it was found, where no controller is known to have asked for it; else ''. A host
+    writes into its journal what it likes."""
     written_off: bool = False
     """It was ended without its source, which was declared dead: later entries of the source change nothing."""
 
@@ -142,6 +145,16 @@ class Batch(Value):
     host: str
     entries: tuple[Entry, ...]
     migrations: tuple[Migration, ...]
+    permitted: frozenset[str] = frozenset()
+    """Ids of those for which a controller has signed a permit that is still valid."""
+
+    def told(self, entry: Entry) -> Migration | None:
+        """The migration that an entry is about, as this host says."""
+        for migration in self.migrations:
+            if migration.id == entry.migration_id:
+                return migration
+        found = accepted_migration(entry)
+        return found if found is not None and found.id == entry.migration_id else None
 
 
 def mark_of(entry: Entry) -> str:

@@ -43,18 +43,18 @@ class Enrolment(Protocol):
         """The same, as of now. Raises Temporary where the CA cannot be asked."""
 
 
-class Permits(Protocol):
-    """A controller's own signature."""
-
-    async def issue(self, migration: Migration) -> str:
-        """A permit for a migration that its source is about to be asked for. Raises SternaError."""
-
-
 class PermitCheck(Protocol):
-    """What a destination can know of who has asked for a migration."""
+    """What can be known of who has asked for a migration."""
 
     async def against(self, migration: Migration) -> str:
         """Why no controller has, as far as its permit says; '' where one has. Raises Temporary."""
+
+
+class Permits(PermitCheck, Protocol):
+    """A controller's own signature, and what others of its CA have signed."""
+
+    async def issue(self, migration: Migration) -> str:
+        """A permit for a migration that its source is about to be asked for. Raises SternaError."""
 
 
 class RevokedHere(Protocol):

@@ -36,7 +36,13 @@ class OwnPermits:
     """Implements ports.identity.Permits with this controller's own key."""
 
     def __init__(self, folder: Path, clock: Clock) -> None:
+        """`folder`: of this controller's own certificate."""
         self._own, self._clock = OwnFiles(folder, Kind.CONTROLLER), clock
+        self._check = PermitCheck(folder, clock)
+
+    async def against(self, migration: Migration) -> str:
+        """As `PermitCheck.against`, with the certificate of this controller's CA."""
+        return await self._check.against(migration)
 
     async def issue(self, migration: Migration) -> str:
         """Raises BadRequest, NotFound or Temporary where this controller's key cannot be used."""

@@ -17,6 +17,7 @@ import structlog
 from sqlalchemy import Connection, Engine, func, select, update
 
 from sterna.adapters.sql import access_statements as access
+from sterna.adapters.sql import entry_statements as on_entries
 from sterna.adapters.sql import fleet_rows as rows
 from sterna.adapters.sql import fleet_statements as statements
 from sterna.adapters.sql import host_statements as on_hosts
@@ -181,7 +182,7 @@ class SqlFleet:
 
     async def take(self, batch: Batch, apply: Apply, at: str) -> list[EntryRecord]:
         """Store new entries and what they change. Raises NotFound."""
-        return await self._write(statements.take, batch, apply, at)
+        return await self._write(on_entries.take, batch, apply, at)
 
     async def reread(self, host: str) -> None:
         """Read the host's journal from its beginning."""

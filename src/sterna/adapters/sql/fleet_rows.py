@@ -64,6 +64,7 @@ def migration_values(record: MigrationRecord) -> dict[str, Any]:
         "vm_name": migration.vm_name,
         "status": record.status.value,
         "finished_at": record.finished_at,
+        "reported_by": record.reported_by,
         "document": document,
         "progress": None,
     }

@@ -63,10 +63,14 @@ migrations = Table(
     Column("vm_name", String, nullable=False, index=True),
     Column("status", String, nullable=False, index=True),
     Column("finished_at", String, nullable=True, index=True),
+    Column("reported_by", String, nullable=False, index=True, default=""),
+    Column("source_bytes", _Count, nullable=False, default=0),
+    Column("destination_bytes", _Count, nullable=False, default=0),
     Column("document", JSON, nullable=False),
     Column("progress", JSON(none_as_null=True), nullable=True),
 )
-"""`progress`: newer than the one in the document, where there is any: it is written often, and alone."""
+"""`progress`: newer than the one in the document, where there is any: it is written often, and alone.
+`source_bytes`, `destination_bytes`: of the entries that are stored of each host."""
 
 entries = Table(
     "entries",

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
 
 from sterna.adapters.sql import fleet_rows as rows
-from sterna.adapters.sql.fleet_schema import entries, hosts, migrations, vms
-from sterna.adapters.sql.host_statements import required_host
+from sterna.adapters.sql.fleet_schema import migrations, vms
 from sterna.adapters.sql.operation_statements import check_not_over
-from sterna.adapters.sql.sighting_statements import arrived as arrived_at_home
 from sterna.adapters.sql.sighting_statements import settle_homes
 from sterna.domain.errors import Conflict, NotFound
-from sterna.domain.journal import Entry, Migration, Role, accepted_migration
+from sterna.domain.journal import Migration
 from sterna.domain.model import GuestState
 from sterna.domain.progress import Progress, with_status
 from sterna.domain.status import Status
-from sterna.domain.trust.journals import may_hold, may_move
 from sterna.ports.fleet import (
-    Apply,
-    Batch,
-    Effect,
-    EntryRecord,
     MigrationRecord,
     Page,
     VmRecord,
-    mark_of,
 )
 
 
@@ -45,45 +36,51 @@ def vms_called(c: Connection, name_or_uuid: str) -> list[VmRecord]:
     return []
 
 
-def _vm(c: Connection, uuid: str) -> VmRecord | None:
+def known_vm(c: Connection, uuid: str) -> VmRecord | None:
+    """None where there is none of that UUID."""
     found = c.execute(select(vms).where(vms.c.uuid == uuid)).first()
     return rows.vm(found) if found else None
 
 
-def _put_vm(c: Connection, old: VmRecord | None, new: VmRecord) -> None:
+def put_vm(c: Connection, old: VmRecord | None, new: VmRecord) -> None:
+    """Store a VM, which was `old` before."""
     if old is None:
         c.execute(insert(vms).values(**rows.vm_values(new)))
     elif new != old:
         c.execute(update(vms).where(vms.c.uuid == new.uuid).values(**rows.vm_values(new)))
 
 
-def _free(c: Connection, migration_id: str, at: str) -> None:
+def free(c: Connection, migration_id: str, at: str) -> None:
+    """The migration holds no VM any more."""
     held = [r.uuid for r in c.execute(select(vms.c.uuid).where(vms.c.migration_id == migration_id))]
     if held:
         c.execute(update(vms).where(vms.c.migration_id == migration_id).values(migration_id=None))
         settle_homes(c, held, at)
 
 
-def _known(c: Connection, migration_id: str) -> MigrationRecord | None:
+def known_migration(c: Connection, migration_id: str) -> MigrationRecord | None:
+    """None where there is none of that id."""
     found = c.execute(select(migrations).where(migrations.c.id == migration_id)).first()
     return rows.migration(found) if found else None
 
 
 def required_migration(c: Connection, migration_id: str) -> MigrationRecord:
     """See ports.fleet.Fleet.migration."""
-    found = _known(c, migration_id)
+    found = known_migration(c, migration_id)
     if found is None:
         raise NotFound(f"there is no migration {migration_id}", fix="`sterna migrations` lists them")
     return found
 
 
-def _insert(c: Connection, record: MigrationRecord) -> MigrationRecord:
+def insert_migration(c: Connection, record: MigrationRecord) -> MigrationRecord:
+    """Store a new one; with its number."""
     done = c.execute(insert(migrations).values(**rows.migration_values(record)))
     key = done.inserted_primary_key
     return record.model_copy(update={"number": int(key[0]) if key else 0})
 
 
-def _save(c: Connection, record: MigrationRecord) -> None:
+def save_migration(c: Connection, record: MigrationRecord) -> None:
+    """Store one that is known."""
     values = rows.migration_values(record)
     c.execute(update(migrations).where(migrations.c.id == record.id).values(**values))
 
@@ -94,19 +91,20 @@ def admit(c: Connection, migration: Migration, at: str) -> tuple[MigrationRecord
     if known is not None:
         return known, True
     check_not_over(c, migration)
-    vm = _vm(c, migration.vm_uuid)
+    vm = known_vm(c, migration.vm_uuid)
     if vm is None:
         vm = VmRecord(
             uuid=migration.vm_uuid, name=migration.vm_name, host=migration.source, state=GuestState.UNKNOWN
         )
-        _put_vm(c, None, vm)
+        put_vm(c, None, vm)
     swap = update(vms).where(vms.c.uuid == vm.uuid, vms.c.migration_id.is_(None)).values(migration_id=migration.id)
     if c.execute(swap).rowcount != 1:
         holder = c.execute(select(vms.c.migration_id).where(vms.c.uuid == vm.uuid)).scalar()
         raise Conflict(
             f"{migration.vm_name} is in migration {holder} already", fix=f"wait for it, or `sterna abort {holder}`"
         )
-    return _insert(c, MigrationRecord(migration=migration, reason="asking the source", updated_at=at)), False
+    new = MigrationRecord(migration=migration, reason="asking the source", updated_at=at)
+    return insert_migration(c, new), False
 
 
 def accepted(c: Connection, migration: Migration, at: str) -> MigrationRecord:
@@ -115,34 +113,34 @@ def accepted(c: Connection, migration: Migration, at: str) -> MigrationRecord:
     if not known.accepted:
         migration = migration.as_asked(known.migration)
         known = known.model_copy(update={"migration": migration, "accepted": True, "updated_at": at})
-        _save(c, known)
+        save_migration(c, known)
     return known
 
 
 def promise(c: Connection, migration_id: str) -> MigrationRecord | None:
     """See ports.fleet.Fleet.promise."""
-    known = _known(c, migration_id)
+    known = known_migration(c, migration_id)
     if known is not None and not known.promised and not known.accepted and not known.status.final:
         known = known.model_copy(update={"promised": True})
-        _save(c, known)
+        save_migration(c, known)
     return known
 
 
 def withdraw(c: Connection, migration_id: str, reason: str, at: str) -> None:
     """See ports.fleet.Fleet.withdraw."""
-    known = _known(c, migration_id)
+    known = known_migration(c, migration_id)
     if known is None or known.accepted or known.status.final:
         return
     if known.promised:
         _end(c, known, Status.FAILED, reason, at)
     else:
-        _free(c, migration_id, at)
+        free(c, migration_id, at)
         c.execute(delete(migrations).where(migrations.c.id == migration_id))
 
 
 def settle(c: Connection, migration_id: str, status: Status, reason: str, at: str) -> None:
     """See ports.fleet.Fleet.settle."""
-    known = _known(c, migration_id)
+    known = known_migration(c, migration_id)
     if known is not None and not known.accepted:
         _end(c, known, status, reason, at)
 
@@ -157,15 +155,15 @@ def write_off(c: Connection, migration_id: str, status: Status, reason: str, at:
 def _end(c: Connection, known: MigrationRecord, status: Status, reason: str, at: str) -> None:
     progress = with_status(known.progress, status)
     change = {"status": status, "reason": reason, "progress": progress, "updated_at": at, "finished_at": at}
-    _save(c, known.model_copy(update=change))
-    _free(c, known.id, at)
+    save_migration(c, known.model_copy(update=change))
+    free(c, known.id, at)
 
 
 def explain(c: Connection, migration_id: str, reason: str, at: str) -> None:
     """See ports.fleet.Fleet.explain."""
-    known = _known(c, migration_id)
+    known = known_migration(c, migration_id)
     if known is not None and not known.accepted and not known.status.final:
-        _save(c, known.model_copy(update={"reason": reason, "updated_at": at}))
+        save_migration(c, known.model_copy(update={"reason": reason, "updated_at": at}))
 
 
 def page(c: Connection, page: Page) -> list[MigrationRecord]:
@@ -190,65 +188,3 @@ def save_progress(c: Connection, progress: Mapping[str, Progress]) -> None:
         for id, one in sorted(progress.items())
     ]
     c.execute(update(migrations).where(*same).values(progress=bindparam("b_progress")), values)
-
-
-def take(c: Connection, batch: Batch, apply: Apply, at: str) -> list[EntryRecord]:
-    """See ports.fleet.Fleet.take."""
-    host = required_host(c, batch.host)
-    told = {m.id: m for m in batch.migrations}
-    stored = []
-    cursor, mark = host.cursor, host.mark
-    for entry in batch.entries:
-        if entry.seq <= cursor:
-            continue
-        cursor, mark = entry.seq, mark_of(entry)
-        record = _about(c, told, batch.host, entry, at)
-        if record is None:
-            continue
-        values: dict[str, Any] = rows.entry_values(batch.host, host.generation, entry)
-        key = c.execute(insert(entries).values(**values)).inserted_primary_key
-        stored.append(EntryRecord(id=int(key[0]) if key else 0, host=batch.host, entry=entry))
-        effect = apply(record, batch.host, entry)
-        if effect.record != record:
-            _save(c, effect.record.model_copy(update={"updated_at": at}))
-        _change_vm(c, effect, at)
-    c.execute(update(hosts).where(hosts.c.name == batch.host).values(cursor=cursor, mark=mark))
-    return stored
-
-
-def _about(
-    c: Connection, told: Mapping[str, Migration], host: str, entry: Entry, at: str
-) -> MigrationRecord | None:
-    """The migration that the entry is about, new where it was not known. None where it is unknown, or where this
-    host is not its source (or its destination): such an entry would change records, timelines and reports."""
-    known = _known(c, entry.migration_id)
-    migration = known.migration if known else told.get(entry.migration_id) or accepted_migration(entry)
-    if migration is None or migration.id != entry.migration_id:
-        return None
-    if host != (migration.source if entry.role is Role.SOURCE else migration.destination):
-        return None
-    return known or _insert(c, MigrationRecord(migration=migration, updated_at=at))
-
-
-def _change_vm(c: Connection, effect: Effect, at: str) -> None:
-    migration, change = effect.record.migration, effect.vm
-    old = _vm(c, migration.vm_uuid)
-    if change is not None and change.holder and (old is None or old.migration_id != change.holder):
-        change = None
-    place, holder = (old.host, old.migration_id) if old else (None, None)
-    holds = bool(effect.holds) and may_hold(migration, place, holder)
-    if not may_move(migration, place, holder, accepted=effect.record.accepted):
-        change = None
-    if change is not None or holds:
-        new = old or VmRecord(
-            uuid=migration.vm_uuid, name=migration.vm_name, host=migration.source, state=GuestState.UNKNOWN
-        )
-        if holds:
-            new = new.model_copy(update={"migration_id": migration.id})
-        if change is not None:
-            state = new.state if change.state is None else change.state
-            new = new.model_copy(update={"host": change.host, "state": state, "observed_at": at})
-            arrived_at_home(c, new, told=change.state is not None)
-        _put_vm(c, old, new)
-    if effect.holds is False:
-        _free(c, migration.id, at)

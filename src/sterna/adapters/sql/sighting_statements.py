@@ -12,10 +12,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, insert, or_, select, update
 
 from sterna.adapters.sql import fleet_rows as rows
-from sterna.adapters.sql.fleet_schema import hosts, sightings, vms
+from sterna.adapters.sql.fleet_schema import hosts, migrations, sightings, vms
 from sterna.domain.hosts import VmSummary
 from sterna.domain.model import GuestState
 from sterna.domain.sightings import Mark, News, confirmed, fits, home_of, runs_also, text_of
+from sterna.domain.trust.journals import may_still_hold
 from sterna.kit.digests import digest_of
 from sterna.ports.fleet import Taken, VmPage, VmRecord
 
@@ -164,7 +165,8 @@ def _rehome(
 ) -> set[str]:
     """Where these VMs are after `host` has told of them; hosts that must be asked again, because they still say
     that one of them runs there."""
-    known, seen, doubtful = _records(c, uuids), _seen(c, uuids), set[str]()
+    seen, doubtful = _seen(c, uuids), set[str]()
+    known = _freed(c, _records(c, uuids), seen)
     found = []
     for uuid in uuids:
         told = host if uuid in running and host not in asked else ""
@@ -202,6 +204,20 @@ def _judged(
     if old is not None and new.model_copy(update={"also": old.also, "observed_at": old.observed_at}) != old:
         new = new.model_copy(update={"observed_at": at})
     return new.model_copy(update={"also": counted}), doubts
+
+
+def _freed(c: Connection, known: dict[str, VmRecord], seen: Mapping[str, Seen]) -> dict[str, VmRecord]:
+    """The same VMs: those are free that a host has locked which another one contradicts."""
+    held = {vm.migration_id: vm for vm in known.values() if vm.migration_id is not None}
+    for some in _portions(held):
+        query = select(migrations).where(migrations.c.id.in_(some), migrations.c.reported_by != "")
+        for row in c.execute(query):
+            vm, migration = held[row.id], rows.migration(row).migration
+            states = {host: one.state for host, one in seen[vm.uuid].items()}
+            if not may_still_hold(migration, states):
+                c.execute(update(vms).where(vms.c.uuid == vm.uuid).values(migration_id=None))
+                known[vm.uuid] = vm.model_copy(update={"migration_id": None})
+    return known
 
 
 def _records(c: Connection, uuids: Collection[str]) -> dict[str, VmRecord]:

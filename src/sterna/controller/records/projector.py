@@ -19,12 +19,14 @@ from sterna.domain import untrusted
 from sterna.domain.entries.base import DirectionChanged, Failed, StatusSet
 from sterna.domain.entries.destination import VmUpdated
 from sterna.domain.entries.notes import DestinationReport, RehearsedCopy, Waiting
-from sterna.domain.journal import Entry, Kind, Role, accepted_migration
+from sterna.domain.errors import SternaError
+from sterna.domain.journal import Entry, Kind, Migration, Role, accepted_migration
 from sterna.domain.model import GuestState
 from sterna.domain.progress import with_sample, with_status
 from sterna.domain.status import Status
 from sterna.ports.clock import Clock
 from sterna.ports.fleet import Batch, Effect, Fleet, MigrationRecord, VmChange, mark_of
+from sterna.ports.identity import Permits
 
 log = structlog.get_logger(__name__)
 
@@ -186,9 +188,18 @@ def _arrived(host: str, entry: Entry) -> VmChange:
 class Projector:
     """Reads journals into the records."""
 
-    def __init__(self, fleet: Fleet, calls: AgentCalls, events: Events, copies: CopyProgress, clock: Clock) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        calls: AgentCalls,
+        events: Events,
+        copies: CopyProgress,
+        clock: Clock,
+        permits: Permits | None = None,
+    ) -> None:
+        """`permits`: None where controllers have no certificates."""
         self._fleet, self._calls, self._events, self._clock = fleet, calls, events, clock
-        self._copies = copies
+        self._copies, self._permits = copies, permits
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def pull(self, host: str) -> Pulled:
@@ -231,8 +242,25 @@ class Projector:
         batch = Batch(host=host, entries=tuple(new), migrations=migrations)
         changing = {e.migration_id for e in new if e.kind is Kind.STATUS}
         await self._copies.save(changing)
+        batch = batch.model_copy(update={"permitted": await self._permitted(batch)})
         stored = await self._fleet.take(batch, apply, self._clock.now().isoformat())
         self._copies.forget(changing)
         if stored:
             self._events.wake()
         return _Page(len(stored))
+
+    async def _permitted(self, batch: Batch) -> frozenset[str]:
+        """Which of the migrations that begin here a controller has asked for, as their permits prove. It may be one
+        whose records were lost."""
+        if self._permits is None:
+            return frozenset()
+        begun = [batch.told(entry) for entry in batch.entries if entry.kind is Kind.ACCEPTED]
+        with_permit = {one.id: one for one in begun if one is not None and one.permit}
+        found = set[str]()
+        for migration in with_permit.values():
+            try:
+                if not await self._permits.against(migration):
+                    found.add(migration.id)
+            except SternaError as error:
+                log.warning("a permit in a journal cannot be checked", migration=migration.id, why=error.message)
+        return frozenset(found)
