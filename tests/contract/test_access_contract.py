@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import text
@@ -12,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.adapters.sql.fleet_database import open_database
 from sterna.domain.access import UserRole
-from sterna.domain.errors import Conflict, NotFound
+from sterna.domain.errors import Conflict, NotFound, SternaError
 from sterna.domain.tokens import Token
 from sterna.kit.digests import digest_of
 from sterna.ports.access import Asked, LogPage
@@ -88,15 +89,26 @@ async def test_the_log_has_every_line_with_its_answer_newest_first(fleet: SqlFle
 
 
 async def test_the_database_itself_refuses_to_change_the_log(fleet: SqlFleet, database: str) -> None:
-    await fleet.log_asked(asked(1))
-    await fleet.log_answered("r1", 202, AT)
+    """Nor to remove lines of the last 30 days, or answers alone."""
+    now = datetime.now(UTC)
+    lines = [asked(n, at=(now - timedelta(days=days)).isoformat()) for n, days in enumerate((31, 29), 1)]
+    for line in lines:
+        await fleet.log_asked(line)
+        await fleet.log_answered(line.request, 202, line.at)
     engine = open_database(database)
-    for change in (
+    changes = [
         "UPDATE requests SET actor = 'nobody'",
+        "UPDATE requests SET at = '2000-01-01'",
         "DELETE FROM requests",
         "UPDATE answers SET status = 200",
-    ):
+        "DELETE FROM answers",
+    ]
+    if engine.dialect.name == "postgresql":
+        changes += ["TRUNCATE requests", "TRUNCATE answers"]
+    for change in changes:
         with pytest.raises(DBAPIError, match="append-only"), engine.begin() as connection:
             connection.execute(text(change))
     engine.dispose()
-    assert [(x.asked, x.status) for x in await fleet.log_page(LogPage())] == [(asked(1), 202)]
+    with pytest.raises((SternaError, DBAPIError), match="append-only"):
+        await fleet.prune_log(now.isoformat())
+    assert [(x.asked, x.status) for x in await fleet.log_page(LogPage())] == [(one, 202) for one in lines[::-1]]

@@ -191,3 +191,13 @@ def test_a_name_of_an_ovsdb_server_is_refused(remotes: str, fine: bool) -> None:
             NetworkSettings(ovsdb=remotes)
         with pytest.raises(ValueError, match="bad peer name format"):
             socket_util.inet_parse_active(remotes.rsplit(",", maxsplit=1)[-1].split(":", 1)[1], 6640)
+
+
+def test_how_long_records_are_kept(tmp_path: Path) -> None:
+    keep = load(ControllerSettings, file(tmp_path, "")).keep
+    assert (keep.migrations_days, keep.operations_days, keep.log_days) == (90, 90, 365)
+    keep = load(ControllerSettings, file(tmp_path, "[keep]\nmigrations_days = 0\nlog_days = 31\n")).keep
+    assert (keep.migrations_days, keep.log_days) == (0, 31)
+    for wrong in ("migrations_days = 1", "operations_days = -1", "log_days = 30", "log_days = 1000000000"):
+        with pytest.raises(BadRequest, match="is neither 0"):
+            load(ControllerSettings, file(tmp_path, f"[keep]\n{wrong}\n"))

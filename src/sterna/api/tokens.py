@@ -117,7 +117,7 @@ class Filters(BaseModel):
 
 @router.get("/log", summary="Show the audit log", dependencies=[needs(Action.LOG)], responses=documented(400, 422))
 async def show_log(controller: Served, wanted: Annotated[Filters, Query()]) -> LogOut:
-    """Newest first. Lines are never changed or removed."""
+    """Newest first. Lines are never changed, and removed only when they are old (`[keep] log_days`)."""
     page = LogPage(
         **wanted.model_dump(include={"actor", "target", "request", "since"}),
         action=wanted.action or "",

@@ -33,12 +33,13 @@ from sterna.bootstrap.ca_desk import authority_of
 from sterna.bootstrap.identity import check_own
 from sterna.bootstrap.process import DISK_FIX, bus_tls, join_bus, wait_for_stop_signal, warn_when_slow
 from sterna.bootstrap.renewal import watch_of, watching
-from sterna.config import ControllerSettings, load
+from sterna.config import ControllerSettings, KeepSettings, load
 from sterna.config.access import KeystoneSettings
 from sterna.config.compute import ComputeSettings, NovaSettings
 from sterna.controller.controller import Controller
 from sterna.controller.intents.external_users import ExternalUsers
 from sterna.controller.records.members import Members
+from sterna.controller.records.pruning import Pruning, Retention
 from sterna.controller.records.servers import Servers
 from sterna.domain.errors import Permanent, Unreachable
 from sterna.domain.objective import Asked
@@ -149,6 +150,13 @@ def compute_of(
     )
 
 
+def retention_of(settings: KeepSettings) -> Retention:
+    """How long records are kept."""
+    return Retention(
+        migrations=settings.migrations_days, operations=settings.operations_days, log=settings.log_days
+    )
+
+
 @contextmanager
 def sockets_of(settings: ControllerSettings, fd: int | None) -> Iterator[list[socket.socket]]:
     """As `listening`; a resolver that does not answer about `listen` is logged."""
@@ -208,7 +216,8 @@ def run_controller(config: Path, fd: int | None = None) -> None:
         show = show_again(bus, own, settings)
         watch = watch_of(settings.identity, settings.bus.tls, clock, show, Kind.CONTROLLER, desk)
         kept = keep_configured(settings.bus_server, authority)
-        work = [_stop_on_signal(server, controller), kept, *watching(bus, watch)]
+        pruning = Pruning(fleet, clock, retention_of(settings.keep)).run()
+        work = [_stop_on_signal(server, controller), kept, pruning, *watching(bus, watch)]
         tasks = [asyncio.create_task(one) for one in work]
         try:
             await server.serve(sockets=sockets)

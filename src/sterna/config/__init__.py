@@ -37,6 +37,7 @@ from sterna.domain.hosts import Transport
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["console", "json"]
+LONGEST_DAYS = 36_500
 
 
 def _with_address(template: str) -> str:
@@ -243,6 +244,29 @@ class AgentSettings(BaseSettings):
         return env_settings, TomlConfigSettingsSource(settings_cls)
 
 
+def _days(least: int) -> AfterValidator:
+    def checked(days: int) -> int:
+        if days and not least <= days <= LONGEST_DAYS:
+            raise ValueError(f"{days} is neither 0 (for ever) nor {least} to {LONGEST_DAYS} days")
+        return days
+
+    return AfterValidator(checked)
+
+
+class KeepSettings(Section):
+    """How long records are kept, in days. 0: for ever. What is older is removed in the background, by every
+    controller of the database. Nothing that is still open is removed."""
+
+    migrations_days: Annotated[int, _days(2)] = 90
+    """Migrations and their timelines, after nothing of them was left to do on their hosts; at least 2. The last
+    100 that were completed stay: forecasts learn from them."""
+    operations_days: Annotated[int, _days(2)] = 90
+    """Operations after their end; at least 2. The newest of each host stays, because it can be undone."""
+    log_days: Annotated[int, _days(31)] = 365
+    """Lines of the log of requests (`sterna log`); at least 31. The database itself protects those of the last 30
+    days."""
+
+
 class ControllerSettings(BaseSettings):
     """`sterna controller --config FILE`."""
 
@@ -261,6 +285,7 @@ class ControllerSettings(BaseSettings):
     well). Every request there needs a token. '': nowhere."""
     access: AccessSettings = AccessSettings()
     bus_server: BusServerSettings = BusServerSettings()
+    keep: KeepSettings = KeepSettings()
     compute: ComputeSettings = ComputeSettings()
     nova: NovaSettings = NovaSettings()
 

@@ -56,7 +56,7 @@ class LogPage(Value):
 class AccessRecords(Protocol):
     """Tokens and the audit log. Every method is one transaction and raises as `ports.fleet.Fleet` does.
 
-    The log is append-only: no method changes a line or takes one away.
+    The log is append-only: no method changes a line. Old ones are removed (`ports/pruning.py`).
     """
 
     async def add_token(self, token: Token) -> None:

@@ -20,6 +20,7 @@ from sterna.domain.sightings import Mark, News
 from sterna.domain.status import Status
 from sterna.ports.access import AccessRecords
 from sterna.ports.operations import OperationRecords
+from sterna.ports.pruning import PruneRecords
 
 
 class HostRecord(Value):
@@ -106,6 +107,13 @@ class MigrationRecord(Value):
     def id(self) -> str:
         """The migration's UUID."""
         return self.migration.id
+
+    def is_closed(self, *, on_destination: bool) -> bool:
+        """Has it ended, and is nothing of it left to do on its hosts, as far as known? `on_destination`: the
+        destination's journal has it."""
+        on_source = self.accepted and not self.written_off
+        source_is_done = self.source_closed or not on_source
+        return self.status.final and source_is_done and (self.destination_closed or not on_destination)
 
 
 class EntryRecord(Value):
@@ -199,7 +207,7 @@ class Taken(Value):
     """Hosts that say of a VM that it runs there, after another one has said so: they must be asked again."""
 
 
-class Fleet(AccessRecords, OperationRecords, Protocol):
+class Fleet(AccessRecords, OperationRecords, PruneRecords, Protocol):
     """The controller's records."""
 
     async def hosts(self) -> list[HostRecord]:

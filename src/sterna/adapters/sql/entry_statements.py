@@ -14,6 +14,7 @@ from sterna.adapters.sql.fleet_statements import (
     free,
     insert_migration,
     known_vm,
+    note_closed,
     put_vm,
     save_migration,
 )
@@ -161,6 +162,8 @@ class _Page:
             if size:
                 grown = {column.name: column + size}
                 self._c.execute(update(migrations).where(migrations.c.id == id).values(grown))
+        for id in {id for id, _ in self._added}:
+            note_closed(self._c, id, self._at)
         if self._not_stored:
             host, number = self._batch.host, self._not_stored
             log.warning("this host's journal has more than is stored of one host", host=host, entries=number)

@@ -22,6 +22,7 @@ from sterna.adapters.sql import fleet_rows as rows
 from sterna.adapters.sql import fleet_statements as statements
 from sterna.adapters.sql import host_statements as on_hosts
 from sterna.adapters.sql import operation_statements as on_operations
+from sterna.adapters.sql import prune_statements as prunes
 from sterna.adapters.sql import sighting_statements as sighted
 from sterna.adapters.sql.fleet_database import open_database, own_errors
 from sterna.adapters.sql.fleet_schema import entries, hosts
@@ -291,6 +292,22 @@ class SqlFleet:
     async def log_answered(self, request: str, status: int, at: str) -> None:
         """How a line of the audit log was answered."""
         await self._write(access.log_answered, request, status, at)
+
+    async def prune_migrations(self, before: str, spare: int) -> int:
+        """Remove some old ones; how many."""
+        return await self._write(prunes.prune_migrations, before, spare)
+
+    async def old_operations(self, before: str) -> list[str]:
+        """Those that may be removed."""
+        return await self._run(prunes.old_operations, before)
+
+    async def prune_operation(self, id: str, before: str) -> bool:
+        """Remove it, unless it is needed again."""
+        return await self._write(prunes.prune_operation, id, before)
+
+    async def prune_log(self, before: str) -> int:
+        """Remove some old lines; how many."""
+        return await self._write(prunes.prune_log, before)
 
     async def log_page(self, page: LogPage) -> list[LogRecord]:
         """Newest first."""

@@ -64,13 +64,15 @@ migrations = Table(
     Column("status", String, nullable=False, index=True),
     Column("finished_at", String, nullable=True, index=True),
     Column("reported_by", String, nullable=False, index=True, default=""),
+    Column("closed_at", String, nullable=True, index=True),
     Column("source_bytes", _Count, nullable=False, default=0),
     Column("destination_bytes", _Count, nullable=False, default=0),
     Column("document", JSON, nullable=False),
     Column("progress", JSON(none_as_null=True), nullable=True),
 )
 """`progress`: newer than the one in the document, where there is any: it is written often, and alone.
-`source_bytes`, `destination_bytes`: of the entries that are stored of each host."""
+`source_bytes`, `destination_bytes`: of the entries that are stored of each host. `closed_at`: since
+when it has ended, and nothing of it is open on its hosts, by the controller's clock."""
 
 entries = Table(
     "entries",
@@ -99,14 +101,14 @@ requests = Table(
     metadata,
     Column("number", _Count, primary_key=True, autoincrement=True),
     Column("request", String, nullable=False, unique=True),
-    Column("at", String, nullable=False),
+    Column("at", String, nullable=False, index=True),
     Column("actor", String, nullable=False, index=True),
     Column("action", String, nullable=False),
     Column("target", String, nullable=False, index=True),
     Column("document", JSON, nullable=False),
     sqlite_autoincrement=True,
 )
-"""The audit log: what was asked. Rows are added, never changed."""
+"""The audit log: what was asked. Rows are added, never changed; triggers allow only old ones to be removed."""
 
 answers = Table(
     "answers",

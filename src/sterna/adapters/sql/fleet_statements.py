@@ -156,7 +156,19 @@ def _end(c: Connection, known: MigrationRecord, status: Status, reason: str, at:
     progress = with_status(known.progress, status)
     change = {"status": status, "reason": reason, "progress": progress, "updated_at": at, "finished_at": at}
     save_migration(c, known.model_copy(update=change))
+    note_closed(c, known.id, at)
     free(c, known.id, at)
+
+
+def note_closed(c: Connection, migration_id: str, at: str) -> None:
+    """Since when nothing of it is open."""
+    row = c.execute(select(migrations).where(migrations.c.id == migration_id)).first()
+    if row is None:
+        return
+    is_closed = rows.migration(row).is_closed(on_destination=row.destination_bytes > 0)
+    since = (row.closed_at or at) if is_closed else None
+    if since != row.closed_at:
+        c.execute(update(migrations).where(migrations.c.id == migration_id).values(closed_at=since))
 
 
 def explain(c: Connection, migration_id: str, reason: str, at: str) -> None:
