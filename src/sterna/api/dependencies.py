@@ -21,7 +21,7 @@ def controller_of(request: Request) -> Controller:
 Served = Annotated[Controller, Depends(controller_of)]
 MigrationId = Annotated[str, Path(description="The migration's UUID.")]
 Cursor = Annotated[
-    str | None, Query(max_length=8192, pattern="^[A-Za-z0-9_-]*$", description="`next_cursor` of the previous page.")
+    str | None, Query(max_length=8192, pattern="^[A-Za-z0-9_-]*$", description="`next_cursor` of the page before.")
 ]
 Limit = Annotated[int, Query(ge=1, le=500)]
 LARGEST = 2**63 - 1

@@ -1,7 +1,8 @@
 """Which programs may be a guest's QEMU here: those that libvirt itself has found, as its capabilities name them.
 
 libvirt runs an emulator to learn what it can do, wherever one is named to it: in a definition, or in a question
-about CPUs. Both come from another host. So nothing is asked of libvirt about an emulator that it does not name itself.
+about CPUs. Both come from another host. So libvirt is asked about no emulator that it does not
+name itself.
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ class ExternalUsers:
         self._shares = OriginShares()
 
     async def holder(self, token: str, origin: str) -> Actor:
-        """`origin`: where the request comes from. Raises Unauthenticated for a token that the service does not know,
-        Forbidden for a user without a role here, Unreachable, Temporary."""
+        """`origin`: where the request comes from. Raises Unauthenticated for a token that the service does not
+        know, Forbidden for a user without a role here, Unreachable, Temporary."""
         user = await self.user(token, origin)
         name = f"keystone:{printable(user.name)}"
         role = highest(self._roles[one] for one in user.roles if one in self._roles)

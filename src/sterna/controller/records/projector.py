@@ -20,7 +20,7 @@ from sterna.domain.entries.base import DirectionChanged, Failed, StatusSet
 from sterna.domain.entries.destination import VmUpdated
 from sterna.domain.entries.notes import DestinationReport, RehearsedCopy, Waiting
 from sterna.domain.errors import SternaError
-from sterna.domain.journal import Entry, Kind, Migration, Role, accepted_migration
+from sterna.domain.journal import Entry, Kind, Role, accepted_migration
 from sterna.domain.model import GuestState
 from sterna.domain.progress import with_sample, with_status
 from sterna.domain.status import Status
