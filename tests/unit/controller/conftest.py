@@ -9,6 +9,7 @@ from sterna.adapters.sql.fleet import SqlFleet
 from sterna.controller.controller import Controller
 
 from .fakes import FakeAgent, FakeBus, HandClock
+from .operating import Stage
 
 
 @dataclass
@@ -40,3 +41,10 @@ async def world(database: str) -> AsyncIterator[World]:
     await bus.beat(controller)
     yield World(a, b, c, bus, clock, fleet, controller, web1)
     await controller.stop()
+
+
+@pytest.fixture
+async def stage(tmp_path: object) -> AsyncIterator[Stage]:
+    stage = Stage.of(SqlFleet.open(f"sqlite:///{tmp_path}/controller.db"))
+    yield stage
+    await stage.controller.stop()

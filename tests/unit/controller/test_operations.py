@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from uuid import UUID
 
 import pytest
 
-from sterna.adapters.sql.fleet import SqlFleet
 from sterna.controller.intents.operate import OperationRequest
 from sterna.controller.intents.request import MigrateRequest
 from sterna.controller.operations.carrying_out import migration_id
@@ -21,13 +19,6 @@ from tests.unit.controller.fakes import FakeAgent
 from tests.unit.controller.operating import OPERATION, Stage, X
 
 S = OperationStatus
-
-
-@pytest.fixture
-async def stage(tmp_path: object) -> AsyncIterator[Stage]:
-    stage = Stage.of(SqlFleet.open(f"sqlite:///{tmp_path}/controller.db"))
-    yield stage
-    await stage.controller.stop()
 
 
 async def order(stage: Stage, what: Order) -> None:

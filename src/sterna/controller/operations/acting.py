@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 
 import structlog
 
-from sterna.domain.errors import Conflict, NotFound, Permanent, Refused, SternaError
+from sterna.domain.errors import Cancelled, Conflict, NotFound, Permanent, Refused, SternaError
 from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame, blame_of
 from sterna.kit.tasks import own_cancellation_only
 from sterna.ports.clock import Clock
@@ -62,8 +62,10 @@ class Acting:
             state, blame, reason = AttemptState.REFUSED, blame_of(error.refusals), error.message
         except NotFound as error:
             state, blame, reason = AttemptState.REFUSED, Blame.VM, error.message
-        except Permanent as error:
+        except (Conflict, Cancelled) as error:  # somebody else was faster
             state, reason = AttemptState.REFUSED, error.message
+        except Permanent as error:
+            state, blame, reason = AttemptState.FAILED, Blame.HOST, error.message
         except SternaError as error:
             self.trouble[attempt.migration] = error.message
             raise

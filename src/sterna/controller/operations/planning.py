@@ -130,17 +130,18 @@ class Planning:
     async def _planned(self, operation: OperationRecord, attempts: Sequence[Attempt], observed: Observed) -> Look:
         undoing, now = operation.status is OperationStatus.UNDOING, self._clock.now()
         tried, back = since_arrival(attempts, undoing=undoing), returns(attempts)
-        vms = marked(observed.snapshot.vms, tried)
+        vms = marked(observed.snapshot.vms, tried, undoing=undoing)
         snapshot = observed.snapshot.model_copy(update={"vms": vms})
         wanted = BringBack(returns=back, may=may_of(operation)) if undoing else drain_of(operation, now)
         made = await made_plan(snapshot, wanted, self._plans.get(operation.id))
         self._plans[operation.id] = made
+        rest = resting(tried, now, undoing=undoing)
         own = {attempt.vm for attempt in attempts if not attempt.state.ended}
         return Look(
             hosts=_places(back) if undoing else frozenset(operation.hosts),
             snapshot=snapshot,
             plan=made,
-            admitted=admit(snapshot, made, wanted.may, preparing=observed.preparing, resting=resting(tried, now)),
+            admitted=admit(snapshot, made, wanted.may, preparing=observed.preparing, resting=rest),
             left=explained(made.left, tried),
             forecast=forecast_of(made, wanted, own),
             aborts=tuple(observed.migration_of[vm] for vm in made.aborts if vm in observed.migration_of),

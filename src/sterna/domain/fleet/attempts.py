@@ -6,27 +6,24 @@ its migration failed, when it may be tried again, and where it was before the op
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from sterna.domain.fleet.operations import Return
 from sterna.domain.fleet.plans import LeftOver, Purpose
-from sterna.domain.fleet.reasons import retry_after_s
+from sterna.domain.fleet.reasons import RETRY_S, retry_after_s
 from sterna.domain.fleet.snapshot import Vm
 from sterna.domain.model import Refusal, Value
-from sterna.domain.refusals import GROUPS, By
-from sterna.domain.refusals.vm import VM
+from sterna.domain.refusals import CATALOGUE, Against
 
-PASSING = frozenset({"source-down", "source-degraded", "destination-down", "destination-degraded", "check-failed"})
-"""Refusals that say nothing of the VM or the host but that one of them cannot be asked now."""
-_OF_VM = frozenset(
-    entry.code
-    for group in GROUPS
-    for entry in group.entries
-    if entry.by is By.SOURCE or (group is VM and entry.by is not By.DESTINATION)
-)
-"""Refusals that every other host would give as well."""
+MOST_SILENT = 2
+"""Times that a destination cannot be asked about a VM, after which the VM is not sent there again."""
+AT_ONCE = 3
+"""Hosts that may refuse a VM before the next one is asked only after a while. What is wrong may be the source."""
+MOST_REST_S = 600.0
+"""The longest that a VM rests."""
 
 
 class AttemptState(StrEnum):
@@ -55,8 +52,10 @@ class Blame(StrEnum):
     """The target: the VM is not sent there again."""
     VM = "vm"
     """The VM, wherever it would go: it is tried again a few times."""
+    PASSING = "passing"
+    """The target, perhaps only for a moment: it could not be asked. Twice, and the VM is not sent there again."""
     NOBODY = "nobody"
-    """It is tried again."""
+    """It is tried again, as often as it takes: something is under way with the VM that ends by itself."""
 
 
 class Attempt(Value):
@@ -88,11 +87,14 @@ def back(attempt: Attempt) -> bool:
 
 
 def blame_of(refusals: Sequence[Refusal]) -> Blame:
-    """What these refusals speak against."""
-    codes = {refusal.code for refusal in refusals}
-    if codes & PASSING:
-        return Blame.NOBODY
-    return Blame.VM if codes & _OF_VM else Blame.HOST
+    """What these refusals speak against. Those that pass matter only where there are no others. A code that this
+    version does not know speaks against the host."""
+    known = [CATALOGUE.get(refusal.code) for refusal in refusals]
+    lasting = [entry for entry in known if entry is None or not entry.passing]
+    of_vm = any(entry is not None and entry.against is Against.VM for entry in lasting or known)
+    if lasting:
+        return Blame.VM if of_vm else Blame.HOST
+    return Blame.NOBODY if of_vm else Blame.PASSING
 
 
 def since_arrival(attempts: Iterable[Attempt], *, undoing: bool) -> dict[str, list[Attempt]]:
@@ -106,40 +108,66 @@ def since_arrival(attempts: Iterable[Attempt], *, undoing: bool) -> dict[str, li
     return {vm: tried for vm, tried in found.items() if tried}
 
 
-def marked(vms: Iterable[Vm], tried: Mapping[str, Sequence[Attempt]]) -> tuple[Vm, ...]:
-    """The VMs with the hosts that they are not sent to again, and how often they have failed."""
-    return tuple(_marked(vm, tried.get(vm.uuid, ())) for vm in vms)
+def marked(vms: Iterable[Vm], tried: Mapping[str, Sequence[Attempt]], *, undoing: bool = False) -> tuple[Vm, ...]:
+    """The VMs with the hosts that they are not sent to again, and how often they have failed. An undo has one host
+    for each VM, which is never avoided."""
+    return tuple(_marked(vm, tried.get(vm.uuid, ()), undoing) for vm in vms)
 
 
-def _marked(vm: Vm, tried: Sequence[Attempt]) -> Vm:
-    against_host = {one.target: one.reason for one in tried if one.state.ended and one.blame is Blame.HOST}
-    tries = sum(counts(one) for one in tried)
-    if not against_host and not tries:
+def _marked(vm: Vm, tried: Sequence[Attempt], undoing: bool) -> Vm:
+    ended = [one for one in tried if one.state.ended]
+    failures = [one for one in ended if counts(one, undoing=undoing)]
+    avoid = {} if undoing else _avoided(ended)
+    if not avoid and not failures:
         return vm
-    return vm.model_copy(update={"avoid": vm.avoid | against_host, "tries": vm.tries + tries})
+    failed = f"on {failures[-1].target}: {failures[-1].reason}" if failures else ""
+    change = {"avoid": vm.avoid | avoid, "tries": vm.tries + len(failures), "failed": failed}
+    return vm.model_copy(update=change)
 
 
-def counts(attempt: Attempt) -> bool:
-    """Is it one of the failures after which a VM is shown as what blocks its host? A host's refusal is not: the VM
-    goes to another one."""
+def _avoided(ended: Sequence[Attempt]) -> dict[str, str]:
+    silent = Counter(one.target for one in ended if one.blame is Blame.PASSING)
+    return {one.target: one.reason for one in ended if one.blame is Blame.HOST or silent[one.target] >= MOST_SILENT}
+
+
+def counts(attempt: Attempt, *, undoing: bool = False) -> bool:
+    """Is it one of the failures after which a VM is shown as what blocks its host? A host's refusal is not, where
+    the VM can go to another one; nor an abort by a person."""
     if attempt.state is AttemptState.REFUSED:
-        return attempt.blame is Blame.VM
-    return attempt.state in (AttemptState.FAILED, AttemptState.CANCELLED)
+        return attempt.blame is Blame.VM or (undoing and attempt.blame is Blame.HOST)
+    return attempt.state is AttemptState.FAILED
 
 
-def resting(tried: Mapping[str, Sequence[Attempt]], now: datetime) -> dict[str, str]:
+def resting(tried: Mapping[str, Sequence[Attempt]], now: datetime, *, undoing: bool = False) -> dict[str, str]:
     """VMs that are not tried again yet, and why. A clock that was set back makes nobody wait longer."""
     found = {}
     for vm, some in tried.items():
-        last = some[-1]
-        if not last.state.ended or (last.state is AttemptState.REFUSED and last.blame is Blame.HOST):
+        last, rest_s = some[-1], _rest_s(some, undoing)
+        if not rest_s:
             continue
         ended = datetime.fromisoformat(last.ended_at)
-        again = ended + timedelta(seconds=retry_after_s(max(1, sum(counts(one) for one in some))))
+        again = ended + timedelta(seconds=rest_s)
         if ended <= now < again:
-            why = f"{last.name} did not get to {last.target}: {last.reason}"
+            reason = last.reason or ("it was aborted" if last.state is AttemptState.CANCELLED else "it failed")
+            why = f"{last.name} did not get to {last.target}: {reason}"
             found[vm] = f"{why}; it is tried again at {again:%H:%M:%S} UTC"
     return found
+
+
+def _rest_s(tried: Sequence[Attempt], undoing: bool) -> float:
+    """After the last attempt. Longer with each one, except that others may take a VM that a host has refused."""
+    last = tried[-1]
+    if not last.state.ended:
+        return 0.0
+    elsewhere = [one for one in tried if not undoing and one.state is AttemptState.REFUSED and _of_target(one)]
+    if last in elsewhere:
+        refusals = sum(one.blame is Blame.HOST for one in elsewhere)
+        return 0.0 if last.blame is Blame.HOST and refusals < AT_ONCE else RETRY_S
+    return min(retry_after_s(len(tried) - len(elsewhere)), MOST_REST_S)
+
+
+def _of_target(attempt: Attempt) -> bool:
+    return attempt.blame in (Blame.HOST, Blame.PASSING)
 
 
 def returns(attempts: Iterable[Attempt]) -> tuple[Return, ...]:

@@ -32,8 +32,7 @@ def immovable(board: Board, v: int, paces: Paces) -> str:
     if home.unreachable:
         return f"{vm.name} cannot leave {home.name}: {home.unreachable}"
     if vm.tries >= TRIES:
-        last = next(iter(sorted(vm.avoid.items())), None)
-        return f"{vm.name} has failed {vm.tries} times" + (f", on {last[0]}: {last[1]}" if last else "")
+        return f"{vm.name} has failed {vm.tries} times" + (f", the last time {vm.failed}" if vm.failed else "")
     best = min(paces.stream[at], paces.out[at])
     if not paces.converges(v, best):
         return (

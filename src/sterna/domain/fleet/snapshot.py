@@ -123,6 +123,8 @@ class Vm(Value):
     """Hosts where its migration has failed, and why: they are not tried again."""
     tries: int = 0
     """Migrations of it that have failed within this operation."""
+    failed: str = ""
+    """Where and why the last of them failed."""
 
     @property
     def copied_bytes(self) -> int:

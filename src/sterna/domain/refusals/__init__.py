@@ -15,7 +15,7 @@ from sterna.domain.refusals.codes import Code
 from sterna.domain.refusals.cpu import CPU
 from sterna.domain.refusals.definition import DEFINITION
 from sterna.domain.refusals.disks import DISKS
-from sterna.domain.refusals.entry import By, Entry, Group
+from sterna.domain.refusals.entry import Against, By, Entry, Group
 from sterna.domain.refusals.hosts import HOSTS
 from sterna.domain.refusals.network import NETWORK
 from sterna.domain.refusals.request import REQUEST
@@ -34,4 +34,4 @@ def remedy(code: str) -> str:
     return known.remedy if known is not None else ""
 
 
-__all__ = ["CATALOGUE", "GROUPS", "By", "Code", "Entry", "Group", "remedy"]
+__all__ = ["CATALOGUE", "GROUPS", "Against", "By", "Code", "Entry", "Group", "remedy"]

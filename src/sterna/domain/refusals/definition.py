@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sterna.domain.refusals.entry import By, Entry, Group
+from sterna.domain.refusals.entry import Against, By, Entry, Group
 
 DEFINITION = Group(
     "What the definition names on its host",
@@ -90,6 +90,7 @@ DEFINITION = Group(
             remedy="give it to the VM as a `<disk>`, or remove it",
             by=By.DESTINATION,
             when="plan, P6",
+            against=Against.VM,
         ),
         Entry(
             "vsock-taken",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sterna.domain.refusals.entry import By, Entry, Group
+from sterna.domain.refusals.entry import Against, By, Entry, Group
 
 DISKS = Group(
     "Disks",
@@ -13,6 +13,7 @@ DISKS = Group(
             remedy="detach the disk",
             by=By.SOURCE,
             when="plan",
+            against=Against.VM,
         ),
         Entry(
             "disk-shareable",
@@ -41,6 +42,7 @@ DISKS = Group(
             remedy="give the disk to the running VM as well, or detach it with `--config`",
             by=By.SOURCE,
             when="plan",
+            against=Against.VM,
         ),
         Entry(
             "disk-in-use",
@@ -70,6 +72,7 @@ DISKS = Group(
             remedy="check the file's mode and its content (`qemu-img info --backing-chain`)",
             by=By.SOURCE,
             when="plan, P2",
+            against=Against.VM,
         ),
         Entry(
             "disk-backing-file",

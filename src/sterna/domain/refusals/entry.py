@@ -18,6 +18,15 @@ class By(StrEnum):
     ALL = "controller and agents"
 
 
+class Against(StrEnum):
+    """What it speaks against."""
+
+    VM = "vm"
+    """The VM, its host, or the request: every other destination would refuse as well."""
+    HOST = "host"
+    """This destination, or this pair of hosts: another destination may take the VM."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """What a code means.
@@ -35,6 +44,10 @@ class Entry:
     """`plan`: in `sterna plan`, and again when a migration is accepted; P2, P6, ...: the row of the protocol."""
     since: str = "0.1.0"
     """The version of Sterna that raised it first."""
+    against: Against = Against.HOST
+    """Operations try another host, or not (`domain/fleet/attempts.py`)."""
+    passing: bool = False
+    """It goes away by itself, or something could not be asked: the same migration may succeed a while later."""
 
 
 @dataclass(frozen=True)

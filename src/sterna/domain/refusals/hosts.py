@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sterna.domain.refusals.entry import By, Entry, Group
+from sterna.domain.refusals.entry import Against, By, Entry, Group
 
 HOSTS = Group(
     "The hosts of the migration",
@@ -20,6 +20,7 @@ HOSTS = Group(
             remedy="start a Sterna agent on another host",
             by=By.CONTROLLER,
             when="plan",
+            against=Against.VM,
         ),
         Entry(
             "same-host",
@@ -34,6 +35,7 @@ HOSTS = Group(
             remedy="start the Sterna agent there, or repair its network",
             by=By.ALL,
             when="plan",
+            passing=True,
         ),
         Entry(
             "destination-degraded",
@@ -41,6 +43,7 @@ HOSTS = Group(
             remedy="remove the cause, which `sterna hosts` shows, or choose another host",
             by=By.CONTROLLER,
             when="plan",
+            passing=True,
         ),
         Entry(
             "destination-in-maintenance",
@@ -62,6 +65,8 @@ HOSTS = Group(
             remedy="start the Sterna agent there, or repair its network",
             by=By.CONTROLLER,
             when="plan",
+            against=Against.VM,
+            passing=True,
         ),
         Entry(
             "source-degraded",
@@ -69,6 +74,8 @@ HOSTS = Group(
             remedy="remove the cause, which `sterna hosts` shows",
             by=By.CONTROLLER,
             when="plan",
+            against=Against.VM,
+            passing=True,
         ),
         Entry(
             "check-failed",
@@ -76,6 +83,7 @@ HOSTS = Group(
             remedy="try again, or name another host; if it stays, see the logs of both agents",
             by=By.ALL,
             when="plan",
+            passing=True,
         ),
         Entry(
             "fencing-not-confirmed",

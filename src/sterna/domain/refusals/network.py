@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sterna.domain.refusals.entry import By, Entry, Group
+from sterna.domain.refusals.entry import Against, By, Entry, Group
 
 NETWORK = Group(
     "Network",
@@ -13,6 +13,7 @@ NETWORK = Group(
             remedy="put it on an Open vSwitch bridge, a Linux bridge or a macvtap, or detach it",
             by=By.AGENTS,
             when="plan, P5",
+            against=Against.VM,
         ),
         Entry(
             "nic-vhostuser",
@@ -20,6 +21,7 @@ NETWORK = Group(
             remedy="plug it as a tap, or detach it for the migration",
             by=By.AGENTS,
             when="plan, P5",
+            against=Against.VM,
         ),
         Entry(
             "nic-mac-twice",
@@ -27,6 +29,7 @@ NETWORK = Group(
             remedy="give all but one another MAC (`virsh edit`), and restart the VM",
             by=By.SOURCE,
             when="plan",
+            against=Against.VM,
         ),
         Entry(
             "nic-bridge-unknown",
@@ -34,6 +37,7 @@ NETWORK = Group(
             remedy="add its tap to a bridge",
             by=By.AGENTS,
             when="plan, P5",
+            against=Against.VM,
         ),
         Entry(
             "nic-parent-unknown",
@@ -41,6 +45,7 @@ NETWORK = Group(
             remedy="name it: `<source dev='...'/>`",
             by=By.AGENTS,
             when="plan, P5",
+            against=Against.VM,
         ),
         Entry(
             "nic-network-unknown",
@@ -48,6 +53,7 @@ NETWORK = Group(
             remedy="name the network's devices on the source: `physical_networks` in `[network]`",
             by=By.AGENTS,
             when="plan, P5",
+            against=Against.VM,
         ),
         Entry(
             "nic-port-unknown",
@@ -55,6 +61,7 @@ NETWORK = Group(
             remedy="set `external_ids:iface-id` on its Open vSwitch interface, or detach the NIC",
             by=By.AGENTS,
             when="plan, before P3, P5",
+            against=Against.VM,
         ),
         Entry(
             "nic-not-bound",
@@ -90,6 +97,7 @@ NETWORK = Group(
             remedy="delete the trunk in Neutron, migrate the VM, and create it again",
             by=By.DESTINATION,
             when="plan, P5",
+            against=Against.VM,
         ),
         Entry(
             "device-name-taken",
@@ -153,6 +161,8 @@ NETWORK = Group(
             remedy="check that Neutron answers the source's agent",
             by=By.SOURCE,
             when="plan",
+            against=Against.VM,
+            passing=True,
         ),
         Entry(
             "network-host-shared",
@@ -174,6 +184,7 @@ NETWORK = Group(
             remedy="correct `host` in `[openstack]` of the source, or the port's `binding:host_id`",
             by=By.SOURCE,
             when="plan",
+            against=Against.VM,
         ),
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sterna.domain.refusals.entry import By, Entry, Group
+from sterna.domain.refusals.entry import Against, By, Entry, Group
 
 REQUEST = Group(
     "The request",
@@ -13,6 +13,7 @@ REQUEST = Group(
             remedy="choose gentle, default or urgent",
             by=By.CONTROLLER,
             when="plan",
+            against=Against.VM,
         ),
         Entry(
             "downtime-out-of-range",
@@ -20,6 +21,7 @@ REQUEST = Group(
             remedy="choose another limit; 300ms suits most guests",
             by=By.CONTROLLER,
             when="plan",
+            against=Against.VM,
         ),
         Entry(
             "deadline-out-of-range",
@@ -27,6 +29,7 @@ REQUEST = Group(
             remedy="give a positive time, for example 10m",
             by=By.CONTROLLER,
             when="plan",
+            against=Against.VM,
         ),
         Entry(
             "bandwidth-out-of-range",
@@ -34,6 +37,7 @@ REQUEST = Group(
             remedy="give at least 1MiB/s",
             by=By.CONTROLLER,
             when="plan",
+            against=Against.VM,
         ),
         Entry(
             "deadline-missed",
@@ -41,6 +45,7 @@ REQUEST = Group(
             remedy="allow more time, permit more (--may postcopy), or begin it anyway (--even-if-late)",
             by=By.CONTROLLER,
             when="drain",
+            against=Against.VM,
         ),
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sterna.domain.refusals.entry import By, Entry, Group
+from sterna.domain.refusals.entry import Against, By, Entry, Group
 
 STORAGE = Group(
     "Volumes",
@@ -34,6 +34,7 @@ STORAGE = Group(
             remedy="detach it for the migration",
             by=By.SOURCE,
             when="plan",
+            against=Against.VM,
         ),
         Entry(
             "target-shared",

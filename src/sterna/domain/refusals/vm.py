@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sterna.domain.refusals.entry import By, Entry, Group
+from sterna.domain.refusals.entry import Against, By, Entry, Group
 
 VM = Group(
     "The VM",
@@ -13,6 +13,7 @@ VM = Group(
             remedy="list the VMs with `sterna vms`",
             by=By.CONTROLLER,
             when="plan",
+            against=Against.VM,
         ),
         Entry(
             "vm-name-ambiguous",
@@ -20,6 +21,7 @@ VM = Group(
             remedy="give the UUID of the one you mean",
             by=By.CONTROLLER,
             when="plan",
+            against=Against.VM,
         ),
         Entry(
             "vm-runs-twice",
@@ -27,6 +29,7 @@ VM = Group(
             remedy="end the wrong copy by hand (`virsh destroy`), at once",
             by=By.CONTROLLER,
             when="plan",
+            against=Against.VM,
         ),
         Entry(
             "migration-under-way",
@@ -34,6 +37,8 @@ VM = Group(
             remedy="wait for it, or abort it with `sterna abort`",
             by=By.ALL,
             when="plan",
+            against=Against.VM,
+            passing=True,
         ),
         Entry(
             "nova-owned",
@@ -41,6 +46,7 @@ VM = Group(
             remedy="migrate it with that Nova; or take the VM over for good: delete Nova's record of it first",
             by=By.CONTROLLER,
             when="plan",
+            against=Against.VM,
         ),
         Entry(
             "nova-silent",
@@ -48,6 +54,8 @@ VM = Group(
             remedy="see that Keystone and that Nova answer the controller",
             by=By.CONTROLLER,
             when="plan",
+            against=Against.VM,
+            passing=True,
         ),
         Entry(
             "vm-not-running",
@@ -55,6 +63,7 @@ VM = Group(
             remedy="start the VM",
             by=By.SOURCE,
             when="plan, P2",
+            against=Against.VM,
         ),
         Entry(
             "vm-paused",
@@ -62,6 +71,7 @@ VM = Group(
             remedy="remove the cause, then resume the VM",
             by=By.SOURCE,
             when="plan, P2",
+            against=Against.VM,
         ),
         Entry(
             "vm-job-active",
@@ -69,6 +79,8 @@ VM = Group(
             remedy="wait until it ends, or end it with `virsh domjobabort`; do not resume a guest that it paused",
             by=By.SOURCE,
             when="plan, P2, before the copy",
+            against=Against.VM,
+            passing=True,
         ),
         Entry(
             "disk-job-active",
@@ -76,6 +88,8 @@ VM = Group(
             remedy="wait until it ends, or end it with `virsh blockjob`",
             by=By.SOURCE,
             when="plan, P2, before the copy",
+            against=Against.VM,
+            passing=True,
         ),
         Entry(
             "vm-snapshots",
@@ -83,6 +97,7 @@ VM = Group(
             remedy="delete them with `virsh snapshot-delete`",
             by=By.SOURCE,
             when="plan, P2, before the copy",
+            against=Against.VM,
         ),
         Entry(
             "qemu-blocks-migration",
@@ -90,6 +105,7 @@ VM = Group(
             remedy="detach what QEMU names, or change it in the definition while the VM is off",
             by=By.SOURCE,
             when="plan, P2, before the copy",
+            against=Against.VM,
         ),
         Entry(
             "device-immovable",
@@ -97,6 +113,7 @@ VM = Group(
             remedy="detach the device",
             by=By.SOURCE,
             when="plan",
+            against=Against.VM,
         ),
         Entry(
             "definition-refused",
@@ -132,6 +149,7 @@ VM = Group(
             remedy="correct the image's property `img_hv_type`",
             by=By.DESTINATION,
             when="plan, P7",
+            against=Against.VM,
         ),
         Entry(
             "image-hypervisor-version",

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sterna.domain.errors import Conflict
 from sterna.domain.fleet.attempts import (
+    MOST_REST_S,
     Attempt,
     AttemptState,
     Blame,
@@ -23,9 +24,25 @@ from sterna.domain.fleet.attempts import (
 from sterna.domain.fleet.course import ENDS, FINAL, UNFINISHED, OperationStatus, Order, obeying
 from sterna.domain.fleet.operations import Return
 from sterna.domain.fleet.plans import LeftOver, Purpose
+from sterna.domain.fleet.reasons import RETRY_S
 from sterna.domain.model import Refusal
+from sterna.domain.refusals import CATALOGUE, Against
 from tests.unit.domain.fleet.fleets import vm
 
+HOSTS_OF_A_PAIR = {
+    "peer-unreachable",
+    "stream-blocked",
+    "address-not-enrolled",
+    "peer-same-host",
+    "no-tls",
+    "transport-unencrypted",
+    "network-agent-dead",
+    "network-host-shared",
+    "disk-not-the-same",
+    "folder-not-known-as-shared",
+    "epoch-not-believed",
+}
+"""Judged by the source, or about the VM, and yet another destination may take it."""
 OPERATION = "aaaaaaaa-0000-4000-8000-000000000001"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -77,6 +94,11 @@ def test_a_vm_rests_longer_after_each_failure() -> None:
         assert resting(tried, NOW - timedelta(days=1)) == {}
 
 
+def test_no_rest_is_longer_than_ten_minutes() -> None:
+    tried = since_arrival([attempt(n) for n in range(60)], undoing=False)
+    assert not resting(tried, NOW + timedelta(seconds=MOST_REST_S))
+
+
 def test_one_that_runs_does_not_rest() -> None:
     assert resting(since_arrival([attempt(0, state=AttemptState.STARTED)], undoing=False), NOW) == {}
 
@@ -86,13 +108,74 @@ def test_one_that_runs_does_not_rest() -> None:
     [
         (["memory-short"], Blame.HOST),
         (["memory-short", "vm-paused"], Blame.VM),
-        (["vm-job-active"], Blame.VM),
-        (["destination-down", "memory-short"], Blame.NOBODY),
+        (["destination-down"], Blame.PASSING),
+        (["check-failed"], Blame.PASSING),
+        (["destination-down", "memory-short"], Blame.HOST),
+        (["destination-down", "vm-snapshots"], Blame.VM),
+        (["source-down"], Blame.NOBODY),
+        (["vm-job-active"], Blame.NOBODY),
+        (["disk-job-active", "destination-down"], Blame.NOBODY),
         (["of-a-newer-version"], Blame.HOST),
+        (["peer-unreachable"], Blame.HOST),
+        (["network-agent-dead", "stream-blocked"], Blame.HOST),
+        (["epoch-not-believed"], Blame.HOST),
     ],
 )
 def test_refusals_speak_against_the_host_the_vm_or_nobody(codes: list[str], blame: Blame) -> None:
     assert blame_of([Refusal(code=code, message=code) for code in codes]) is blame  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("code", sorted(HOSTS_OF_A_PAIR))
+def test_what_only_this_destination_refuses_leaves_the_others(code: str) -> None:
+    assert CATALOGUE[code].against is Against.HOST
+
+
+def refused(number: int, target: str, blame: Blame) -> Attempt:
+    return attempt(number, state=AttemptState.REFUSED, target=target, blame=blame, reason="no answer")
+
+
+def test_a_host_that_cannot_be_asked_twice_is_avoided_and_other_hosts_are_not() -> None:
+    tried = since_arrival([refused(0, "b", Blame.PASSING), refused(1, "c", Blame.PASSING)], undoing=False)
+    assert marked([vm("x", "a")], tried)[0].avoid == {}
+    tried = since_arrival([refused(n, to, Blame.PASSING) for n, to in enumerate("bcb")], undoing=False)
+    (known,) = marked([vm("x", "a")], tried)
+    assert (known.avoid, known.tries) == ({"b": "no answer"}, 0)
+
+
+def test_what_passes_by_itself_is_waited_for_and_never_counts() -> None:
+    tried = since_arrival([refused(n, "b", Blame.NOBODY) for n in range(9)], undoing=False)
+    (known,) = marked([vm("x", "a")], tried)
+    assert (known.avoid, known.tries) == ({}, 0)
+    assert resting(tried, NOW + timedelta(seconds=MOST_REST_S - 1))
+    assert not resting(tried, NOW + timedelta(seconds=MOST_REST_S))
+
+
+def test_an_abort_by_a_person_does_not_count() -> None:
+    aborted = [attempt(n, state=AttemptState.CANCELLED, reason="") for n in range(5)]
+    tried = since_arrival(aborted, undoing=False)
+    assert marked([vm("x", "a")], tried)[0].tries == 0
+    assert "was aborted" in resting(tried, NOW)["x"]
+
+
+def test_after_several_hosts_have_refused_a_vm_the_next_one_is_asked_a_while_later() -> None:
+    some = [refused(n, to, Blame.HOST) for n, to in enumerate("bcde")]
+    assert resting(since_arrival(some[:2], undoing=False), NOW) == {}
+    assert resting(since_arrival(some, undoing=False), NOW + timedelta(seconds=RETRY_S - 1))
+    assert not resting(since_arrival(some, undoing=False), NOW + timedelta(seconds=RETRY_S))
+
+
+def test_an_undo_has_one_host_for_each_vm_and_tries_it_again() -> None:
+    back = [one.model_copy(update={"purpose": Purpose.BACK}) for one in (refused(0, "a", Blame.HOST),)]
+    tried = since_arrival(back, undoing=True)
+    (known,) = marked([vm("x", "b")], tried, undoing=True)
+    assert (known.avoid, known.tries) == ({}, 1)
+    assert resting(tried, NOW, undoing=True)
+
+
+def test_the_last_failure_is_named_and_not_a_host_that_only_refused() -> None:
+    tried = [refused(0, "a-full", Blame.HOST), *(attempt(n, target="z", blame=Blame.HOST) for n in (1, 2, 3))]
+    (known,) = marked([vm("x", "a")], since_arrival(tried, undoing=False))
+    assert known.failed == "on z: the link broke"
 
 
 def test_what_is_left_says_what_the_last_host_said() -> None:

@@ -150,7 +150,7 @@ def test_a_host_group_keeps_vms_on_its_hosts_or_off_them(never: bool, expected: 
     [
         (vm("db", "a", pinned="it has a PCI device"), Rules(), "db cannot be migrated: it has a PCI device"),
         (vm("db", "a"), Rules(never_move={"db": "licence"}), "a rule keeps db on a: licence"),
-        (vm("db", "a", tries=3, avoid={"b": "TLS"}), Rules(), "db has failed 3 times, on b: TLS"),
+        (vm("db", "a", tries=3, failed="on b: TLS"), Rules(), "db has failed 3 times, the last time on b: TLS"),
         (
             vm("db", "a", dirty_bytes_s=2000 * MIB),
             Rules(),
