@@ -99,9 +99,9 @@ async def test_an_operation_closes_its_hosts_and_says_why(fleet: SqlFleet) -> No
 
 async def test_the_same_request_again_changes_nothing(fleet: SqlFleet) -> None:
     added, _ = await fleet.add_operation(drain())
-    await fleet.set_maintenance("a", False)
+    await fleet.set_maintenance("a", True, "by hand")
     assert await fleet.add_operation(drain(requested_by="token:other")) == (added, True)
-    assert not (await fleet.host("a")).maintenance
+    assert (await fleet.host("a")).maintenance_reason == "by hand"
     with pytest.raises(Conflict, match="belongs to another request"):
         await fleet.add_operation(drain(FIRST, "b"))
 
@@ -143,7 +143,6 @@ async def test_operations_are_listed_newest_first_in_pages(fleet: SqlFleet) -> N
 async def test_an_undo_opens_what_the_operation_has_closed_and_nobody_since(fleet: SqlFleet) -> None:
     await fleet.set_maintenance("b", True, "by hand")
     await fleet.add_operation(drain(FIRST, "a", "b", "c"))
-    await fleet.set_maintenance("c", False)
     await fleet.set_maintenance("c", True, "by hand")
     undone = await fleet.order_operation(FIRST, Order.UNDO, "token:ops", LATER)
     assert (undone.status, undone.changed_by) == (S.UNDOING, "token:ops")
@@ -151,6 +150,41 @@ async def test_an_undo_opens_what_the_operation_has_closed_and_nobody_since(flee
     await fleet.set_maintenance("a", True, "by hand")
     assert await fleet.order_operation(FIRST, Order.UNDO, "token:other", LATER) == undone
     assert (await fleet.host("a")).maintenance
+
+
+async def test_nobody_opens_a_host_that_is_being_emptied(fleet: SqlFleet) -> None:
+    await fleet.add_operation(drain())
+    for order in (Order.RESUME, Order.PAUSE):
+        await fleet.order_operation(FIRST, order, "me", AT)
+        with pytest.raises(Conflict, match=f"operation {FIRST} is emptying a") as refused:
+            await fleet.set_maintenance("a", False)
+        assert f"sterna operation stop {FIRST}" in refused.value.fix
+    assert not (await fleet.set_maintenance("b", False)).maintenance
+    await fleet.order_operation(FIRST, Order.STOP, "me", AT)
+    assert not (await fleet.set_maintenance("a", False)).maintenance
+
+
+async def test_what_has_ended_goes_on_and_closes_its_hosts_again(fleet: SqlFleet) -> None:
+    first = await held(fleet)
+    assert await fleet.decide(decision(first))
+    await fleet.settle_attempt(attempt(), first.epoch, AttemptState.REFUSED, reason="", blame=Blame.VM, at=AT)
+    assert await fleet.conclude(first, S.INCOMPLETE, Standing(), LATER)
+    await fleet.set_maintenance("a", False)
+    again = await fleet.order_operation(FIRST, Order.RESUME, "token:night", LATER)
+    assert (again.status, again.ended_at, again.closed, again.counts_from) == (S.RUNNING, "", ("a",), 1)
+    assert (await fleet.host("a")).closed_by == FIRST
+    assert await fleet.unfinished_operations() == [again]
+
+
+async def test_a_host_that_an_earlier_operation_has_closed_is_opened_by_the_undo_of_the_next(
+    fleet: SqlFleet,
+) -> None:
+    first = await held(fleet)
+    assert await fleet.conclude(first, S.DONE, Standing(), LATER)
+    second, _ = await fleet.add_operation(drain(SECOND))
+    assert second.closed == ("a",)
+    await fleet.order_operation(SECOND, Order.UNDO, "me", LATER)
+    assert not (await fleet.host("a")).maintenance
 
 
 async def test_an_undo_waits_for_another_operation_on_its_hosts(fleet: SqlFleet) -> None:

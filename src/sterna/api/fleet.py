@@ -61,9 +61,9 @@ async def show_host(name: str, controller: Served) -> HostOut:
 
 
 @router.patch("/hosts/{name}", summary="Put a host into maintenance, or out of it", tags=["hosts"],
-              dependencies=[needs(Action.MAINTENANCE)], responses=documented(404, 422))  # fmt: skip
+              dependencies=[needs(Action.MAINTENANCE)], responses=documented(404, 409, 422))  # fmt: skip
 async def patch_host(name: str, change: HostPatch, controller: Served) -> HostOut:
-    """A host in maintenance takes no VMs. Its own keep running."""
+    """A host in maintenance takes no VMs. Its own keep running. 409 while an operation empties it: stop that first."""
     host = await controller.registry.set_maintenance(name, change.maintenance, printable(change.reason))
     return HostOut.of(host, controller.bus_state())
 

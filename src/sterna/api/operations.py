@@ -75,14 +75,16 @@ async def pause_operation(id: OperationId, asking: Request, controller: Served) 
 @router.post("/operations/{id}/resume", status_code=202, summary="Resume an operation", dependencies=_OPERATE,
              responses=documented(404, 409, 503))  # fmt: skip
 async def resume_operation(id: OperationId, asking: Request, controller: Served) -> OperationOut:
-    """One that is paused goes on."""
+    """One that is paused, was stopped, or has left VMs goes on, and closes its hosts again where they were opened.
+    VMs that have failed are tried again. 409 for an undo that was stopped: ask for the undo again."""
     return OperationOut.of(await controller.operate.order(id, Order.RESUME, actor_of(asking).name))
 
 
 @router.post("/operations/{id}/stop", status_code=202, summary="Stop an operation", dependencies=_OPERATE,
              responses=documented(404, 409, 503))  # fmt: skip
 async def stop_operation(id: OperationId, asking: Request, controller: Served) -> OperationOut:
-    """It starts no more migrations, and aborts those that can be aborted. Its hosts stay closed."""
+    """It starts no more migrations, and aborts those that can be aborted. The hosts of a drain stay closed; those
+    that an undo has opened stay open."""
     return OperationOut.of(await controller.operate.order(id, Order.STOP, actor_of(asking).name))
 
 
@@ -90,5 +92,5 @@ async def stop_operation(id: OperationId, asking: Request, controller: Served) -
              responses=documented(404, 409, 503))  # fmt: skip
 async def undo_operation(id: OperationId, asking: Request, controller: Served) -> OperationOut:
     """As a stop. Its hosts are opened again, and the VMs that it has moved are brought back, unless somebody has
-    moved them since."""
+    moved them since. One that has left VMs may be asked for again."""
     return OperationOut.of(await controller.operate.order(id, Order.UNDO, actor_of(asking).name))

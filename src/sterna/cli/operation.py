@@ -28,6 +28,7 @@ from sterna.cli.options import (
 from sterna.cli.quantities import duration_ms
 from sterna.domain.durations import in_words
 from sterna.domain.fleet.course import OperationStatus, Order
+from sterna.domain.fleet.plans import Purpose
 
 operation_app = typer.Typer(no_args_is_help=True, help="Show or change an operation.")
 LOOK_S = 2.0
@@ -129,14 +130,17 @@ def pause(id: OperationArg, api: Api = None, as_json: AsJson = False) -> None:
 
 
 @operation_app.command()
-def resume(id: OperationArg, api: Api = None, as_json: AsJson = False) -> None:
-    """Go on with a paused operation."""
-    _order(Order.RESUME, id, api, as_json)
+def resume(id: OperationArg, watch: Watch = False, api: Api = None, as_json: AsJson = False) -> None:
+    """Go on with an operation that is paused, was stopped, or has left VMs. VMs that have failed are tried again."""
+    _order(Order.RESUME, id, api, as_json, watch=watch)
 
 
 @operation_app.command()
 def stop(id: OperationArg, watch: Watch = False, api: Api = None, as_json: AsJson = False) -> None:
-    """Start no more migrations, and abort those that have not switched over. The hosts stay closed."""
+    """Start no more migrations, and abort those that have not switched over.
+
+    The hosts of a drain stay closed; those that an undo has opened stay open.
+    """
     _order(Order.STOP, id, api, as_json, watch=watch)
 
 
@@ -144,7 +148,8 @@ def stop(id: OperationArg, watch: Watch = False, api: Api = None, as_json: AsJso
 def undo(id: OperationArg, watch: Watch = False, api: Api = None, as_json: AsJson = False) -> None:
     """Stop it, open its hosts again, and bring back the VMs that it has moved.
 
-    A VM that was moved again since stays where it is. With --watch, exit code 7 when a VM was not brought back.
+    A VM that was moved again since stays where it is. With --watch, exit code 7 when a VM was not brought back:
+    once the reason is removed, undo it again.
     """
     _order(Order.UNDO, id, api, as_json, watch=watch)
 
@@ -194,8 +199,10 @@ def _until_end(client: Client, id: str, console: Console) -> Json:
 
 
 def _line(operation: Json) -> str:
-    moved = sum(move["state"] == "arrived" for move in operation["moves"])
-    facts = [f"{moved} moved", f"{operation['running']} under way", f"{operation['waiting']} waiting"]
+    arrived = [move["purpose"] for move in operation["moves"] if move["state"] == "arrived"]
+    back = arrived.count(Purpose.BACK.value)
+    facts = [f"{len(arrived) - back} moved"] + ([f"{back} brought back"] if back else [])
+    facts += [f"{operation['running']} under way", f"{operation['waiting']} waiting"]
     if operation["left"]:
         facts.append(f"{operation['left']} stay")
     return f"{operation['status']}: {', '.join(facts)}"

@@ -220,7 +220,7 @@ class Fleet(AccessRecords, OperationRecords, PruneRecords, Protocol):
         """Store a beacon; the first one pins the name. Raises Conflict on another host UUID."""
 
     async def set_maintenance(self, name: str, on: bool, reason: str = "") -> HostRecord:
-        """Raises NotFound."""
+        """Raises NotFound; Conflict where an operation keeps the host closed."""
 
     async def set_dead(self, name: str, at: str) -> HostRecord:
         """An operator declared it dead at that time; '' takes it back. Raises NotFound."""

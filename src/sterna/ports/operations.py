@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from sterna.domain.fleet.admission import Wait
-from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame
+from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame, back
 from sterna.domain.fleet.course import OperationStatus, Order
 from sterna.domain.fleet.plans import LeftOver
 from sterna.domain.model import Value
@@ -60,12 +60,20 @@ class OperationRecord(Value):
     ended_at: str = ""
     """ISO 8601 UTC; '' while it goes on."""
     closed: tuple[str, ...] = ()
-    """Of its hosts, those that were open before it. An undo opens them again."""
+    """Of its hosts, those that nothing but operations keeps closed. An undo opens them again."""
+    undo: bool = False
+    """Its undo was asked for, and nothing else since."""
+    counts_from: int = 0
+    """Number of its first attempt that counts as a failure: an operator who asks again wants it tried again."""
     holder: str = ""
     """The controller that carries it out; '': nobody does now."""
     epoch: int = 0
     beat: int = 0
     standing: Standing = Standing()
+
+    def asked_by(self, attempt: Attempt) -> str:
+        """Who wants this migration."""
+        return self.changed_by if back(attempt) else self.requested_by
 
     def asks_as(self, other: OperationRecord) -> bool:
         """Is it the same request?"""
@@ -126,7 +134,8 @@ class OperationRecords(Protocol):
 
     async def order_operation(self, id: str, order: Order, by: str, at: str) -> OperationRecord:
         """Do what an operator asks of it. An undo opens the hosts again that it has closed, but
-        not those that a person has closed since.
+        not those that a person has closed since. What had ended and goes on closes its hosts again. Earlier
+        failures do not count any more, then.
 
         Raises NotFound; Conflict where that cannot be asked now.
         """

@@ -81,6 +81,14 @@ async def test_it_can_be_paused_resumed_and_stopped(stage: Stage, http: httpx2.A
     assert (await get(http))["status"] == "stopped"
 
 
+async def test_a_host_that_is_being_emptied_is_not_opened_by_hand(http: httpx2.AsyncClient) -> None:
+    await post(http, "/v1/operations", 202, DRAIN)
+    answer = await http.patch("/v1/hosts/a", json={"maintenance": False})
+    assert answer.status_code == 409, answer.text
+    assert answer.json()["detail"] == f"operation {OPERATION} is emptying a: it is running"
+    assert (await get(http, "/v1/hosts/a"))["maintenance"]
+
+
 async def test_a_vm_that_stays_has_its_reason(stage: Stage, http: httpx2.AsyncClient) -> None:
     for name in "bc":
         stage.bus.agents[name].listening = False

@@ -51,7 +51,7 @@ def test_a_drain_and_its_undo_are_watched_to_the_end(sterna: Sterna) -> None:
     shown = sterna("operation", "show", ID[:5]).stdout
     assert "new fans" in shown and "incomplete" in shown
     undone = sterna("operation", "undo", ID, "--watch")
-    assert "undone: 2 moved" in undone.stdout
+    assert "undone: 1 moved, 1 brought back" in undone.stdout
     assert re.search(r"^web1 +a +running", sterna("vms").stdout, re.M)
     assert "maintenance" not in sterna("hosts").stdout
     assert document(sterna("operation", "show", ID, "--json"))["status"] == "undone"
@@ -70,7 +70,9 @@ def test_one_that_waits_says_why_and_obeys(sterna: Sterna, fleet: Served) -> Non
             break
     stopped = sterna("operation", "stop", ID, "--watch")
     assert "stopped: 0 moved" in stopped.stdout and re.search(r"web1 .* cancelled +aborted", stopped.stdout)
-    assert "cannot be asked to resume" in sterna("operation", "resume", ID, code=4).stderr
+    fleet.outcome = "completed"
+    assert "incomplete: 1 moved" in sterna("operation", "resume", ID, "--watch", code=7).stdout
+    assert "cannot be asked to pause" in sterna("operation", "pause", ID, code=4).stderr
 
 
 def test_a_deadline_that_would_be_missed_is_refused(sterna: Sterna) -> None:

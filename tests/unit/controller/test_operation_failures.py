@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from sterna.domain.errors import BadRequest
+from sterna.domain.errors import BadRequest, Conflict
 from sterna.domain.fleet.attempts import Attempt
-from sterna.domain.fleet.course import OperationStatus
+from sterna.domain.fleet.course import OperationStatus, Order
 from sterna.domain.model import Refusal
 from sterna.domain.refusals import Code
 from sterna.ports.operations import OperationRecord
-from tests.unit.controller.operating import OPERATION, Stage
+from tests.unit.controller.operating import OPERATION, Stage, X
 
 S = OperationStatus
 
@@ -47,3 +47,101 @@ async def test_an_error_that_nobody_can_classify_is_tried_elsewhere_and_counts(s
     ended = await stage.run()
     assert ended.status is S.INCOMPLETE
     assert all("the agent of a does not understand" in one.reason for one in ended.standing.left)
+
+
+# ------------------------------------------------------------ undo
+
+
+async def asked(stage: Stage, what: Order, by: str = "token:night") -> None:
+    await stage.controller.operate.order(OPERATION, what, by)
+
+
+async def test_an_undo_tries_again_where_the_origin_has_refused_or_a_migration_has_failed(stage: Stage) -> None:
+    failed: set[str] = set()
+
+    def fails_once() -> None:
+        for migration in stage.open():
+            if migration.vm_uuid in failed:
+                stage.complete(migration)
+            else:
+                failed.add(migration.vm_uuid)
+                stage.fail(migration)
+
+    await stage.begin()
+    await stage.run()
+    stage.bus.agents["a"].against = [Refusal(code="memory-short", message="a is full at this moment")]
+    await asked(stage, Order.UNDO)
+    await stage.tick()
+    await stage.tick()
+    assert all("a is full at this moment; it is tried" in reason for reason in (await stage.reasons()).values())
+    stage.bus.agents["a"].against = []
+    ended = await stage.run(fails_once)
+    assert (ended.status, ended.standing.left) == (S.UNDONE, ())
+    assert set(stage.places().values()) == {"a"}
+
+
+async def test_an_undo_that_has_left_vms_can_be_repeated(stage: Stage) -> None:
+    await stage.refresh()
+    await stage.controller.registry.set_maintenance("a", True, "by hand")
+    await stage.begin()
+    await stage.run()
+    await asked(stage, Order.UNDO)
+    ended = await stage.run()
+    assert ended.status is S.UNDONE
+    assert {one.reason for one in ended.standing.left} == {
+        f"{name} cannot go back: a takes no VMs: by hand" for name in X
+    }
+    await stage.controller.registry.set_maintenance("a", False)
+    await asked(stage, Order.UNDO)
+    ended = await stage.run()
+    assert (ended.status, ended.standing.left) == (S.UNDONE, ())
+    assert set(stage.places().values()) == {"a"}
+
+
+async def test_who_asked_for_the_undo_is_who_asked_for_its_migrations(stage: Stage) -> None:
+    await stage.begin()
+    await stage.run()
+    await asked(stage, Order.UNDO)
+    await stage.run()
+    by = {m.requested_by for agent in stage.bus.agents.values() for m in agent.migrations.values()}
+    assert by == {"token:ops", "token:night"}
+
+
+# ------------------------------------------------------------ resume
+
+
+async def test_a_drain_that_has_left_a_vm_goes_on_and_tries_it_again(stage: Stage) -> None:
+    def but_x1() -> None:
+        for migration in stage.open():
+            stage.fail(migration) if migration.vm_name == "x1" else stage.complete(migration)
+
+    await stage.begin()
+    assert (await stage.run(but_x1)).status is S.INCOMPLETE
+    await asked(stage, Order.RESUME)
+    assert (await stage.run()).status is S.DONE
+    await asked(stage, Order.UNDO)
+    assert (await stage.run()).status is S.UNDONE
+    assert set(stage.places().values()) == {"a"}
+
+
+async def test_a_drain_that_was_stopped_goes_on_though_its_host_was_opened(stage: Stage) -> None:
+    await stage.begin()
+    await asked(stage, Order.STOP)
+    assert (await stage.run()).status is S.STOPPED
+    await stage.controller.registry.set_maintenance("a", False)
+    await asked(stage, Order.RESUME)
+    assert (await stage.controller.registry.host("a")).maintenance
+    assert (await stage.run()).status is S.DONE
+
+
+async def test_a_stopped_undo_goes_on_as_an_undo_and_not_as_a_drain(stage: Stage) -> None:
+    await stage.begin()
+    await stage.run()
+    await asked(stage, Order.UNDO)
+    await asked(stage, Order.STOP)
+    assert (await stage.run()).status is S.STOPPED
+    with pytest.raises(Conflict, match="what was stopped is the undo"):
+        await asked(stage, Order.RESUME)
+    await asked(stage, Order.UNDO)
+    assert (await stage.run()).status is S.UNDONE
+    assert set(stage.places().values()) == {"a"}

@@ -114,8 +114,8 @@ class SqlFleet:
         return await self._write(on_hosts.save_host, facts, boot, at)
 
     async def set_maintenance(self, name: str, on: bool, reason: str = "") -> HostRecord:
-        """Raises NotFound."""
-        return await self._write(on_hosts.set_maintenance, name, on, reason)
+        """Raises NotFound; Conflict where an operation keeps the host closed."""
+        return await self._write(on_operations.set_maintenance, name, on, reason)
 
     async def set_dead(self, name: str, at: str) -> HostRecord:
         """Raises NotFound."""

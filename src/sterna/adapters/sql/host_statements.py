@@ -83,11 +83,12 @@ def _set_maintenance(c: Connection, old: HostRecord, on: bool, reason: str, by: 
 
 
 def close_for(c: Connection, operation: str, names: Iterable[str], reason: str) -> tuple[str, ...]:
-    """Close these hosts; those that were open. Raises NotFound."""
-    was_open = [host for host in (required_host(c, name) for name in names) if not host.maintenance]
-    for host in was_open:
+    """Close these hosts; those that were open, or that an operation had closed. Raises NotFound."""
+    known = [required_host(c, name) for name in names]
+    taken = [host for host in known if not host.maintenance or host.closed_by]
+    for host in taken:
         _set_maintenance(c, host, True, reason, operation)
-    return tuple(host.name for host in was_open)
+    return tuple(host.name for host in taken)
 
 
 def open_after(c: Connection, operation: str, names: Iterable[str]) -> None:

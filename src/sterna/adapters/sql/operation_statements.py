@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select, update
 
 from sterna.adapters.sql import fleet_rows as rows
+from sterna.adapters.sql import host_statements
 from sterna.adapters.sql.fleet_schema import attempts, migrations, operations, vms
 from sterna.adapters.sql.host_statements import close_for, open_after, required_host
 from sterna.domain.errors import Conflict, NotFound
@@ -15,7 +16,7 @@ from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame
 from sterna.domain.fleet.course import UNFINISHED, OperationStatus, Order, obeying
 from sterna.domain.journal import Migration
 from sterna.domain.status import Status
-from sterna.ports.fleet import MigrationRecord
+from sterna.ports.fleet import HostRecord, MigrationRecord
 from sterna.ports.operations import Decision, OperationPage, OperationRecord, Standing, Tried
 
 COLUMNS = ("id", "status", "holder", "epoch", "beat")
@@ -70,11 +71,16 @@ def add(c: Connection, wanted: OperationRecord) -> tuple[OperationRecord, bool]:
     for name in wanted.hosts:
         required_host(c, name)
     _refuse_busy(c, wanted)
-    why = f"operation {wanted.id[:8]} of {wanted.requested_by or 'nobody named'}"
-    why += f": {wanted.reason}" if wanted.reason else ""
-    new = wanted.model_copy(update={"closed": close_for(c, wanted.id, wanted.hosts, why)})
+    new = wanted.model_copy(update={"closed": _close(c, wanted)})
     key = c.execute(insert(operations).values(**_values(new))).inserted_primary_key
     return new.model_copy(update={"number": int(key[0]) if key else 0}), False
+
+
+def _close(c: Connection, operation: OperationRecord) -> tuple[str, ...]:
+    """Its hosts. Raises NotFound."""
+    why = f"operation {operation.id[:8]} of {operation.requested_by or 'nobody named'}"
+    why += f": {operation.reason}" if operation.reason else ""
+    return close_for(c, operation.id, operation.hosts, why)
 
 
 def _refuse_busy(c: Connection, wanted: OperationRecord) -> None:
@@ -108,16 +114,32 @@ def unfinished(c: Connection) -> list[OperationRecord]:
 def order(c: Connection, id: str, order: Order, by: str, at: str) -> OperationRecord:
     """See ports.operations.OperationRecords.order_operation."""
     known = required(c, id)
-    status = obeying(known.status, order)
+    status = obeying(known.status, order, left=bool(known.standing.left), undo=known.undo)
     if status is known.status:
         return known
-    if order is Order.UNDO:
+    change: dict[str, Any] = {"status": status, "changed_by": by, "ended_at": at if status.final else ""}
+    if order in (Order.UNDO, Order.RESUME):
         _refuse_busy(c, known)
+        change |= {"undo": order is Order.UNDO, "counts_from": len(tried(c, id))}
+    if order is Order.UNDO:
         open_after(c, known.id, known.closed)
-    ended_at = at if status.final else ""
-    new = known.model_copy(update={"status": status, "changed_by": by, "ended_at": ended_at})
+    if order is Order.RESUME:
+        change["closed"] = tuple(sorted({*known.closed, *_close(c, known)}))
+    new = known.model_copy(update=change)
     _save(c, new)
     return new
+
+
+def set_maintenance(c: Connection, name: str, on: bool, reason: str) -> HostRecord:
+    """See ports.fleet.Fleet.set_maintenance."""
+    if not on and required_host(c, name).maintenance:
+        for operation in unfinished(c):
+            if name in operation.hosts and operation.status.keeps_closed:
+                raise Conflict(
+                    f"operation {operation.id} is emptying {name}: it is {operation.status}",
+                    fix=f"stop it first: `sterna operation stop {operation.id}`; `undo` opens the host as well",
+                )
+    return host_statements.set_maintenance(c, name, on, reason)
 
 
 def _save(c: Connection, record: OperationRecord) -> None:

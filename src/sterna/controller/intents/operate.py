@@ -63,7 +63,7 @@ def request_of(operation: OperationRecord, attempt: Attempt) -> MigrateRequest:
         vm=attempt.vm,
         destination=attempt.target,
         asked=Asked(policy=operation.policy, may=operation.may),
-        requested_by=operation.requested_by,
+        requested_by=operation.asked_by(attempt),
     )
 
 

@@ -171,6 +171,8 @@ class Operations:
         if await self._fleet.conclude(operation, status, standing.model_copy(update={"at": at}), at):
             log.info("an operation has ended", operation=operation.id, status=status, left=len(standing.left))
             self._held.pop(operation.id, None)
+            self._stuck.pop(operation.id, None)  # an operator may have it go on
+            self._planning.again(operation.id)
 
     async def _followed(self, operation: OperationRecord, tried: Tried) -> Tried:
         """The attempt as it is now, written down; begun or aborted where that is due."""

@@ -108,7 +108,7 @@ class Planning:
         """What is to be done next. Raises Unreachable."""
         attempts = [one.attempt for one in tried]
         states = ((one.attempt.number, one.attempt.state, one.status in PREPARING) for one in tried)
-        key = (operation.status, *states)
+        key = (operation.status, operation.counts_from, *states)
         kept, now_ms = self._kept.get(operation.id), self._clock.monotonic_ms()
         if kept is not None and kept.key == key and now_ms - kept.at_ms < AGAIN_MS:
             return kept.look
@@ -129,7 +129,8 @@ class Planning:
 
     async def _planned(self, operation: OperationRecord, attempts: Sequence[Attempt], observed: Observed) -> Look:
         undoing, now = operation.status is OperationStatus.UNDOING, self._clock.now()
-        tried, back = since_arrival(attempts, undoing=undoing), returns(attempts)
+        counted = [one for one in attempts if one.number >= operation.counts_from]
+        tried, back = since_arrival(counted, undoing=undoing), returns(attempts)
         vms = marked(observed.snapshot.vms, tried, undoing=undoing)
         snapshot = observed.snapshot.model_copy(update={"vms": vms})
         wanted = BringBack(returns=back, may=may_of(operation)) if undoing else drain_of(operation, now)

@@ -38,6 +38,11 @@ class OperationStatus(StrEnum):
         return self in (OperationStatus.RUNNING, OperationStatus.UNDOING)
 
     @property
+    def keeps_closed(self) -> bool:
+        """Must its hosts take no VMs?"""
+        return self in (OperationStatus.RUNNING, OperationStatus.PAUSED)
+
+    @property
     def aborts(self) -> bool:
         """Does it abort the migrations that were to empty its hosts?"""
         return self in (OperationStatus.STOPPING, OperationStatus.UNDOING)
@@ -61,6 +66,8 @@ LEADS_TO: dict[tuple[OperationStatus, Order], OperationStatus] = {
     (_S.PAUSED, Order.PAUSE): _S.PAUSED,
     (_S.PAUSED, Order.RESUME): _S.RUNNING,
     (_S.RUNNING, Order.RESUME): _S.RUNNING,
+    (_S.STOPPED, Order.RESUME): _S.RUNNING,
+    (_S.INCOMPLETE, Order.RESUME): _S.RUNNING,
     (_S.RUNNING, Order.STOP): _S.STOPPING,
     (_S.PAUSED, Order.STOP): _S.STOPPING,
     (_S.UNDOING, Order.STOP): _S.STOPPING,
@@ -79,8 +86,16 @@ ENDS: dict[OperationStatus, frozenset[OperationStatus]] = {
 """What follows by itself."""
 
 
-def obeying(status: OperationStatus, order: Order) -> OperationStatus:
-    """The state after an order. Raises Conflict, which names the order that is possible."""
+def obeying(status: OperationStatus, order: Order, *, left: bool = False, undo: bool = False) -> OperationStatus:
+    """The state after an order. Raises Conflict, which names the order that is possible. `left`: VMs are left.
+    `undo`: what was asked for last is to undo it."""
+    if status is _S.UNDONE and order is Order.UNDO and left:
+        return _S.UNDOING
+    if status is _S.STOPPED and order is Order.RESUME and undo:
+        raise Conflict(
+            "what was stopped is the undo of the operation",
+            fix="`undo` goes on bringing VMs back; to empty its hosts, begin a new drain",
+        )
     try:
         return LEADS_TO[status, order]
     except KeyError:

@@ -66,6 +66,10 @@ def _stays(board: Board, v: int, one: Return, paces: Paces) -> str:
 
 def _obstacle(board: Board, v: int, h: int) -> str:
     """What keeps it from its origin, now that everybody else has moved."""
-    name = board.tables.hosts[h].name
-    what = refusal(board, v, h)
+    host = board.tables.hosts[h]
+    name, what = host.name, refusal(board, v, h)
+    if host.unreachable:
+        return f"{name} cannot be reached: {host.unreachable}"
+    if host.closed:
+        return f"{name} takes no VMs: {host.closed}"
     return f"{name} is a host {what}" if what else f"there is nowhere to park what is in its way on {name}"

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from sterna.controller.intents.operate import OperationRequest
+
 from .cloud import DB1, WEB1, Cloud, fault_of
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
@@ -73,6 +75,13 @@ async def test_an_unknown_service_is_not_found_and_a_known_one_stays(cloud: Clou
     assert (await cloud.ask(f"/os-services/{UNKNOWN}", "2.69", method="DELETE")).status_code == 404
     kept = await cloud.ask(f"/os-services/{(await service(cloud))['id']}", "2.69", method="DELETE")
     assert kept.status_code == 409 and "stop its agent" in fault_of(kept, "conflictingRequest")
+
+
+async def test_a_host_that_is_being_emptied_is_not_enabled(cloud: Cloud) -> None:
+    await cloud.world.controller.operate.begin(OperationRequest(hosts=("b",)))
+    answer = await put(cloud, (await service(cloud))["id"], {"status": "enabled"})
+    assert answer.status_code == 409 and "is emptying b" in fault_of(answer, "conflictingRequest")
+    assert (await service(cloud))["status"] == "disabled"
 
 
 async def test_before_2_53_the_path_says_what_is_done(cloud: Cloud) -> None:

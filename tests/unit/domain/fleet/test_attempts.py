@@ -239,8 +239,21 @@ def test_only_unfinished_operations_end_and_all_of_them_can() -> None:
     assert frozenset().union(*ENDS.values()) == FINAL
 
 
-def test_what_has_ended_can_be_undone_and_not_resumed() -> None:
+def test_what_has_ended_can_be_undone_and_what_is_done_not_resumed() -> None:
     for status in FINAL - {OperationStatus.UNDONE}:
         assert obeying(status, Order.UNDO) is OperationStatus.UNDOING
+    for status in (OperationStatus.DONE, OperationStatus.UNDONE):
         with pytest.raises(Conflict, match=f"an operation that is {status} cannot be asked to resume"):
             obeying(status, Order.RESUME)
+
+
+def test_what_was_stopped_or_has_left_vms_behind_goes_on() -> None:
+    for status in (OperationStatus.STOPPED, OperationStatus.INCOMPLETE):
+        assert obeying(status, Order.RESUME) is OperationStatus.RUNNING
+    with pytest.raises(Conflict, match="what was stopped is the undo") as refused:
+        obeying(OperationStatus.STOPPED, Order.RESUME, undo=True)
+    assert "`undo` goes on" in refused.value.fix
+
+
+def test_an_undo_that_has_left_vms_is_done_again() -> None:
+    assert obeying(OperationStatus.UNDONE, Order.UNDO, left=True) is OperationStatus.UNDOING
