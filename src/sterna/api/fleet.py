@@ -63,7 +63,7 @@ async def show_host(name: str, controller: Served) -> HostOut:
 @router.patch("/hosts/{name}", summary="Put a host into maintenance, or out of it", tags=["hosts"],
               dependencies=[needs(Action.MAINTENANCE)], responses=documented(404, 409, 422))  # fmt: skip
 async def patch_host(name: str, change: HostPatch, controller: Served) -> HostOut:
-    """A host in maintenance takes no VMs. Its own keep running. 409 while an operation empties it: stop that first."""
+    """A host in maintenance takes no VMs. Its own keep running. 409 while an operation empties it."""
     host = await controller.registry.set_maintenance(name, change.maintenance, printable(change.reason))
     return HostOut.of(host, controller.bus_state())
 

@@ -131,7 +131,7 @@ def pause(id: OperationArg, api: Api = None, as_json: AsJson = False) -> None:
 
 @operation_app.command()
 def resume(id: OperationArg, watch: Watch = False, api: Api = None, as_json: AsJson = False) -> None:
-    """Go on with an operation that is paused, was stopped, or has left VMs. VMs that have failed are tried again."""
+    """Go on with one that is paused, was stopped, or has left VMs. VMs that have failed are tried again."""
     _order(Order.RESUME, id, api, as_json, watch=watch)
 
 
