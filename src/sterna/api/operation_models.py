@@ -77,8 +77,12 @@ class OperationOut(BaseModel):
     created_at: str
     ended_at: str | None = Field(description="Null while it goes on.")
     closed_hosts: list[str] = Field(description="That were open before it. An undo opens them again.")
-    seen_at: str | None = Field(description="When a controller looked at it; the next five fields are of then.")
+    seen_at: str | None = Field(description="When a controller looked at it; the next six fields are of then.")
     running: int = Field(description="Its migrations under way.")
+    waits_for: str | None = Field(
+        description="What keeps it from its end beside its own migrations; null where that is nothing.",
+        examples=["host1 cannot be reached: nothing received from its agent since 2026-01-01T00:00:00 UTC"],
+    )
     waiting: int = Field(description="VMs whose migrations have not begun.")
     left: int = Field(description="VMs that cannot be moved.")
     promised_end_s: float | None = Field(
@@ -195,6 +199,7 @@ def _fields(record: OperationRecord) -> dict[str, Any]:
         "closed_hosts": list(record.closed),
         "seen_at": standing.at or None,
         "running": standing.running,
+        "waits_for": standing.waits_for or None,
         "waiting": len(standing.waits),
         "left": len(standing.left),
         "promised_end_s": None if record.status.final else standing.promised_s,

@@ -246,6 +246,7 @@ def _show(operation: Json) -> None:
         ("ended", (operation["ended_at"] or "")[:19]),
         ("to be done within", in_words(within) if within else ""),
         ("remaining", f"probably less than {in_words(promised)}" if promised else ""),
+        ("waits for", operation["waits_for"] or ""),
         ("late by", in_words(late) if late else ""),
     ):
         if value:

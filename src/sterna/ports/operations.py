@@ -26,6 +26,8 @@ class Standing(Value):
     waits: tuple[Wait, ...] = ()
     left: tuple[LeftOver, ...] = ()
     """VMs that cannot be moved, or were not."""
+    waits_for: str = ""
+    """What keeps it from its end beside these: one sentence, '' where that is nothing."""
     running: int = 0
     """Its migrations under way."""
     expected_s: float | None = None

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from sterna.domain.errors import BadRequest, Conflict
+from sterna.controller.intents.request import MigrateRequest
+from sterna.domain.errors import BadRequest, Conflict, Undelivered
 from sterna.domain.fleet.attempts import Attempt
 from sterna.domain.fleet.course import OperationStatus, Order
 from sterna.domain.model import Refusal
 from sterna.domain.refusals import Code
+from sterna.domain.status import Status
+from sterna.ports.bus import BusState
 from sterna.ports.operations import OperationRecord
 from tests.unit.controller.operating import OPERATION, Stage, X
 
@@ -145,3 +148,101 @@ async def test_a_stopped_undo_goes_on_as_an_undo_and_not_as_a_drain(stage: Stage
     await asked(stage, Order.UNDO)
     assert (await stage.run()).status is S.UNDONE
     assert set(stage.places().values()) == {"a"}
+
+
+# ------------------------------------------------------------ hosts that are gone, and a bus that is
+
+
+async def silenced(stage: Stage, name: str) -> None:
+    stage.bus.agents[name].listening = False
+    stage.clock.ms += 30_000
+    await stage.refresh()
+
+
+async def test_a_drain_ends_without_a_host_that_was_declared_dead(stage: Stage) -> None:
+    await stage.begin()
+    await silenced(stage, "a")
+    await stage.tick()
+    assert (await stage.operation()).standing.waits_for.startswith("a cannot be reached: nothing received")
+    await stage.controller.deaths.declare("a", fenced=True)
+    ended = await stage.run()
+    assert ended.status is S.INCOMPLETE
+    assert {one.reason for one in ended.standing.left} == {
+        f"{name} cannot leave a: it was declared dead" for name in X
+    }
+
+
+async def test_an_undo_waits_for_no_host_whose_vms_are_gone_or_were_moved_since(stage: Stage) -> None:
+    await stage.begin()
+    await stage.run()
+    for name, _, to in list(stage.moved):
+        if to == "c":
+            await stage.controller.migrate(MigrateRequest(vm=name, destination="b"))
+    stage.complete_all()
+    await stage.refresh()
+    await silenced(stage, "c")
+    await asked(stage, Order.UNDO)
+    assert (await stage.run()).status is S.UNDONE
+
+
+async def test_an_undo_waits_for_a_silent_host_until_it_is_declared_dead(stage: Stage) -> None:
+    await stage.begin()
+    await stage.run()
+    await silenced(stage, "c")
+    await asked(stage, Order.UNDO)
+    for _ in range(40):
+        await stage.tick()
+        stage.complete_all()
+    operation = await stage.operation()
+    assert operation.status is S.UNDOING and "c cannot be reached" in operation.standing.waits_for
+    await stage.controller.deaths.declare("c", fenced=True)
+    ended = await stage.run()
+    assert ended.status is S.UNDONE
+    assert all("it was declared dead" in one.reason for one in ended.standing.left) and ended.standing.left
+
+
+async def test_a_controller_without_the_bus_leaves_its_operations_to_others(stage: Stage) -> None:
+    await stage.begin()
+    await stage.tick()
+    assert (await stage.operation()).holder
+    stage.bus.bus = BusState(connected=False, since=stage.clock.now(), why="connection refused")
+    await stage.controller.operations.look()
+    operation = await stage.operation()
+    assert not operation.holder and operation.status is S.RUNNING
+    assert "has lost the message bus" in operation.standing.waits_for
+    await stage.controller.operations.look()
+    assert (await stage.operation()).epoch == operation.epoch
+    stage.bus.bus = BusState(connected=True, since=stage.clock.now())
+    assert (await stage.run()).status is S.DONE
+
+
+async def test_what_keeps_an_empty_host_from_being_done_is_said(stage: Stage) -> None:
+    await stage.begin("b")
+    stage.bus.faults["list_vms"] = [Undelivered("lost")] * 3
+    await stage.controller.operations.look()
+    assert (await stage.operation()).standing.waits_for.startswith("b has not listed its VMs: ")
+    stage.bus.faults.clear()
+    ended = await stage.run()
+    assert (ended.status, ended.standing.waits_for) == (S.DONE, "")
+
+
+async def test_somebody_elses_migration_that_is_waited_for_is_named(stage: Stage) -> None:
+    stage.bus.agents["b"].add_vm("y", 9)
+    await stage.refresh()
+    await stage.controller.migrate(MigrateRequest(vm="y", destination="a"))
+    (coming,) = stage.open()
+    stage.set_status(coming, Status.POST_MIGRATING)
+    await stage.begin()
+    await stage.tick()
+    await stage.tick()
+    assert (await stage.operation()).standing.waits_for == "the migration of y from b to a"
+
+
+async def test_a_stop_says_which_host_it_cannot_ask(stage: Stage) -> None:
+    await stage.begin()
+    await stage.tick()
+    await silenced(stage, "a")
+    await asked(stage, Order.STOP)
+    await stage.tick()
+    standing = (await stage.operation()).standing
+    assert standing.waits_for == "a cannot be asked how its migrations have ended"

@@ -46,6 +46,8 @@ _ENDED = {
     Status.FAILED: (AttemptState.FAILED, Blame.HOST),
     Status.CANCELLED: (AttemptState.CANCELLED, Blame.NOBODY),
 }
+_NO_BUS = "the controller that carried it out has lost the message bus; any other one may go on"
+_HOPES = "VMs that cannot be moved are looked at for half a minute"
 _NOT_BEGUN = "it had not begun when the operation was stopped"
 
 
@@ -79,8 +81,15 @@ class Operations:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
         await self.acting.stop()
+        await self._release()
+
+    async def _release(self, why: str = "") -> None:
+        """Leave what is held to another controller, and say why in how it stands."""
         for id, epoch in self._held.items():
             with contextlib.suppress(SternaError):  # the lease ends by itself
+                if why:
+                    operation = await self._fleet.operation(id)
+                    await self._stand(operation, operation.standing.model_copy(update={"waits_for": why}))
                 await self._fleet.release_operation(id, epoch)
         self._held.clear()
 
@@ -99,7 +108,12 @@ class Operations:
                     await self._wake.wait()
 
     async def look(self) -> None:
-        """Once at each operation that has not ended. Raises Unreachable."""
+        """Once at each operation that has not ended. Raises Unreachable.
+
+        Without the bus nothing can be done here, and another controller may have it."""
+        if not self._observer.connected():
+            await self._release(_NO_BUS)
+            return
         unfinished = await self._fleet.unfinished_operations()
         self._forget({one.id for one in unfinished})
         for known in unfinished:
@@ -156,11 +170,12 @@ class Operations:
         attempts = [one.attempt for one in tried]
         active = any(not attempt.state.ended for attempt in attempts)
         if operation.status is OperationStatus.STOPPING:
-            status, standing = ending(operation.status, active=active), _resting(operation, tried)
+            status, standing = ending(operation.status, active=active), self._stopping(operation, tried)
         else:
             look = await self._planning.look(operation, tried)
             standing = look.standing(tried, self.acting.trouble)
-            status = await self._ending(operation, look, active=active)
+            status, why = await self._ending(operation, look, active=active)
+            standing = standing.model_copy(update={"waits_for": why})
             for migration in look.aborts:
                 self.acting.abort(migration)
             await self._decide(operation, look, len(attempts))
@@ -206,29 +221,39 @@ class Operations:
         self.acting.trouble.pop(attempt.migration, None)
         return tried.model_copy(update={"attempt": now or attempt})
 
-    async def _ending(self, operation: OperationRecord, look: Look, *, active: bool) -> OperationStatus | None:
-        """In which status it ends now. With VMs left, only after a while."""
+    async def _ending(
+        self, operation: OperationRecord, look: Look, *, active: bool
+    ) -> tuple[OperationStatus | None, str]:
+        """In which status it ends now; what else it waits for where it does not. With VMs left, only after a
+        while."""
         status, now = look.ending(operation.status, active=active), self._clock.monotonic_ms()
         if status is None or not look.left:
             self._stuck.pop(operation.id, None)
         elif now - self._stuck.setdefault(operation.id, now) < PATIENCE_MS:
-            return None
-        return status if status is None or await self._is_true(operation, look) else None
+            return None, _HOPES
+        if status is None:
+            return None, look.waits_for(operation.status)
+        against = await self._against(operation, look)
+        return (None, against) if against else (status, "")
 
-    async def _is_true(self, operation: OperationRecord, look: Look) -> bool:
-        """Do the hosts themselves list the VMs that the records have there? Otherwise it does not end yet."""
+    async def _against(self, operation: OperationRecord, look: Look) -> str:
+        """Do the hosts themselves list the VMs that the records have there? Otherwise it does not end yet: why."""
         if operation.status is not OperationStatus.RUNNING:
-            return True
-        answered = await self._observer.ask(operation.hosts)
-        now = (await self._observer.observe()).snapshot
-        if answered and _inside(now, look.hosts) == _inside(look.snapshot, look.hosts):
-            return True
+            return ""
+        unheard = await self._observer.ask(operation.hosts)
+        now, hosts = (await self._observer.observe()).snapshot, look.situation.hosts
+        if unheard:
+            why = "; ".join(f"{host} has not listed its VMs: {said}" for host, said in unheard.items())
+        elif _inside(now, hosts) != _inside(look.situation.snapshot, hosts):
+            why = "its hosts list other VMs than before: it is planned again"
+        else:
+            return ""
         self._planning.again(operation.id)
-        return False
+        return why
 
     async def _decide(self, operation: OperationRecord, look: Look, number: int) -> None:
         """Write what begins now, and begin it."""
-        if not look.admitted.start or not operation.status.starts:
+        if not look.situation.admitted.start or not operation.status.starts:
             return
         at = self._clock.now().isoformat()
         new = tuple(
@@ -243,7 +268,7 @@ class Operations:
                 purpose=move.purpose,
                 decided_at=at,
             )
-            for place, move in enumerate(look.admitted.start)
+            for place, move in enumerate(look.situation.admitted.start)
         )
         decision = Decision(
             operation=operation.id,
@@ -259,6 +284,13 @@ class Operations:
             return
         for attempt in new:
             self.acting.begin(operation, attempt)
+
+    def _stopping(self, operation: OperationRecord, tried: Sequence[Tried]) -> Standing:
+        """Of one that starts nothing and only waits for what runs."""
+        running = [one.attempt for one in tried if not one.attempt.state.ended]
+        silent = self._observer.silent(one.source for one in running)
+        why = f"{', '.join(silent)} cannot be asked how its migrations have ended" if silent else ""
+        return Standing(left=operation.standing.left, running=len(running), waits_for=why)
 
     async def _stand(self, operation: OperationRecord, standing: Standing) -> None:
         """Store how it stands, where that is news."""
@@ -277,14 +309,8 @@ def migration_id(operation: str, vm: str, number: int) -> str:
     return str(uuid5(UUID(operation), f"{vm}/{number}"))
 
 
-def _resting(operation: OperationRecord, tried: Sequence[Tried]) -> Standing:
-    """Of one that starts nothing and only waits for what runs."""
-    running = sum(one.status is not None and not one.attempt.state.ended for one in tried)
-    return Standing(left=operation.standing.left, running=running)
-
-
 def _words(standing: Standing) -> object:
-    return standing.waits, standing.left, standing.running
+    return standing.waits, standing.left, standing.waits_for, standing.running
 
 
 def _is_old(at: str, now: datetime) -> bool:

@@ -58,13 +58,25 @@ class Observer:
         self._fleet, self._registry, self._known, self._calls = fleet, registry, known, calls
         self._capacity = Capacity()
 
-    async def ask(self, hosts: Collection[str]) -> bool:
-        """Have these hosts list their VMs into the records now. False where what the records have of one cannot be
-        relied on: it has not answered, or is down and has never listed them. Raises Unreachable."""
+    def connected(self) -> bool:
+        """Has this controller a connection to the bus?"""
+        return self._calls.bus_state().connected
+
+    def silent(self, hosts: Iterable[str]) -> list[str]:
+        """Those of them whose agents cannot be asked."""
+        return sorted({host for host in hosts if not self._registry.is_up(host)})
+
+    async def ask(self, hosts: Collection[str]) -> dict[str, str]:
+        """Have these hosts list their VMs into the records now. The hosts of which the records cannot be relied on,
+        and why: one has not answered, or is down and has never listed them. Of one that is gone nothing more will
+        be heard. Raises Unreachable, NotFound."""
         up = [host for host in hosts if self._registry.is_up(host)]
-        failed = await self._known.ask_now(up)
+        unheard = {host: error.message for host, error in (await self._known.ask_now(up)).items()}
         listed = await self._fleet.marks() if len(up) < len(hosts) else {}
-        return not failed and all(host in up or host in listed for host in hosts)
+        for host in set(hosts) - set(up) - set(listed):
+            if not (await self._registry.host(host)).gone:
+                unheard[host] = "it is down, and has never listed its VMs"
+        return dict(sorted(unheard.items()))
 
     async def observe(self) -> Observed:
         """The fleet as it is known. Raises Unreachable."""
@@ -109,8 +121,9 @@ def _host(host: Host, bus: BusState, capacity: Capacity) -> planner.Host:
         overcommit=capacity.vcpus_per_cpu,
         out_bytes_s=facts.abilities.link_bytes_s,
         in_bytes_s=facts.abilities.link_bytes_s,
-        closed="it was declared dead" if host.dead else closed,
-        unreachable=trouble.why if trouble is not None else "",
+        closed=closed,
+        unreachable="it was declared dead" if host.dead else (trouble.why if trouble is not None else ""),
+        gone=host.gone,
     )
 
 

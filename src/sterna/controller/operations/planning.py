@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sterna.controller.operations.observing import PREPARING, Observed, Observer
-from sterna.domain.fleet.admission import Admitted, Wait, admit, ending
+from sterna.domain.fleet.admission import Situation, Wait, admit, ending, waits_for
 from sterna.domain.fleet.attempts import Attempt, explained, marked, resting, returns, since_arrival
 from sterna.domain.fleet.course import OperationStatus
 from sterna.domain.fleet.operations import BringBack, Drain, Mays, Return
@@ -43,11 +43,7 @@ class Forecast:
 class Look:
     """What was found at one look."""
 
-    hosts: frozenset[str]
-    """That it empties; of an undo, where its VMs are and were."""
-    snapshot: Snapshot
-    plan: Plan
-    admitted: Admitted
+    situation: Situation
     left: tuple[LeftOver, ...]
     forecast: Forecast
     aborts: tuple[str, ...] = ()
@@ -59,16 +55,19 @@ class Look:
 
     def ending(self, status: OperationStatus, *, active: bool) -> OperationStatus | None:
         """See domain.fleet.admission.ending."""
-        known = {"snapshot": self.snapshot, "plan": self.plan, "admitted": self.admitted}
-        return ending(status, active=active, hosts=self.hosts, **known)  # type: ignore[arg-type]
+        return ending(status, active=active, situation=self.situation)
+
+    def waits_for(self, status: OperationStatus) -> str:
+        """See domain.fleet.admission.waits_for."""
+        return waits_for(status, self.situation)
 
     def standing(self, tried: Sequence[Tried], trouble: Mapping[str, str]) -> Standing:
         """In words. What was decided and has not begun waits as well."""
         going_on = [one for one in tried if not one.attempt.state.ended]
         waits = [_about_to_begin(one.attempt, trouble) for one in going_on if one.status is None]
-        waits += self.admitted.waits
+        waits += self.situation.admitted.waits
         if self.paused:
-            waits += [_wait(move.vm, move.name, move.source, move.target) for move in self.admitted.start]
+            waits += [_wait(move.vm, move.name, move.source, move.target) for move in self.situation.admitted.start]
             waits = [wait.model_copy(update={"reason": self.paused}) for wait in waits]
         return Standing(
             waits=tuple(waits),
@@ -138,11 +137,15 @@ class Planning:
         self._plans[operation.id] = made
         rest = resting(tried, now, undoing=undoing)
         own = {attempt.vm for attempt in attempts if not attempt.state.ended}
-        return Look(
-            hosts=_places(back) if undoing else frozenset(operation.hosts),
+        situation = Situation(
+            hosts=_places(back, snapshot) if undoing else frozenset(operation.hosts),
             snapshot=snapshot,
             plan=made,
             admitted=admit(snapshot, made, wanted.may, preparing=observed.preparing, resting=rest),
+            own=frozenset(own),
+        )
+        return Look(
+            situation=situation,
             left=explained(made.left, tried),
             forecast=forecast_of(made, wanted, own),
             aborts=tuple(observed.migration_of[vm] for vm in made.aborts if vm in observed.migration_of),
@@ -183,5 +186,8 @@ def drain_of(operation: OperationRecord, now: datetime) -> Drain:
     return Drain(hosts=frozenset(operation.hosts), may=may_of(operation), finish_within_s=within_s)
 
 
-def _places(back: Sequence[Return]) -> frozenset[str]:
-    return frozenset(host for one in back for host in (one.origin, one.put_on))
+def _places(back: Sequence[Return], snapshot: Snapshot) -> frozenset[str]:
+    """Where the VMs are and were that nobody has deleted or moved since."""
+    at = {vm.uuid: vm.host for vm in snapshot.vms}
+    still = [one for one in back if at.get(one.vm) == one.put_on]
+    return frozenset(host for one in still for host in (one.origin, one.put_on))

@@ -69,6 +69,8 @@ class Host(Value):
     """What its agent reports as wrong with the host; None where that is nothing, or no beacon comes."""
     warning: Trouble | None = None
     """What its agent warns of. The host can be used."""
+    removed: bool = False
+    """It was a member of the fleet and is none any more."""
     described: bool = True
     """False: nothing but the name is known, its agent has never been able to describe it."""
 
@@ -76,6 +78,11 @@ class Host(Value):
     def dead(self) -> bool:
         """Declared dead, and no beacon since."""
         return bool(self.dead_at) and not self.back_at and not self.up
+
+    @property
+    def gone(self) -> bool:
+        """Declared dead or removed: not expected back."""
+        return self.dead or self.removed
 
     @property
     def usable(self) -> bool:
@@ -350,6 +357,7 @@ class Registry:
             back_at=record.back_at,
             bus_since=described.bus_since if described else "",
             warning=described.warning if up and described else None,
+            removed=self._members.was_removed(record.name),
         )
 
     def _worth_storing(self, old: _Described, new: _Described) -> bool:

@@ -16,6 +16,9 @@ from sterna.domain.fleet.snapshot import Snapshot
 from sterna.domain.fleet.waiting import Progress, Queue
 from sterna.domain.model import Value
 
+MOST_NAMED = 3
+"""In one sentence."""
+
 
 class Wait(Value):
     """A VM whose move has not begun."""
@@ -73,37 +76,62 @@ def _why(queue: Queue, move: Move, now: Progress, moving: Collection[str], rest:
     return rest.get(move.vm) or queue.why(move.number, now)
 
 
-def ending(
-    status: OperationStatus,
-    *,
-    active: bool,
-    hosts: Collection[str] = (),
-    snapshot: Snapshot | None = None,
-    plan: Plan | None = None,
-    admitted: Admitted | None = None,
-) -> OperationStatus | None:
-    """The state in which an operation ends now; None: it goes on. `active`: a migration of its own has not ended.
+class Situation(Value):
+    """What an operation looks like at the moment, as far as its end depends on it."""
 
-    `hosts`: those that it empties; of an undo, those where its VMs are and were. An operation with a VM on one that
-    cannot be reached goes on: it may come back."""
+    hosts: frozenset[str]
+    """Those that it empties; of an undo, those where the VMs are and were that it has not brought back."""
+    snapshot: Snapshot
+    plan: Plan
+    admitted: Admitted
+    own: frozenset[str] = frozenset()
+    """UUIDs of the VMs in its own migrations."""
+
+    def silent(self) -> dict[str, str]:
+        """Of the hosts, those that may come back, and why they cannot be reached now."""
+        found = (one for one in self.snapshot.hosts if one.name in self.hosts)
+        return {host.name: host.unreachable for host in found if host.unreachable and not host.gone}
+
+    def coming(self) -> tuple[str, ...]:
+        """Migrations of others that keep one of the hosts from being empty, or may."""
+        at = {vm.uuid: vm for vm in self.snapshot.vms}
+        found = ((at.get(one.vm), one.target) for one in self.snapshot.moving)
+        return tuple(
+            f"the migration of {vm.name} from {vm.host} to {target}"
+            for vm, target in found
+            if vm is not None and vm.uuid not in self.own and self.hosts & {vm.host, target}
+        )
+
+
+def ending(status: OperationStatus, *, active: bool, situation: Situation | None = None) -> OperationStatus | None:
+    """The state in which an operation ends now; None: it goes on. `active`: a migration of its own has not ended.
+    `situation`: None where it only waits for these.
+
+    An operation with a VM on a host that cannot be reached goes on: it may come back."""
     if active or status is OperationStatus.PAUSED or status.final:
         return None
     if status is OperationStatus.STOPPING:
         return OperationStatus.STOPPED
-    if snapshot is None or plan is None or admitted is None or admitted.start or admitted.waits:
+    if situation is None or situation.admitted.start or situation.admitted.waits or waits_for(status, situation):
         return None
-    silent = {host.name for host in snapshot.hosts if host.unreachable}
     if status is OperationStatus.UNDOING:
-        return None if silent.intersection(hosts) else OperationStatus.UNDONE
-    if any(moving.target in hosts or _home(snapshot, moving.vm) in hosts for moving in snapshot.moving):
-        return None
-    inside = [vm for vm in snapshot.vms if vm.host in hosts]
-    if not inside:
-        return OperationStatus.DONE
-    if any(vm.host in silent for vm in inside):
-        return None
-    return OperationStatus.INCOMPLETE
+        return OperationStatus.UNDONE
+    return OperationStatus.INCOMPLETE if _inside(situation) else OperationStatus.DONE
 
 
-def _home(snapshot: Snapshot, uuid: str) -> str:
-    return next((vm.host for vm in snapshot.vms if vm.uuid == uuid), "")
+def waits_for(status: OperationStatus, situation: Situation) -> str:
+    """What keeps an operation from its end beside its own moves: one sentence, '' where that is nothing."""
+    silent = situation.silent()
+    if status is OperationStatus.UNDOING:
+        needed = set(silent)
+    elif coming := situation.coming():
+        return ", ".join(coming[:MOST_NAMED]) + (" and others" if len(coming) > MOST_NAMED else "")
+    else:
+        needed = _inside(situation) & silent.keys()
+    named = [f"{host} cannot be reached: {silent[host]}" for host in sorted(needed)[:MOST_NAMED]]
+    return "; ".join(named) + (f"; and {len(needed) - MOST_NAMED} others" if len(needed) > MOST_NAMED else "")
+
+
+def _inside(situation: Situation) -> set[str]:
+    """Hosts that are to be empty and are not."""
+    return {vm.host for vm in situation.snapshot.vms if vm.host in situation.hosts}

@@ -70,6 +70,8 @@ class Host(Value):
     """Why it takes no VMs. '': it takes them."""
     unreachable: str = ""
     """Why nothing can be moved to or from it now. '': it can."""
+    gone: bool = False
+    """It is unreachable and is not expected back: nobody waits for it."""
 
     @property
     def vcpus(self) -> int:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sterna.domain.fleet.admission import Admitted, admit, ending
+from sterna.domain.fleet.admission import Admitted, Situation, admit, ending, waits_for
 from sterna.domain.fleet.course import OperationStatus
 from sterna.domain.fleet.operations import Drain
 from sterna.domain.fleet.planner import plan
@@ -88,10 +88,7 @@ def test_an_operation_comes_to_its_end_within_its_slots(looks: Looks, random: Ra
         ended = ending(
             RUNNING,
             active=bool(looks.running),
-            hosts=hosts,
-            snapshot=looks.snapshot,
-            plan=looks.plan,
-            admitted=found,
+            situation=Situation(hosts=hosts, snapshot=looks.snapshot, plan=looks.plan, admitted=found),
         )
         if ended is not None:
             break
@@ -148,8 +145,8 @@ def test_a_vm_on_its_way_into_a_host_that_closes_waits_for_the_abort() -> None:
 def ends(snapshot: Snapshot, status: OperationStatus = RUNNING, *, active: bool = False) -> OperationStatus | None:
     answer = plan(snapshot, A)
     found = admit(snapshot, answer)
-    hosts = {"a"}
-    return ending(status, active=active, hosts=hosts, snapshot=snapshot, plan=answer, admitted=found)
+    situation = Situation(hosts=A.hosts, snapshot=snapshot, plan=answer, admitted=found)
+    return ending(status, active=active, situation=situation)
 
 
 def test_it_is_done_when_its_hosts_are_empty_and_nothing_of_it_runs() -> None:
@@ -175,9 +172,28 @@ def test_one_that_is_stopped_ends_with_its_last_migration(active: bool, then: Op
     assert ending(OperationStatus.STOPPING, active=active) is then
 
 
-def test_an_undo_waits_for_the_hosts_that_it_needs() -> None:
-    nothing, undoing = Plan(), OperationStatus.UNDOING
-    for silent, then in (("", OperationStatus.UNDONE), ("no beacon", None)):
-        snapshot = fleet([host("a", unreachable=silent)], [vm("x", "a", dirty_bytes_s=9 * MIB)])
-        known = {"snapshot": snapshot, "plan": nothing, "admitted": Admitted()}
-        assert ending(undoing, active=False, hosts={"a"}, **known) is then  # type: ignore[arg-type]
+@pytest.mark.parametrize("gone", [False, True])
+def test_an_undo_waits_for_the_hosts_that_it_needs_and_that_may_come_back(gone: bool) -> None:
+    undoing = OperationStatus.UNDOING
+    for silent, why in (("", ""), ("no beacon", "a cannot be reached: no beacon")):
+        snapshot = fleet([host("a", unreachable=silent, gone=gone)], [vm("x", "a", dirty_bytes_s=9 * MIB)])
+        situation = Situation(hosts=A.hosts, snapshot=snapshot, plan=Plan(), admitted=Admitted())
+        expected = "" if gone else why
+        assert waits_for(undoing, situation) == expected
+        assert ending(undoing, active=False, situation=situation) is (None if expected else OperationStatus.UNDONE)
+
+
+def test_a_drain_does_not_wait_for_a_host_that_is_gone() -> None:
+    hosts = [host("a", unreachable="it was declared dead", gone=True), host("b")]
+    assert ends(fleet(hosts, [vm("x", "a")])) is OperationStatus.INCOMPLETE
+
+
+def test_what_a_drain_waits_for_is_named() -> None:
+    late = Moving(vm="x", target="a", may_abort=False)
+    snapshot = fleet([host("a"), host("b")], [vm("x", "b")], moving=(late,))
+    situation = Situation(hosts=A.hosts, snapshot=snapshot, plan=Plan(), admitted=Admitted())
+    assert waits_for(RUNNING, situation) == "the migration of x from b to a"
+    names = [f"h{n}" for n in range(5)]
+    silent = fleet([host(name, unreachable="no beacon") for name in names], [vm(name, name) for name in names])
+    situation = Situation(hosts=frozenset(names), snapshot=silent, plan=Plan(), admitted=Admitted())
+    assert waits_for(RUNNING, situation).endswith("h2 cannot be reached: no beacon; and 2 others")
