@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 from ovs import socket_util
 
+from sterna.bootstrap.controller import capacity_of
 from sterna.config import AgentSettings, ControllerSettings, NetworkSettings, load
+from sterna.controller.operations.observing import Capacity
 from sterna.domain.errors import BadRequest
 
 AGENT = """
@@ -22,6 +24,18 @@ def file(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "settings.toml"
     path.write_text(text)
     return path
+
+
+def test_what_operations_fill_hosts_with(tmp_path: Path) -> None:
+    plain = load(ControllerSettings, file(tmp_path, "")).fleet
+    assert capacity_of(plain) == Capacity()
+    text = "[fleet]\nvcpus_per_cpu = 4\nkept_memory_mib = 8192\nspare_hosts = 1\npreparing = 8"
+    assert capacity_of(load(ControllerSettings, file(tmp_path, text)).fleet) == Capacity(
+        vcpus_per_cpu=4.0, kept_memory_bytes=8 * 2**30, spare_hosts=1, preparing=8
+    )
+    for wrong in ("vcpus_per_cpu = 0", "kept_memory_mib = -1", "spare_hosts = -1", "preparing = 0", "spare = 1"):
+        with pytest.raises(BadRequest, match="fleet"):
+            load(ControllerSettings, file(tmp_path, f"[fleet]\n{wrong}"))
 
 
 def test_a_file_and_the_defaults(tmp_path: Path) -> None:

@@ -246,6 +246,13 @@ class PreviewOut(BaseModel):
     late_s: float | None = Field(description="By how much that misses the deadline; null where it does not.")
     waits_for: str = Field(description="What decides the end. '': nothing moves.")
     helps: list[str] = Field(description="What would make it sooner.")
+    unmeasured: int = Field(
+        description="VMs that would move and whose dirty rate was never measured: a usual one is taken, "
+        "and no local disks."
+    )
+    unheard: dict[str, str] = Field(
+        description="Hosts that do not list their VMs now, and why: what is known of them may be old."
+    )
 
     @classmethod
     def of(cls, preview: Preview) -> PreviewOut:
@@ -261,4 +268,6 @@ class PreviewOut(BaseModel):
             late_s=preview.late_s,
             waits_for=plan.promise.waits_for,
             helps=[one.sentence for one in plan.promise.helps],
+            unmeasured=preview.unmeasured,
+            unheard=preview.unheard,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import AfterValidator
 
 from sterna.api.access import actor_of, needs
 from sterna.api.dependencies import Cursor, Limit, Served, position
@@ -17,7 +18,9 @@ from sterna.ports.operations import OperationPage
 router = APIRouter(prefix="/v1", tags=["operations"])
 _READ = [needs(Action.READ)]
 _OPERATE = [needs(Action.OPERATE)]
-OperationId = Annotated[str, Path(max_length=64, description="The operation's UUID.")]
+OperationId = Annotated[
+    str, Path(max_length=64, description="The operation's UUID."), AfterValidator(lambda id: str(id).lower())
+]
 
 
 @router.post("/operations", status_code=202, summary="Begin an operation", dependencies=_OPERATE,

@@ -36,8 +36,10 @@ from sterna.bootstrap.renewal import watch_of, watching
 from sterna.config import ControllerSettings, KeepSettings, load
 from sterna.config.access import KeystoneSettings
 from sterna.config.compute import ComputeSettings, NovaSettings
+from sterna.config.fleet import FleetSettings
 from sterna.controller.controller import Controller
 from sterna.controller.intents.external_users import ExternalUsers
+from sterna.controller.operations.observing import Capacity
 from sterna.controller.records.members import Members
 from sterna.controller.records.pruning import Pruning, Retention
 from sterna.controller.records.servers import Servers
@@ -184,6 +186,16 @@ def served_with(settings: ControllerSettings) -> tuple[OwnTls | None, ssl.SSLCon
         return own, tls_of(settings.access, own)
 
 
+def capacity_of(fleet: FleetSettings) -> Capacity:
+    """What operations fill hosts with."""
+    return Capacity(
+        vcpus_per_cpu=fleet.vcpus_per_cpu,
+        kept_memory_bytes=fleet.kept_memory_mib * 2**20,
+        spare_hosts=fleet.spare_hosts,
+        preparing=fleet.preparing,
+    )
+
+
 def run_controller(config: Path, fd: int | None = None) -> None:
     """`sterna controller`: serve the REST API until SIGTERM, only on `fd` (a listening socket) where one is given.
 
@@ -210,6 +222,7 @@ def run_controller(config: Path, fd: int | None = None) -> None:
         nova = nova_of(settings.nova, cloud)
         permits = OwnPermits(settings.identity.folder, clock) if settings.identity.enrol == "sterna" else None
         controller = Controller(fleet, client, clock, client.dead_letters, nova, members, permits)
+        controller.fill_hosts(capacity_of(settings.fleet))
         desk = LocalDesk(authority) if authority is not None else None
         app = create_app(controller, rules, desk, compute_of(settings, cloud, external_users, fleet))
         server = Server(app, tls=tls, timeout_graceful_shutdown=CLOSING_S)

@@ -301,6 +301,14 @@ def _preview(answer: Json, as_json: bool) -> None:
                 f"about {in_words(answer['expected_s'])}, probably no more than {in_words(answer['promised_s'])}"
             )
             out.print(f"takes {takes}; {answer['waits_for']}".rstrip("; "), markup=False)
+        if answer["unmeasured"]:
+            out.print(
+                f"{answer['unmeasured']} of these VMs were never measured: usual dirty rates and no local disks "
+                "are assumed",
+                markup=False,
+            )
+        for host, why in answer["unheard"].items():
+            out.print(f"what is known of {host} may be old: {why}", markup=False)
         if answer["late_s"]:
             out.print(f"too late by {in_words(answer['late_s'])}", style="red")
             for sentence in answer["helps"]:

@@ -30,6 +30,7 @@ from pydantic_settings import (
 from sterna.config.access import AccessSettings
 from sterna.config.bus import BusServerSettings, BusSettings, IdentitySettings
 from sterna.config.compute import ComputeSettings, NovaSettings
+from sterna.config.fleet import FleetSettings
 from sterna.config.section import Section
 from sterna.domain.addresses import bare, encrypts, is_address, is_ipv6
 from sterna.domain.errors import BadRequest
@@ -288,6 +289,7 @@ class ControllerSettings(BaseSettings):
     keep: KeepSettings = KeepSettings()
     compute: ComputeSettings = ComputeSettings()
     nova: NovaSettings = NovaSettings()
+    fleet: FleetSettings = FleetSettings()
 
     @model_validator(mode="after")
     def _keystone_is_named(self) -> Self:

@@ -24,7 +24,7 @@ from sterna.controller.intents.tune_migration import TuneMigration
 from sterna.controller.intents.users import Users
 from sterna.controller.operations.acting import Acting
 from sterna.controller.operations.carrying_out import Operations
-from sterna.controller.operations.observing import Observer
+from sterna.controller.operations.observing import Capacity, Observer
 from sterna.controller.records.copy_progress import CopyProgress
 from sterna.controller.records.events import Event, Events
 from sterna.controller.records.forecasts import ForecastHistory
@@ -94,9 +94,13 @@ class Controller:
         self.revoking = Revoking(self.members, calls, clock)
         parts = Parts(*looked_after, self.revoking)
         self.follower = Follower(fleet, parts, calls, clock)
-        observer = Observer(fleet, self.registry, self.snapshot, calls)
+        self._observer = observer = Observer(fleet, self.registry, self.snapshot, calls, self.forecast_history)
         self.operations = Operations(fleet, observer, Acting(fleet, self.begin_attempt, self.abort, clock), clock)
         self.operate = Operate(fleet, self.registry, observer, clock, self.operations.wake)
+
+    def fill_hosts(self, capacity: Capacity) -> None:
+        """What operations plan with from now on."""
+        self._observer.capacity = capacity
 
     async def start(self) -> None:
         """Follow the agents; return when it is known which are up, or that the database is away, or once

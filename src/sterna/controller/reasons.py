@@ -30,6 +30,8 @@ NOVA_SILENT: Final = "nova-silent"
 COPY_UNWANTED: Final = "disk-copy-unwanted"
 CHECK_FAILED: Final = "check-failed"
 DEADLINE_MISSED: Final = "deadline-missed"
+HOST_GONE: Final = "host-gone"
+NO_OPEN_HOST: Final = "no-open-host"
 
 
 class VmMissing(NotFound):
@@ -168,6 +170,25 @@ def deadline_missed(promised_s: float, late_s: float) -> Refusal:
     """An operation that would not end in time."""
     message = f"it will probably take {in_words(promised_s)}: {in_words(late_s)} more than it may"
     return Refusal(code=DEADLINE_MISSED, message=message)
+
+
+def deadline_with_vms_left(why: Sequence[str]) -> Refusal:
+    """An operation that would end with VMs left, however much time it has."""
+    others = f"; and {len(why) - 1} others" if len(why) > 1 else ""
+    message = f"its hosts would not be empty then: {why[0]}{others}"
+    fix = "`sterna drain --plan` lists all of them: make them movable, or begin it anyway (--even-if-late)"
+    return Refusal(code=DEADLINE_MISSED, message=message, fix=fix)
+
+
+def host_gone(name: str, *, removed: bool) -> Refusal:
+    """Nothing can be moved away from it."""
+    what = "was removed from the fleet" if removed else "was declared dead"
+    return Refusal(code=HOST_GONE, message=f"{name} {what}: nothing can be moved away from it")
+
+
+def no_open_host() -> Refusal:
+    """All hosts would be closed."""
+    return Refusal(code=NO_OPEN_HOST, message="no other host takes VMs: all are named, in maintenance or dead")
 
 
 def unique(refusals: Iterable[Refusal]) -> list[Refusal]:

@@ -57,6 +57,7 @@ async def test_a_drain_from_request_to_undo(stage: Stage, http: httpx2.AsyncClie
     await stage.tick()
     shown = await get(http)
     assert (shown["running"], shown["waiting"], shown["left"]) == (2, 1, 0)
+    assert (await get(http, PATH.upper().replace("/V1/OPERATIONS", "/v1/operations")))["id"] == OPERATION
     assert [(one["vm_name"], one["state"]) for one in shown["moves"]] == [("x1", "started"), ("x2", "started")]
     assert [one["vm_name"] for one in shown["waits"]] == ["x3"] and shown["waits"][0]["reason"]
     assert shown["promised_end_s"] > 0 and shown["seen_at"] and shown["ended_at"] is None

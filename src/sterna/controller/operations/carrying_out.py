@@ -280,7 +280,6 @@ class Operations:
         self._planning.again(operation.id)
         if not await self._fleet.decide(decision):
             log.info("the fleet has changed: an operation is planned again", operation=operation.id)
-            self.wake()
             return
         for attempt in new:
             self.acting.begin(operation, attempt)

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from sterna.controller.calls import AgentCalls
+from sterna.controller.records.forecasts import ForecastHistory
 from sterna.controller.records.registry import Host, Registry
 from sterna.controller.records.snapshot import Snapshot
 from sterna.domain.fleet import snapshot as planner
 from sterna.domain.fleet.attempts import Attempt
+from sterna.domain.forecast import Load
 from sterna.domain.model import GuestState, Value
 from sterna.domain.status import Status
 from sterna.ports.bus import BusState
@@ -37,6 +39,8 @@ class Capacity(Value):
     """Of each host, for itself."""
     spare_hosts: int = 0
     """So many of the largest hosts may fail, and the rest has room for their VMs."""
+    preparing: int = 4
+    """Migrations that a host prepares at once."""
 
 
 class Observed(Value):
@@ -54,9 +58,16 @@ class Observed(Value):
 class Observer:
     """Reads only."""
 
-    def __init__(self, fleet: Fleet, registry: Registry, known: Snapshot, calls: AgentCalls) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        registry: Registry,
+        known: Snapshot,
+        calls: AgentCalls,
+        history: ForecastHistory,
+    ) -> None:
         self._fleet, self._registry, self._known, self._calls = fleet, registry, known, calls
-        self._capacity = Capacity()
+        self._history, self.capacity = history, Capacity()
 
     def connected(self) -> bool:
         """Has this controller a connection to the bus?"""
@@ -84,13 +95,13 @@ class Observer:
         active = await self._fleet.active_attempts()
         hosts, vms = await self._registry.hosts(), await self._fleet.vms()
         at = {vm.uuid: vm.host for vm in vms}
-        bus, limits = self._calls.bus_state(), planner.Limits(spare_hosts=self._capacity.spare_hosts)
+        bus, loads, capacity = self._calls.bus_state(), self._history.loads(), self.capacity
         return Observed(
             snapshot=planner.Snapshot(
-                hosts=tuple(_host(host, bus, self._capacity) for host in hosts),
-                vms=tuple(_vm(vm) for vm in vms if vm.state is not GuestState.ABSENT),
+                hosts=tuple(_host(host, bus, capacity) for host in hosts),
+                vms=tuple(_vm(vm, loads.get(vm.uuid)) for vm in vms if vm.state is not GuestState.ABSENT),
                 moving=tuple(_moving(running, active, at)),
-                limits=limits,
+                limits=planner.Limits(spare_hosts=capacity.spare_hosts, preparing=capacity.preparing),
             ),
             migrations=frozenset([*(one.id for one in running), *(one.migration for one in active)]),
             preparing=frozenset(
@@ -127,14 +138,19 @@ def _host(host: Host, bus: BusState, capacity: Capacity) -> planner.Host:
     )
 
 
-def _vm(vm: VmRecord) -> planner.Vm:
+def _vm(vm: VmRecord, load: Load | None) -> planner.Vm:
+    """`load`: as last measured; None: never. One that is off takes no memory and no CPU."""
+    off = vm.state is GuestState.SHUTOFF
     why = f"it runs on {', '.join(vm.also)} as well" if vm.also else _PINNED.get(vm.state, "")
     return planner.Vm(
         uuid=vm.uuid,
         name=vm.name,
         host=vm.host,
-        memory_bytes=vm.memory_bytes or 0,
-        vcpus=vm.vcpus or 0,
+        memory_bytes=0 if off else vm.memory_bytes or 0,
+        vcpus=0 if off else vm.vcpus or 0,
+        touched_bytes=load.allocated_bytes if load is not None else None,
+        disk_bytes=load.disk_bytes if load is not None else 0,
+        dirty_bytes_s=int(load.dirty_bytes / load.dirty_period_s) if load is not None else None,
         pinned=why or ("" if vm.memory_bytes and vm.vcpus else "its size is not known"),
     )
 

@@ -12,13 +12,13 @@ from datetime import datetime
 
 from sterna.controller.operations.observing import PREPARING, Observed, Observer
 from sterna.domain.fleet.admission import Situation, Wait, admit, ending, waits_for
-from sterna.domain.fleet.attempts import Attempt, explained, marked, resting, returns, since_arrival
+from sterna.domain.fleet.attempts import Attempt, explained, marked, resting, rests_until, returns, since_arrival
 from sterna.domain.fleet.course import OperationStatus
 from sterna.domain.fleet.operations import BringBack, Drain, Mays, Return
 from sterna.domain.fleet.planner import plan
 from sterna.domain.fleet.plans import LeftOver, Plan
 from sterna.domain.fleet.snapshot import Snapshot
-from sterna.domain.policies import POLICIES
+from sterna.domain.policies import DEFAULT, POLICIES
 from sterna.kit.threads import in_thread
 from sterna.ports.clock import Clock
 from sterna.ports.operations import OperationRecord, Standing, Tried
@@ -136,6 +136,7 @@ class Planning:
         made = await made_plan(snapshot, wanted, self._plans.get(operation.id))
         self._plans[operation.id] = made
         rest = resting(tried, now, undoing=undoing)
+        rests_s = {vm: (at - now).total_seconds() for vm, at in rests_until(tried, now, undoing=undoing).items()}
         own = {attempt.vm for attempt in attempts if not attempt.state.ended}
         situation = Situation(
             hosts=_places(back, snapshot) if undoing else frozenset(operation.hosts),
@@ -147,18 +148,25 @@ class Planning:
         return Look(
             situation=situation,
             left=explained(made.left, tried),
-            forecast=forecast_of(made, wanted, own),
+            forecast=forecast_of(made, wanted, own, rests_s),
             aborts=tuple(observed.migration_of[vm] for vm in made.aborts if vm in observed.migration_of),
             migrations=observed.migrations,
             paused="the operation is paused" if operation.status is OperationStatus.PAUSED else "",
         )
 
 
-def forecast_of(made: Plan, wanted: BringBack | Drain, own: Collection[str] = ()) -> Forecast:
-    """When the operation will have ended. What others have begun is in its plan, and is not waited for. `own`: VMs
-    whose migrations are the operation's."""
+def forecast_of(
+    made: Plan, wanted: BringBack | Drain, own: Collection[str] = (), rests_s: Mapping[str, float] | None = None
+) -> Forecast:
+    """When what can be moved will have been moved. What others have begun is in its plan, and is not waited for.
+    `own`: VMs whose migrations are the operation's. `rests_s`: VMs that are not tried before."""
+    rests_s = rests_s or {}
     hosts = wanted.hosts if isinstance(wanted, Drain) else frozenset[str]()
-    mine = [move.end_s for move in made.moves if not move.begun or move.vm in own or move.source in hosts]
+    mine = [
+        max(move.end_s, rests_s.get(move.vm, 0.0) + move.end_s - move.start_s)
+        for move in made.moves
+        if not move.begun or move.vm in own or move.source in hosts
+    ]
     whole, expected_s = made.promise, max(mine, default=0.0)
     promised_s = expected_s * (whole.promised_s / whole.expected_s if whole.expected_s else 1.0)
     within_s = wanted.finish_within_s if isinstance(wanted, Drain) else None
@@ -175,7 +183,8 @@ async def made_plan(snapshot: Snapshot, wanted: BringBack | Drain, previous: Pla
 
 def may_of(operation: OperationRecord) -> Mays:
     """What is permitted for its VMs."""
-    return POLICIES[operation.policy].may if operation.may is None else operation.may
+    known = POLICIES.get(operation.policy, POLICIES[DEFAULT])  # a later version may have dropped one
+    return known.may if operation.may is None else operation.may
 
 
 def drain_of(operation: OperationRecord, now: datetime) -> Drain:

@@ -94,6 +94,14 @@ class ForecastHistory:
         self._loads = {vm: seen for vm, seen in self._loads.items() if now - seen[0] <= LOAD_HOLDS_S * 1000}
         self._loads[vm_uuid] = now, load
 
+    def loads(self) -> dict[str, Load]:
+        """VM -> its load as last measured, as far as it is known here: nothing is read for it."""
+        known: dict[str, Load] = {}
+        for outcome in self._read.values():  # newest first
+            if outcome is not None and outcome.load is not None:
+                known.setdefault(outcome.vm, outcome.load)
+        return known | {vm: load for vm, (_, load) in self._loads.items()}
+
     def _load(self, vm_uuid: str) -> Load | None:
         at, load = self._loads.get(vm_uuid, (0.0, None))
         return load if self._clock.monotonic_ms() - at <= LOAD_HOLDS_S * 1000 else None

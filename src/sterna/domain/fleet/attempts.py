@@ -141,16 +141,25 @@ def counts(attempt: Attempt, *, undoing: bool = False) -> bool:
 def resting(tried: Mapping[str, Sequence[Attempt]], now: datetime, *, undoing: bool = False) -> dict[str, str]:
     """VMs that are not tried again yet, and why. A clock that was set back makes nobody wait longer."""
     found = {}
+    for vm, again in rests_until(tried, now, undoing=undoing).items():
+        last = tried[vm][-1]
+        reason = last.reason or ("it was aborted" if last.state is AttemptState.CANCELLED else "it failed")
+        why = f"{last.name} did not get to {last.target}: {reason}"
+        found[vm] = f"{why}; it is tried again at {again:%H:%M:%S} UTC"
+    return found
+
+
+def rests_until(
+    tried: Mapping[str, Sequence[Attempt]], now: datetime, *, undoing: bool = False
+) -> dict[str, datetime]:
+    """VMs that are not tried again yet, and when they are."""
+    found = {}
     for vm, some in tried.items():
-        last, rest_s = some[-1], _rest_s(some, undoing)
-        if not rest_s:
-            continue
-        ended = datetime.fromisoformat(last.ended_at)
-        again = ended + timedelta(seconds=rest_s)
-        if ended <= now < again:
-            reason = last.reason or ("it was aborted" if last.state is AttemptState.CANCELLED else "it failed")
-            why = f"{last.name} did not get to {last.target}: {reason}"
-            found[vm] = f"{why}; it is tried again at {again:%H:%M:%S} UTC"
+        if rest_s := _rest_s(some, undoing):
+            ended = datetime.fromisoformat(some[-1].ended_at)
+            again = ended + timedelta(seconds=rest_s)
+            if ended <= now < again:
+                found[vm] = again
     return found
 
 

@@ -21,6 +21,8 @@ TWICE = 0.5
 THROTTLED = 0.25
 """The same of one whose guest may be throttled only: QEMU slows it down step by step. One without permissions is
 taken for a copy that just converges: the planner plans no other."""
+GUESSED = 0.5
+"""Of what its host sends: more is not assumed of a guest that was never measured."""
 MEDIAN, PROMISED = 0.5, 0.8
 """Quantiles of the dirty rates: as likely more as less; and what a promise is made with."""
 
@@ -40,15 +42,21 @@ class Paces:
         ]
         self.size = [float(vm.copied_bytes) for vm in tables.vms]
         self.dirty = [
-            limits.usual_dirty_bytes_s * math.exp(sigmas * limits.usual_spread)
+            self._guess(v) * math.exp(sigmas * limits.usual_spread)
             if vm.dirty_bytes_s is None
             else vm.dirty_bytes_s * math.exp(sigmas * vm.spread)
-            for vm in tables.vms
+            for v, vm in enumerate(tables.vms)
         ]
         self.helped = bool(may)
         """A copy that does not converge is ended some way."""
         self.floor = least_advance(may)
         self.fixed_s = limits.prepare_s + limits.job_s + limits.finish_s
+
+    def _guess(self, v: int) -> float:
+        """The dirty rate of a VM that was never measured. Nothing keeps it on its host that nobody has seen."""
+        home = self.tables.home[v]
+        best = min(self.stream[home], self.out[home])
+        return min(self.tables.snapshot.limits.usual_dirty_bytes_s, GUESSED * best)
 
     def cap(self, source: int, target: int) -> float:
         """The most that one copy between the two reaches."""

@@ -22,6 +22,8 @@ Code = Literal[
     "source-down",
     "source-degraded",
     "check-failed",
+    "host-gone",
+    "no-open-host",
     "fencing-not-confirmed",
     "host-answers",
     # The VM

@@ -86,6 +86,22 @@ HOSTS = Group(
             passing=True,
         ),
         Entry(
+            "host-gone",
+            cause="A host that is to be emptied was declared dead, or removed from the fleet.",
+            remedy="leave it out",
+            by=By.CONTROLLER,
+            when="drain",
+            against=Against.VM,
+        ),
+        Entry(
+            "no-open-host",
+            cause="Hosts are to be emptied, and no other host would take their VMs.",
+            remedy="leave some hosts out, or end maintenance of others: `sterna host maintenance HOST --off`",
+            by=By.CONTROLLER,
+            when="drain",
+            against=Against.VM,
+        ),
+        Entry(
             "fencing-not-confirmed",
             cause="A host was to be declared dead without confirmation that it is fenced.",
             remedy="power it off, make sure that it stays off, then confirm with `--fenced`",

@@ -73,7 +73,7 @@ def test_an_origin_that_is_closed_or_gone_is_named() -> None:
     snapshot = fleet([host("a", closed="fan"), host("b")], [vm("x", "b"), vm("y", "b")])
     answer = back(snapshot, ("x", "a"), ("y", "z"))
     assert [one.reason for one in answer.left] == [
-        "x cannot go back: a is a host closed",
+        "x cannot go back: a takes no VMs: fan",
         "y cannot go back: there is no host z",
     ]
 
