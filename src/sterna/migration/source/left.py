@@ -65,8 +65,10 @@ class Heard:
 async def hear_out(ctx: Context, heard: Heard) -> None:
     """A copy has failed. If the guest's QEMU is gone, nobody can ask it later: whether it ended before any
     switch-over is known now or never."""
+    if ctx.handed_over or heard.may_have_left or not heard.whole:
+        return  # nothing can be learnt; and a libvirtd that hangs would hold up what comes now
     here = await ctx.observe_here()
-    if here.state not in GONE or here.reason == MIGRATED or not heard.whole:
+    if here.state not in GONE or here.reason == MIGRATED:
         return
     await ctx.clock.sleep(LAST_EVENTS_S)
     was_running = ctx.vm_before().state is GuestState.RUNNING  # one that is paused is not paused again
