@@ -169,7 +169,7 @@ async def _bug(request: Request, error: Exception) -> JSONResponse:
 
 
 def install(app: FastAPI, routes: Sequence[Route]) -> None:
-    """Every error of `app` becomes a problem, unknown routes and validation errors included. `routes`: all of it."""
+    """Every error of `app` becomes a problem, those of unknown routes and of validation as well. `routes`: all."""
     app.state.routes = routes
     handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[JSONResponse]]] = {
         SternaError: answer,
