@@ -95,12 +95,14 @@ class Situation(Value):
     def coming(self) -> tuple[str, ...]:
         """Migrations of others that keep one of the hosts from being empty, or may."""
         at = {vm.uuid: vm for vm in self.snapshot.vms}
-        found = ((at.get(one.vm), one.target) for one in self.snapshot.moving)
-        return tuple(
-            f"the migration of {vm.name} from {vm.host} to {target}"
-            for vm, target in found
-            if vm is not None and vm.uuid not in self.own and self.hosts & {vm.host, target}
-        )
+        found = []
+        for moving in self.snapshot.moving:
+            vm = at.get(moving.vm)
+            if moving.vm in self.own or not self.hosts & {moving.target, vm.host if vm else ""}:
+                continue
+            who = f"{vm.name} from {vm.host}" if vm else moving.vm  # no host has listed it yet
+            found.append(f"the migration of {who} to {moving.target}")
+        return tuple(found)
 
 
 def ending(status: OperationStatus, *, active: bool, situation: Situation | None = None) -> OperationStatus | None:

@@ -193,6 +193,9 @@ def test_what_a_drain_waits_for_is_named() -> None:
     snapshot = fleet([host("a"), host("b")], [vm("x", "b")], moving=(late,))
     situation = Situation(hosts=A.hosts, snapshot=snapshot, plan=Plan(), admitted=Admitted())
     assert waits_for(RUNNING, situation) == "the migration of x from b to a"
+    unknown = fleet([host("a"), host("b")], [], moving=(late,))
+    situation = Situation(hosts=A.hosts, snapshot=unknown, plan=Plan(), admitted=Admitted())
+    assert waits_for(RUNNING, situation) == "the migration of x to a"
     names = [f"h{n}" for n in range(5)]
     silent = fleet([host(name, unreachable="no beacon") for name in names], [vm(name, name) for name in names])
     situation = Situation(hosts=frozenset(names), snapshot=silent, plan=Plan(), admitted=Admitted())
