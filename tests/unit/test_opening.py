@@ -187,7 +187,12 @@ def test_a_file_that_never_ends_is_read_to_its_size(tmp_path: Path, monkeypatch:
     path = tmp_path / "endless"
     path.write_bytes(b"content")
     read: list[int] = []
-    monkeypatch.setattr(contents.os, "read", lambda fd, length: read.append(length) or b"x" * length)
+
+    def endless(fd: int, length: int) -> bytes:
+        read.append(length)
+        return b"x" * length
+
+    monkeypatch.setattr(os, "read", endless)
     assert media.digest(str(path)) == hashlib.sha256(b"x" * 7).hexdigest()
     assert read == [7]
 
@@ -195,7 +200,7 @@ def test_a_file_that_never_ends_is_read_to_its_size(tmp_path: Path, monkeypatch:
 def test_one_that_is_shorter_than_it_says_has_no_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "short"
     path.write_bytes(b"content")
-    monkeypatch.setattr(contents.os, "read", lambda fd, length: b"")
+    monkeypatch.setattr(os, "read", lambda fd, length: b"")
     assert media.digest(str(path)) is None
 
 
@@ -211,7 +216,7 @@ def test_a_file_longer_than_any_medium_is_not_read(tmp_path: Path, monkeypatch: 
     path = tmp_path / "sparse"
     with path.open("wb") as file:
         file.truncate(1 << 40)
-    monkeypatch.setattr(contents.os, "read", lambda fd, length: pytest.fail("it is read"))
+    monkeypatch.setattr(os, "read", lambda fd, length: pytest.fail("it is read"))
     assert media.digest(str(path)) is None
 
 
@@ -236,7 +241,7 @@ def test_large_files_are_read_in_turn_and_each_once(tmp_path: Path, monkeypatch:
             assert go_on.wait(10)
         return real(fd, length)
 
-    monkeypatch.setattr(contents.os, "read", slow)
+    monkeypatch.setattr(os, "read", slow)
     names = ["a", "b", "c", "c", "c"]
     for name in {*names, "tiny"}:
         (tmp_path / name).write_bytes(name.encode() * (1 if name == "tiny" else 10))

@@ -18,7 +18,7 @@ PEERS = [{"kind": "peer", "name": f"10.0.0.{n}", "where": "x", "port": 1} for n 
 DISK: Data = {"kind": "file", "target": "vda", "path": "/srv/x"}
 NIC: Data = {"mac": "52:54:00:00:00:01", "plug": "ovs"}
 
-LARGEST = {
+LARGEST: dict[str, list[Any]] = {
     "references": [{"kind": "present", "name": "/x", "where": "x"}] * untrusted.MOST_REFERENCES,
     "disks": [DISK] * untrusted.MOST_DISKS,
     "cold": [DISK] * untrusted.MOST_DISKS,
