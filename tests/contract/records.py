@@ -5,14 +5,21 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine, Sequence
+from pathlib import Path
 from typing import Protocol
 
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine
+
+from sterna.adapters.sql import fleet_database
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.controller.records.projector import apply
 from sterna.domain.hosts import HostFacts, VmSummary
 from sterna.domain.journal import Entry, Migration, Role
 from sterna.domain.model import GuestState
 from sterna.domain.sightings import News
+from sterna.ports.access import Asked
 from sterna.ports.fleet import Apply, Batch, Effect, MigrationRecord
 from tests.unit.domain.journals import Book
 
@@ -92,3 +99,19 @@ def taking(fleet: SqlFleet, told: Batch) -> Take:
         await fleet.take(told, rule, AT)
 
     return take
+
+
+def asked(n: int, **more: object) -> Asked:
+    told = {"at": f"2026-01-0{n}T00:00:00+00:00", "request": f"r{n}", "actor": "user:root", "role": "admin"}
+    told |= {"origin": "process 1 here", "action": "migrate", "target": f"vm{n}"}
+    return Asked.model_validate(told | more)
+
+
+def upgrade_to(database: str, revision: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(fleet_database.__file__).parent / "alembic"))
+    engine = create_engine(database)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    engine.dispose()

@@ -16,8 +16,8 @@ from sterna.domain.access import UserRole
 from sterna.domain.errors import Conflict, NotFound, SternaError
 from sterna.domain.tokens import Token
 from sterna.kit.digests import digest_of
-from sterna.ports.access import Asked, LogPage
-from tests.contract.records import AT
+from sterna.ports.access import LogPage
+from tests.contract.records import AT, asked
 
 
 @pytest.fixture
@@ -37,12 +37,6 @@ def token(n: int, name: str = "") -> Token:
         created_by="user:root",
         expires_at="2026-04-01T00:00:00+00:00",
     )
-
-
-def asked(n: int, **more: object) -> Asked:
-    told = {"at": f"2026-01-0{n}T00:00:00+00:00", "request": f"r{n}", "actor": "user:root", "role": "admin"}
-    told |= {"origin": "process 1 here", "action": "migrate", "target": f"vm{n}"}
-    return Asked.model_validate(told | more)
 
 
 async def test_tokens_are_kept_whole_until_they_are_removed(fleet: SqlFleet) -> None:

@@ -11,13 +11,12 @@ from sterna.adapters.sql.fleet import SqlFleet
 from sterna.domain.errors import Conflict, NotFound
 from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame
 from sterna.domain.fleet.course import OperationStatus, Order
-from sterna.domain.fleet.plans import Purpose
 from sterna.domain.journal import Migration
 from sterna.domain.status import Status
-from sterna.ports.operations import Decision, OperationPage, OperationRecord, Standing, Tried
+from sterna.ports.operations import OperationPage, OperationRecord, Standing, Tried
+from tests.contract.operation_records import FIRST, SECOND, attempt, decision, drain
 from tests.contract.records import AT, facts, move, saw, seen, uuid
 
-FIRST, SECOND = (f"aaaaaaaa-0000-4000-8000-00000000000{n}" for n in (1, 2))
 LATER = "2026-01-01T00:00:05+00:00"
 S = OperationStatus
 
@@ -41,41 +40,11 @@ async def other(fleet: SqlFleet, database: str) -> AsyncIterator[SqlFleet]:
     await other.close()
 
 
-def drain(id: str = FIRST, *hosts: str, **more: object) -> OperationRecord:
-    known = {
-        "id": id,
-        "hosts": hosts or ("a",),
-        "reason": "new fans",
-        "requested_by": "token:ops",
-        "created_at": AT,
-    }
-    return OperationRecord.model_validate(known | more)
-
-
 async def held(fleet: SqlFleet, holder: str = "one", **more: object) -> OperationRecord:
     added, _ = await fleet.add_operation(drain(**more))  # type: ignore[arg-type]
     taken = await fleet.take_operation(added, holder)
     assert taken is not None
     return taken
-
-
-def attempt(n: int = 1, number: int = 0, to: str = "b", source: str = "a") -> Attempt:
-    return Attempt(
-        migration=f"{FIRST}/{n}/{number}",
-        operation=FIRST,
-        number=number,
-        vm=uuid(n),
-        name=f"vm{n}",
-        source=source,
-        target=to,
-        purpose=Purpose.EMPTY,
-        decided_at=AT,
-    )
-
-
-def decision(held: OperationRecord, *attempts: Attempt, seen: frozenset[str] = frozenset()) -> Decision:
-    made = {"operation": held.id, "epoch": held.epoch, "status": held.status}
-    return Decision.model_validate(made | {"attempts": attempts or (attempt(),), "seen": seen})
 
 
 def migration_of(attempt: Attempt) -> Migration:

@@ -23,10 +23,8 @@ from sterna.domain.status import Status
 from sterna.ports.access import LogPage
 from sterna.ports.fleet import Page
 from sterna.ports.operations import OperationPage, Standing
-from tests.contract.records import AT, accepted, batch, facts, move, saw, seen
-from tests.contract.test_access_contract import asked
-from tests.contract.test_operations_contract import attempt, decision, drain
-from tests.contract.test_sightings_contract import upgrade_to
+from tests.contract.operation_records import attempt, decision, drain
+from tests.contract.records import AT, accepted, asked, batch, facts, move, saw, seen, upgrade_to
 from tests.unit.controller.fakes import HandClock
 from tests.unit.domain.journals import Book, good_destination, good_source
 

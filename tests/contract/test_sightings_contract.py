@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 
 import pytest
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import JSON, TableClause, column, create_engine, insert, update
 from sqlalchemy import table as sql_table
 
-from sterna.adapters.sql import fleet_database
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.controller.records.projector import apply
 from sterna.domain.hosts import VmSummary
@@ -21,7 +17,7 @@ from sterna.domain.sightings import Mark, News, text_of
 from sterna.domain.status import Status
 from sterna.kit.digests import digest_of
 from sterna.ports.fleet import Taken, VmPage
-from tests.contract.records import AT, accepted, batch, facts, move, saw, seen, uuid
+from tests.contract.records import AT, accepted, batch, facts, move, saw, seen, upgrade_to, uuid
 from tests.unit.domain.journals import Book
 
 LATER = "2026-01-01T00:00:05+00:00"
@@ -216,13 +212,3 @@ async def test_records_of_the_version_before_are_kept(database: str) -> None:
 
 def _old(table: str, *columns: str) -> TableClause:
     return sql_table(table, *(column(name) for name in columns), column("document", JSON))
-
-
-def upgrade_to(database: str, revision: str) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(fleet_database.__file__).parent / "alembic"))
-    engine = create_engine(database)
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
-    engine.dispose()
