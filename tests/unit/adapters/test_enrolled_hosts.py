@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from sterna.adapters.identity import enrolled
 from sterna.adapters.identity.authority import Authority
 from sterna.adapters.identity.enrolled import EnrolledHosts
 from sterna.domain.errors import Temporary
+from sterna.domain.trust.enrolment import Register
 from tests.unit.adapters.identities import C1, HOST1, HOST2, issue, join
 
 
@@ -65,5 +67,34 @@ async def test_what_cannot_be_read_is_as_it_was_last_and_said_once(authority: Au
             await hosts.hosts()
     assert len(logs) == 1 and str(tmp_path) not in caught.value.message and caught.value.fix
     register.write_bytes(whole)
+    authority.remove(HOST1)
+    assert (await hosts.hosts())["host1"].state == "removed"
+
+
+async def test_a_register_that_is_not_read_to_its_end_stays_as_it_was_last(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its disk hangs. Who asks for the list waits for a moment; whether a host is believed is known at once."""
+    join(authority, HOST1, tmp_path / "own")
+    hosts, register, answers = EnrolledHosts(authority), authority.register, threading.Event()
+    before = threading.active_count()
+
+    def hang() -> Register:
+        answers.wait(60)
+        return register()
+
+    monkeypatch.setattr(authority, "register", hang)
+    monkeypatch.setattr(enrolled, "READ_S", 0.1)
+    with capture_logs() as logs:
+        for _ in range(2):
+            assert await states(hosts) == {"host1": "joined"}
+            with pytest.raises(Temporary, match="cannot be read now") as caught:
+                await hosts.hosts()
+            assert caught.value.fix
+    assert len(logs) == 1 and "no answer within 0.1 s" in logs[0]["why"]
+    assert threading.active_count() <= before + 4
+    answers.set()
+    monkeypatch.setattr(authority, "register", register)
+    monkeypatch.setattr(enrolled, "READ_S", 10.0)
     authority.remove(HOST1)
     assert (await hosts.hosts())["host1"].state == "removed"

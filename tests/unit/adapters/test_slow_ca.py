@@ -13,9 +13,10 @@ from sterna.adapters.identity import desk as module
 from sterna.adapters.identity.authority import Authority, Signed
 from sterna.adapters.identity.desk import LocalDesk
 from sterna.domain.errors import Temporary
+from sterna.domain.trust.enrolment import Register
 from sterna.domain.trust.joining import JoinAnswer, JoinRequest
 
-from .identities import HOST1, request_of
+from .identities import HOST1, join, request_of
 
 
 class SlowFolder:
@@ -74,3 +75,39 @@ async def test_what_has_begun_is_not_cut_short_by_the_limit_of_a_turn(
     assert not done and slow.has_begun.is_set()
     slow.gate.set()
     assert isinstance(await joins, JoinAnswer)
+
+
+async def test_a_renewal_that_gets_no_answer_is_refused_for_now_and_asked_for_again(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The CA's disk hangs while the request is proven: a thread of its own, too."""
+    own = join(authority, HOST1, tmp_path / "own")
+    register, answers = authority.register, threading.Event()
+
+    def hang() -> Register:
+        answers.wait(20)
+        return register()
+
+    monkeypatch.setattr(module, "_LIMIT_S", 0.2)
+    monkeypatch.setattr(authority, "register", hang)
+    desk, request = LocalDesk(authority), own.renewal()
+    with pytest.raises(Temporary):
+        await desk.renew(request, "")
+    answers.set()
+    monkeypatch.setattr(authority, "register", register)
+    monkeypatch.setattr(module, "_LIMIT_S", 20.0)
+    assert isinstance(await desk.renew(request, ""), JoinAnswer)
+
+
+async def test_beyond_the_number_that_may_wait_they_are_refused_at_once(
+    authority: Authority, slow: SlowFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_WAITING", 2)
+    request, desk = joining(authority), LocalDesk(authority)
+    waiting = [asyncio.create_task(desk.join(request, "")) for _ in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(Temporary, match="too many ask at once"):
+        await desk.join(request, "")
+    slow.gate.set()
+    answers = await asyncio.gather(*waiting, return_exceptions=True)
+    assert any(isinstance(answer, JoinAnswer) for answer in answers)
