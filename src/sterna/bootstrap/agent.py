@@ -93,9 +93,8 @@ def run_agent(config: Path) -> None:
         )
         client = RpcClient(bus, settings.host, clock)
         await refuse_duplicate_name(client, settings.host, parts.host.hypervisor)
-        agent, others = Agent(parts), OtherAgents(client, settings.host, boot)
-        await agent.start()
-        await others.start()
+        await (agent := Agent(parts)).start()
+        await (others := OtherAgents(client, settings.host, boot)).start()
         tasks = [asyncio.create_task(work) for work in watching(bus, watch, agent.condition.words)]
         await wait_for_stop_signal(others.found)
         for task in tasks:

@@ -56,8 +56,8 @@ class Revoking:
             self._handing[host].add_done_callback(lambda _: self._handing.pop(host, None))
 
     def knows(self, host: str) -> bool | None:
-        """Does this host refuse every certificate that is revoked? None where its agent does not say so, or says
-        nothing now: a host that is down may come back with an older disk."""
+        """Does this host refuse every certificate that is revoked? None where its agent does not say so, or is
+        silent now: a host that is down may come back with an older disk."""
         newest, (number, at_ms) = self._members.revoked(), self._in_use.get(host, (0, -math.inf))
         if self._clock.monotonic_ms() - at_ms > UP_FOR_MS:
             return None
