@@ -149,13 +149,13 @@ async def test_a_disk_that_hangs_is_waited_for_a_moment_only(stage: Stage, monke
     permit, answers = await stage.permit(), threading.Event()
     read, ca = private_files.read, OwnFiles.ca
 
-    def hang(*_: object, **__: object) -> None:
-        answers.wait(60)
+    def hang() -> bool:
+        return answers.wait(60)
 
     with monkeypatch.context() as hanging:
         hanging.setattr(permits, "_LIMIT_S", 0.1)
-        hanging.setattr(private_files, "read", lambda *a, **k: (hang(), read(*a, **k))[1])
-        hanging.setattr(OwnFiles, "ca", lambda own: (hang(), ca(own))[1])
+        hanging.setattr(private_files, "read", lambda *a, **k: hang() and read(*a, **k))
+        hanging.setattr(OwnFiles, "ca", lambda own: hang() and ca(own))
         with pytest.raises(Temporary, match=r"key cannot be read: no answer within 0\.1 s"):
             await stage.permit()
         with pytest.raises(Temporary, match=r"permit cannot be checked: no answer within 0\.1 s"):

@@ -37,6 +37,9 @@ class Key:
             raise error
         return f"signed {migration.id}"
 
+    async def against(self, migration: Migration) -> str:
+        return "" if migration.permit == f"signed {migration.id}" else "nobody has signed it"
+
 
 @pytest.mark.parametrize("error", [BadRequest("no key"), NotFound("no file"), Temporary("the disk hangs")])
 async def test_a_key_that_is_lost_later_withdraws_nothing_that_may_run(world: World, error: SternaError) -> None:
