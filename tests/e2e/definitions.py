@@ -148,8 +148,8 @@ CASES = (
     Case("vnc-source-taken", _vnc(HOST1, "port='5979'"), serve_there=f"{HOST2}:5979", code="port-taken"),
     Case(
         "serial-taken",
-        _serial("tcp", "<source mode='bind' host='127.0.0.1' service='5904'/>"),
-        serve_there="127.0.0.1:5904",
+        _serial("tcp", "<source mode='bind' host='127.0.0.1' service='7704'/>"),
+        serve_there="127.0.0.1:7704",
         code="port-taken",
     ),
     # connections to others
@@ -157,7 +157,8 @@ CASES = (
         "serial-connects",
         _serial("tcp", "<source mode='connect' host='127.0.0.1' service='7705'/>"),
         serve_here="127.0.0.1:7705",
-        mend_serve="127.0.0.1:7705",  # whether somebody answers there is seen at P6
+        code="remote-unreachable",
+        mend_serve="127.0.0.1:7705",
     ),
     Case(
         "serial-tries-again",

@@ -8,7 +8,6 @@ from sterna.domain.errors import SternaError
 from sterna.domain.journal import Role, leaps
 from sterna.domain.model import Disk, Nic, Refusal, Vm
 from sterna.domain.policies import May
-from sterna.domain.references import without_loopback
 from sterna.kit.tasks import all_of
 from sterna.migration.context import HostPorts
 from sterna.migration.destination import reserved
@@ -26,8 +25,7 @@ class DestinationChecks:
         """All this host has against taking `vm` now, in the ways the user permits. `definition`: without disks and
         NICs; its libvirt checks that where no other check has found something missing. `cpu`: what the guest sees
         of its host's, '' where that does not matter."""
-        asked = vm.model_copy(update={"references": without_loopback(vm.references)})
-        found = await reserved.refusals(self._host.hypervisor, self._journal, asked)
+        found = await reserved.refusals(self._host.hypervisor, self._journal, vm)
         if definition and not found:
             found += await self._host.hypervisor.check_definition(definition)
         if leaps(vm.epoch, newest := self._journal.newest_epoch(vm.uuid)):

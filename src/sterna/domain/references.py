@@ -7,7 +7,6 @@ when a migration is accepted, and at P6. docs/reference/definitions.md has the t
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Protocol
@@ -18,8 +17,6 @@ _MOST = 1 << 16
 """No host has as many CPUs or nodes."""
 _MOST_NAMED = 4 * _MOST
 """In one text, which may name the same again and again."""
-DISPLAYS = frozenset({*range(5900, 6000), *range(5700, 5800)})
-"""The usual ports of VNC and SPICE, and of VNC's web sockets."""
 
 
 class Kind(StrEnum):
@@ -253,42 +250,6 @@ def apart(references: Iterable[Reference]) -> list[tuple[Reference, ...]]:
         alone = ref.kind in PATHS | ADDRESSES and not ref.silent
         found.setdefault(ref.name if alone else "", []).append(ref)
     return [tuple(together) for together in found.values()]
-
-
-def is_loopback(address: str) -> bool:
-    """Do only programs of the host itself reach it, or is it all of its addresses, with those among them?"""
-    try:
-        found = ipaddress.ip_address(address.strip("[]"))
-    except ValueError:
-        return False
-    inner = getattr(found, "ipv4_mapped", None) or found
-    return inner.is_loopback or inner.is_unspecified
-
-
-def is_literal(address: str) -> bool:
-    """Is it an address itself? A name may lead anywhere, and so may `127.1`."""
-    try:
-        ipaddress.ip_address(address.strip("[]"))
-    except ValueError:
-        return False
-    return True
-
-
-def without_loopback(references: Iterable[Reference]) -> tuple[Reference, ...]:
-    """What is looked for when any enrolled host asks: without what would tell it which ports answer that only
-    programs of this host reach. P6, of a migration that has been accepted, looks for all.
-
-    Displays are looked for: two guests often want the same one.
-    """
-    found = []
-    for ref in references:
-        if ref.port and ref.kind is Kind.PEER and (not ref.name.strip("[]") or is_loopback(ref.name)):
-            continue
-        hidden = is_loopback(ref.name) or not is_literal(ref.name)
-        if ref.port and ref.kind is Kind.ADDRESS and hidden and ref.port not in DISPLAYS:
-            ref = ref.model_copy(update={"port": None})  # noqa: PLW2901
-        found.append(ref)
-    return tuple(found)
 
 
 def translations(references: Iterable[Reference], host: HostResources) -> Mapping[str, str]:

@@ -65,23 +65,7 @@ async def test_those_that_hang_do_not_add_up(monkeypatch: pytest.MonkeyPatch) ->
     assert [answer for refs, answer in found if answer] == ["/srv/0"]
 
 
-def test_a_name_that_leads_to_the_loopback_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who owns a domain name decides where it leads: which ports answer here would be told to them."""
-    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: pytest.fail("it is tried"))
-    asked = []
-
-    def lookup(name: str, port: int, **_: Any) -> list[Any]:
-        asked.append(name)
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
-
-    monkeypatch.setattr(socket, "getaddrinfo", lookup)
-    for name in ("rebound.example", "127.1", "localhost"):
-        assert resources.reaches(name, 6379)
-    assert len(asked) == 3
-
-
 def test_an_address_is_tried() -> None:
-    """At P6, of a migration that has been accepted, also one of the loopback."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]

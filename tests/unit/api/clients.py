@@ -25,6 +25,13 @@ def bearing(role: UserRole = UserRole.ADMIN) -> dict[str, str]:
     return {"Authorization": f"Bearer {TOKENS[role]}"}
 
 
+def secret_of(token: str) -> str:
+    """The part of `sterna_ID_SECRET` that nobody else knows; it may have underscores of its own."""
+    _, _, secret = token.split("_", 2)
+    assert len(secret) == 43
+    return secret
+
+
 def served(controller: Controller) -> FastAPI:
     """The application, for those who have one of the tokens."""
     return create_app(controller, ACCESS)

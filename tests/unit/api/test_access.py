@@ -20,7 +20,7 @@ from sterna.domain.tokens import LONGEST_DAYS
 
 from ..controller.conftest import World
 from ..controller.requests import ID
-from .clients import TOKENS, bearing, client, served
+from .clients import TOKENS, bearing, client, secret_of, served
 from .rest import Api, body
 
 OPEN = {"/v1/health", "/v1/version"}
@@ -164,15 +164,8 @@ async def test_a_token_that_has_expired_says_so_to_its_holder_only(api: Api) -> 
     assert "ci" not in refused["detail"].split() and "expired" not in refused["detail"]
 
 
-def _secret_of(token: str) -> str:
-    """The part of `sterna_ID_SECRET` that nobody else knows; it may have underscores of its own."""
-    _, _, secret = token.split("_", 2)
-    assert len(secret) == 43
-    return secret
-
-
 async def test_only_the_hash_of_a_token_is_kept(api: Api) -> None:
-    secret = _secret_of((await api.http.post("/v1/tokens", json={"name": "ci", "role": "viewer"})).json()["token"])
+    secret = secret_of((await api.http.post("/v1/tokens", json={"name": "ci", "role": "viewer"})).json()["token"])
     (kept,) = await api.world.fleet.tokens()
     assert secret not in kept.model_dump_json()
     assert len(kept.digest) == 64
@@ -344,7 +337,7 @@ async def test_what_changes_something_is_in_the_log_with_its_answer(api: Api) ->
 
 
 async def test_a_token_is_not_in_the_log(api: Api) -> None:
-    secret = _secret_of((await api.http.post("/v1/tokens", json={"name": "ci", "role": "viewer"})).json()["token"])
+    secret = secret_of((await api.http.post("/v1/tokens", json={"name": "ci", "role": "viewer"})).json()["token"])
     (line,) = (await api.get("/v1/log"))["lines"]
     assert (line["action"], line["target"]) == ("tokens", "ci")
     assert secret not in str(line)

@@ -10,7 +10,7 @@ import pytest
 from sterna.domain import untrusted
 from sterna.domain.errors import BadRequest
 from sterna.domain.model import Data
-from sterna.domain.references import Kind, Reference, is_loopback, numbers, without_loopback
+from sterna.domain.references import numbers
 from sterna.domain.secrets import Need
 
 VM: Data = {"uuid": "aaaa", "name": "tern", "state": "running", "vcpus": 1, "memory_bytes": 1}
@@ -84,31 +84,3 @@ def test_a_set_of_cpus_is_read_in_no_time(text: str) -> None:
         assert "x = '0-65535" in error.message
     assert time.process_time() - began < 5
     assert numbers("0-3,^2,7") == frozenset({0, 1, 3, 7})
-
-
-@pytest.mark.parametrize("name", ["127.0.0.1", "127.9.9.9", "::1", "[::1]", "0.0.0.0", "::", "::ffff:127.0.0.1"])
-def test_what_only_programs_of_the_host_reach(name: str) -> None:
-    assert is_loopback(name) and not is_loopback("10.0.0.1") and not is_loopback("log.example")
-
-
-def ref(kind: Kind, name: str, port: int | None) -> Reference:
-    return Reference(kind=kind, name=name, where="serial 0", port=port)
-
-
-def test_nobody_is_told_which_ports_of_the_loopback_answer() -> None:
-    peers = (ref(Kind.PEER, "127.0.0.1", 6379), ref(Kind.PEER, "", 6379), ref(Kind.PEER, "::1", 6379))
-    listens = (ref(Kind.ADDRESS, "127.0.0.1", 6379), ref(Kind.ADDRESS, "::", 22), ref(Kind.ADDRESS, "127.1", 22))
-    found = without_loopback((*peers, *listens))
-    assert [(each.name, each.port) for each in found] == [("127.0.0.1", None), ("::", None), ("127.1", None)]
-
-
-def test_what_others_reach_as_well_and_displays_are_looked_for() -> None:
-    all_of_them = (
-        ref(Kind.PEER, "10.0.0.9", 514),
-        ref(Kind.PEER, "log.example", 514),
-        ref(Kind.ADDRESS, "10.0.0.1", 7000),
-        ref(Kind.ADDRESS, "127.0.0.1", 5901),
-        ref(Kind.ADDRESS, "127.0.0.1", None),
-        ref(Kind.PRESENT, "/x", None),
-    )
-    assert without_loopback(all_of_them) == all_of_them

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sterna.adapters.host.addresses import interface_addresses
-from sterna.domain.references import Form, Thing, is_literal, is_loopback, numbers
+from sterna.domain.references import Form, Thing, numbers
 from sterna.kit.contents import file_digest
 
 LONGEST_BYTES = 512 << 20
@@ -135,15 +135,12 @@ def network_of(address: str) -> str:
 
 
 def reaches(address: str, port: int) -> bool:
-    """Does a program listen there? A name that leads to this host's loopback is not tried, and not held against it:
-    another host may have chosen where it leads."""
+    """Does a program listen there? On this host itself the kernel's table shows it, without a connection."""
     try:
         forms = socket.getaddrinfo(address.strip("[]") or "localhost", port, type=socket.SOCK_STREAM)
     except OSError:
         return False
     ips = list(dict.fromkeys(str(where[0]) for _, _, _, _, where in forms))[:_MOST_ADDRESSES]
-    if not is_literal(address) and any(map(is_loopback, ips)):
-        return True
     return any(_connects(ip, port) for ip in ips)
 
 

@@ -24,6 +24,7 @@ agent_app = typer.Typer(
     help="Run the agent of this compute host, until SIGTERM. A copy under way goes on. Or let the host join."
 )
 
+_BUS_FOLLOWS = "nats-server accepts it once its configuration is updated: by `[bus_server]`, or `sterna bus config`"
 _LONGEST_TOKEN = 4096
 
 
@@ -74,9 +75,7 @@ def join(
             asyncio.run(_ask(own, known, str(server)))
         err.print(f"{known.host} has joined; key, certificate and CA are in {folder.absolute() / 'current'}")
         err.print(f"in [identity] of the settings, set {_settings(server)}; then restart the agent")
-        err.print(
-            "nats-server accepts it once its configuration is updated: by `[bus_server]`, or `sterna bus config`"
-        )
+        err.print(_BUS_FOLLOWS)
         if libvirt:
             write(files, qemu_group)
 
