@@ -29,6 +29,8 @@ def plan_drain(tables: Tables, drain: Drain, kept: Mapping[int, int]) -> Plan:
     begun, aborted = on_their_way(board, closed)
     moving = {v for v, _ in begun}
     vms = [v for v, h in enumerate(board.at) if h in closed and v not in moving]
+    for v in moving:
+        board.give(v, board.at[v])  # who comes to its place waits until it has left
     found = empty(board, vms, paces, fixed=moving, kept=kept)
     ordered = in_order(board, found, begun)
     rooms = found.residents

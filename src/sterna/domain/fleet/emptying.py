@@ -148,6 +148,9 @@ def in_order(board: Board, found: Emptied, begun: Sequence[Step] = ()) -> list[O
     if not found.residents and not begun:
         return [Ordered(v, board.at[v], target, ()) for v, target in found.steps]
     rewind(board, found.steps)
+    for v, _ in begun:
+        if board.at[v] not in board.places[v]:
+            board.take(v, board.at[v])
     order = Order(board, begun, range(len(board.tables.vms)))
     stuck = order.arrange(found.steps)
     for v, h in stuck:

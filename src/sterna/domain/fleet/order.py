@@ -68,7 +68,7 @@ class Order:
         self.moves: list[Ordered] = []
         self.parked = set(not_parked)
         for v, target in begun:
-            self._append(v, board.places[v][0], target, (), begun=True)
+            self._append(v, board.at[v], target, (), begun=True)
 
     @property
     def tables(self) -> Tables:

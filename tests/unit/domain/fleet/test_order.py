@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sterna.domain.fleet.operations import BringBack, Rebalance, Return
+from sterna.domain.fleet.operations import BringBack, Drain, Rebalance, Return
 from sterna.domain.fleet.planner import plan
 from sterna.domain.fleet.plans import Plan, Purpose
 from sterna.domain.fleet.snapshot import Apart, Moving, Rules, Snapshot
@@ -67,6 +67,18 @@ def test_a_vm_that_somebody_has_moved_since_stays() -> None:
 def test_a_vm_that_is_back_already_is_left_alone() -> None:
     snapshot = fleet([host("a"), host("b")], [vm("x", "a")])
     assert plan(snapshot, BringBack(returns=(Return(vm="x", origin="a", put_on="b"),))) == Plan()
+
+
+def test_a_vm_keeps_its_target_while_the_resident_that_makes_room_there_is_on_its_way() -> None:
+    hosts = [host("a", 8), host("b", 8), host("c", 8)]
+    full = [vm("x", "a", 2), vm("b1", "b", 1), vm("b6", "b", 6), vm("c1", "c", 7)]
+    drain = Drain(hosts=frozenset({"a"}))
+    first = plan(fleet(hosts, full), drain)
+    assert shown(first) == [("b1", "c", "make room"), ("x", "b", "empty")]
+    second = plan(fleet(hosts, full, moving=(Moving(vm="b1", target="c"),)), drain, first)
+    assert second.left == ()
+    assert [(move.name, move.target, move.begun) for move in second.moves] == [("b1", "c", True), ("x", "b", False)]
+    assert second.moves[1].after == (0,)
 
 
 def test_an_origin_that_is_closed_or_gone_is_named() -> None:
