@@ -138,10 +138,12 @@ class Operate:
             await self._check(record)
             return
         found = await self._planned(record)
+        against = []
         if found.plan.left:
-            reasons.refuse([reasons.deadline_with_vms_left([one.reason for one in found.plan.left])])
+            against.append(reasons.deadline_with_vms_left([one.reason for one in found.plan.left]))
         if found.late_s is not None:
-            reasons.refuse([reasons.deadline_missed(found.promised_s, found.late_s)])
+            against.append(reasons.deadline_missed(found.promised_s, found.late_s))
+        reasons.refuse(against)
 
     async def _check(self, record: OperationRecord) -> Snapshot:
         """The fleet. Raises NotFound, Refused."""
