@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.controller.controller import Controller
+from sterna.controller.intents.operate import OperationRequest
 from sterna.controller.records import registry as hosts_registry
 from sterna.controller.records.members import Members
 from sterna.domain.errors import NotFound, Refused
@@ -116,6 +117,8 @@ async def test_a_removed_host_is_usable_no_more_at_once_and_silent_soon(fleet: F
     assert "sterna host add b" in trouble.fix
     with pytest.raises(Refused, match="removed from the fleet"):
         await fleet.controller.migrate(request("web1", "b"))
+    with pytest.raises(Refused, match="b was removed from the fleet: nothing can be moved away"):
+        await fleet.controller.operate.begin(OperationRequest(hosts=("b",)))
     for _ in range(6):
         await fleet.controller.registry._clock.sleep(1)
         await fleet.names()
