@@ -6,12 +6,15 @@ import pytest
 
 from sterna.controller.intents.operate import OperationRequest, Preview
 from sterna.controller.operations.observing import Capacity
+from sterna.controller.operations.planning import may_of
 from sterna.domain.errors import Refused, Undelivered
 from sterna.domain.forecast import Load
 from sterna.domain.hosts import Abilities, HostFacts
 from sterna.domain.model import GuestState
+from sterna.domain.policies import DEFAULT, POLICIES
+from sterna.ports.operations import OperationRecord
 from tests.unit.controller.fakes import GIB, FakeAgent
-from tests.unit.controller.operating import Stage, X
+from tests.unit.controller.operating import OPERATION, Stage, X
 
 MIB = 2**20
 
@@ -163,3 +166,8 @@ async def test_so_many_are_prepared_at_once(stage: Stage) -> None:
     await stage.begin()
     await stage.tick()
     assert len(stage.open()) == 1
+
+
+def test_an_operation_outlives_its_policy() -> None:
+    known = OperationRecord(id=OPERATION, hosts=("a",), policy="of an earlier version")
+    assert may_of(known) == POLICIES[DEFAULT].may
