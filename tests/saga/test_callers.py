@@ -78,7 +78,8 @@ def test_nor_by_a_cast(method: str) -> None:
         params = {"migration": known[0].model_dump(mode="json"), "row": "R7", "method": "x", "why": "y"}
         third._agent._outbox.put(Envelope(id="forged", to=to, method=method, params=params, **words))
         await fleet.clock.sleep(1)
-        assert len(refused) == 1 and "host3 asks for" in refused[0]
+        assert 1 <= len(refused) <= 2  # once more in the first life of the receiver that was heard of
+        assert all("host3 asks for" in why for why in refused)
         assert fleet.agents[to].journal.inbox() == []
 
     run(fleet, scenario)

@@ -97,17 +97,3 @@ async def test_a_renewal_that_gets_no_answer_is_refused_for_now_and_asked_for_ag
     monkeypatch.setattr(authority, "register", register)
     monkeypatch.setattr(module, "_LIMIT_S", 20.0)
     assert isinstance(await desk.renew(request, ""), JoinAnswer)
-
-
-async def test_beyond_the_number_that_may_wait_they_are_refused_at_once(
-    authority: Authority, slow: SlowFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "MOST_WAITING", 2)
-    request, desk = joining(authority), LocalDesk(authority)
-    waiting = [asyncio.create_task(desk.join(request, "")) for _ in range(2)]
-    await asyncio.sleep(0)
-    with pytest.raises(Temporary, match="too many ask at once"):
-        await desk.join(request, "")
-    slow.gate.set()
-    answers = await asyncio.gather(*waiting, return_exceptions=True)
-    assert any(isinstance(answer, JoinAnswer) for answer in answers)
