@@ -42,7 +42,7 @@ def blocks(language: str, text: str) -> Iterator[str]:
 def commands(text: str) -> Iterator[list[str]]:
     """The words of each `sterna` command in the page's shell examples."""
     for block in blocks("sh", text):
-        for line in block.splitlines():
+        for line in block.replace("\\\n", "").splitlines():
             for found in re.finditer(r"(?:^|[|&;(]\s*)(sterna\s.*)", line):
                 words = shlex.split(BEHIND.split(found[1])[0])
                 yield words[1:]

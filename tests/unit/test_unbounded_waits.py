@@ -122,6 +122,7 @@ ENDED_BY = {
     "adapters/libvirt/shared_folders.py:_named": SYSTEM,
     "adapters/libvirt/shared_folders.py:taken_for_local.look": "its callers: on_disk",
     "adapters/libvirt/qemu/interlock.py:_give": MEMORY,
+    "adapters/libvirt/emulators.py:is_known": SYSTEM,
     "adapters/libvirt/inventory.py:_meminfo": MEMORY,
     "adapters/libvirt/queries.py:_pid": MEMORY,
     "adapters/libvirt/queries.py:_touched": MEMORY,
