@@ -129,7 +129,7 @@ class HostPatch(BaseModel):
     """What can be changed of a host."""
 
     model_config = ConfigDict(extra="forbid")
-    maintenance: bool
+    maintenance: bool = Field(strict=True)
     reason: str = Field(default="", max_length=LONGEST_REASON, description="Why; shown while it is in maintenance.")
 
 
@@ -137,7 +137,7 @@ class DeadIn(BaseModel):
     """An operator's declaration about a host."""
 
     model_config = ConfigDict(extra="forbid")
-    fenced: bool = Field(description="True: it is powered off, and will not come back on by itself.")
+    fenced: bool = Field(strict=True, description="True: it is powered off, and will not come back on by itself.")
 
 
 class PlannedOut(BaseModel):
@@ -169,7 +169,7 @@ class AuditIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     host: str | None = Field(default=None, min_length=1, max_length=255, description="Null: every host.")
-    repair: bool = Field(default=False, description="True: what is proven safe is removed.")
+    repair: bool = Field(default=False, strict=True, description="True: what is proven safe is removed.")
 
 
 class AuditOut(BaseModel):

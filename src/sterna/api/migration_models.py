@@ -30,13 +30,18 @@ class ObjectiveIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     policy: str = Field(default=DEFAULT, description=f"One of {', '.join(sorted(POLICIES))}.", max_length=64)
-    max_downtime_ms: int | None = Field(default=None, description="Maximum pause of the guest at the switch-over.")
-    finish_within_s: float | None = Field(default=None, description="From the request to the end of the copy.")
+    max_downtime_ms: int | None = Field(
+        default=None, strict=True, description="Maximum pause of the guest at the switch-over."
+    )
+    finish_within_s: float | None = Field(
+        default=None, strict=True, description="From the request to the end of the copy."
+    )
     may: list[May] | None = Field(
         default=None, max_length=3, description="What may be done to a guest whose copy does not converge."
     )
     bandwidth_bytes_s: int | None = Field(
         default=None,
+        strict=True,
         ge=2**20,
         le=LARGEST,
         description="Limit of the copy's bandwidth; null: as fast as possible.",

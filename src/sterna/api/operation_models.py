@@ -40,11 +40,14 @@ class OperationIn(BaseModel):
     policy: str = Field(default=DEFAULT, description=f"One of {', '.join(sorted(POLICIES))}.", max_length=64)
     finish_within_s: float | None = Field(
         default=None,
+        strict=True,
         gt=0,
         le=LONGEST_DEADLINE_S,
         description="It is refused where it would probably take longer. A running operation is not stopped for it.",
     )
-    even_if_late: bool = Field(default=False, description="Begin it also where it would probably take longer.")
+    even_if_late: bool = Field(
+        default=False, strict=True, description="Begin it also where it would probably take longer."
+    )
     reason: str = Field(default="", max_length=255, description="Why. It is shown with the hosts that it closes.")
 
     def asked(self, by: str) -> OperationRequest:

@@ -23,10 +23,14 @@ class PlanIn(ObjectiveIn):
         default=None, min_length=1, max_length=255, description="A host's name; null: Sterna chooses."
     )
     rehearse: bool = Field(
-        default=False, description="Do all that can be undone for real, and undo it: it is recorded as a migration."
+        default=False,
+        strict=True,
+        description="Do all that can be undone for real, and undo it: it is recorded as a migration.",
     )
     with_copy: bool = Field(
-        default=False, description="Begin the copy as well, as slowly as possible, and end it at its first sample."
+        default=False,
+        strict=True,
+        description="Begin the copy as well, as slowly as possible, and end it at its first sample.",
     )
 
 

@@ -157,7 +157,8 @@ def _methods(request: Request) -> set[str]:
     """Those of all routes with the request's path; the framework names those of the first one."""
     routes: Sequence[Route] = request.app.state.routes
     here = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
-    return {method for route in here for method in route.methods or ()}
+    least = min((len(route.param_convertors) for route in here), default=0)  # `preview` is no id of an operation
+    return {method for route in here if len(route.param_convertors) == least for method in route.methods or ()}
 
 
 async def _bug(request: Request, error: Exception) -> JSONResponse:

@@ -25,7 +25,7 @@ class TokenIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: str = Field(pattern=NAME, examples=["ci"])
     role: UserRole
-    days: int = Field(default=90, ge=1, le=LONGEST_DAYS, description="It expires after so many days.")
+    days: int = Field(default=90, strict=True, ge=1, le=LONGEST_DAYS, description="It expires after so many days.")
 
 
 class TokenOut(BaseModel):

@@ -19,6 +19,7 @@ class TuneIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     bandwidth_bytes_s: int | None = Field(
+        strict=True,
         ge=2**20,
         le=LARGEST,
         description="The new limit of the copy's bandwidth; null: as fast as possible.",
