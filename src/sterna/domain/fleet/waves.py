@@ -51,6 +51,8 @@ class Waves:
     def begin(self) -> None:
         """Look at all hosts before anything moves: which cannot be emptied whatever is done?"""
         board, tables = self.board, self.board.tables
+        for v, _ in self.begun:
+            board.give(v, board.at[v])  # who comes to its place waits until it has left
         for v, h in enumerate(board.at):
             self.on_host.setdefault(h, set()).add(v)
         for name in sorted(self.rolling.hosts):
@@ -66,7 +68,7 @@ class Waves:
         board, name = self.board, self.board.tables.hosts[h].name
         if board.tables.hosts[h].unreachable:
             self.skipped[name] = f"{name} is unreachable: {board.tables.hosts[h].unreachable}"
-        for v in sorted(self.on_host.get(h, ())):
+        for v in sorted(self.on_host.get(h, set()) - {moving for moving, _ in self.begun}):
             why = immovable(board, v, self.paces)
             if why:
                 self.left.append(leftover(board, v, why))
