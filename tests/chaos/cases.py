@@ -111,8 +111,8 @@ HYPERVISORS = [
 ]
 
 KEEPALIVE = ("completed", "failed")
-"""Failed: the copy lasted longer than libvirt's keepalive. That ends a connection whose answers are lost, and the copy
-with it."""
+"""Failed: the copy lasted longer than libvirt's keepalive. That ends a connection whose answers are lost, and the
+copy with it."""
 LINKS = [
     Case("stream cut, copying", Cut("stream"), COPYING, "failed", always=True),
     Case("stream cut, copying a local disk", Cut("stream"), Copied(16), "failed", disks=LOCAL, bandwidth=DATA_SLOW),
