@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
 from sterna.agent.arrivals import LOOK_ANYWAY_S
+from sterna.domain.copying import CopyPlan, JobSample
 from sterna.domain.entries.destination_notes import RanHere
+from sterna.domain.errors import SternaError, Unknown
+from sterna.domain.model import Vm
 from sterna.domain.status import Status
+from sterna.migration.source.postcopy import STALLED_S
 from sterna.ports.hypervisor import GuestEvent
+from sterna.sim.libvirt import guests
 from sterna.sim.libvirt.hypervisor import SimHypervisor
+from sterna.sim.ports.network import SimNetwork
 from sterna.sim.ports.vif import SimVif
+from sterna.sim.world.things import Change
 from tests.saga.fleet import SimFleet
 from tests.saga.losses import KEEP_ALIVE_S, lose_the_answer
+from tests.saga.playing import in_postcopy, run, status
 
 
 @pytest.fixture
@@ -98,3 +107,104 @@ async def test_a_hand_over_that_libvirt_does_not_finish_is_seen_without_an_event
             assert not fleet.world.violations
 
     await fleet.clock.run(scenario())
+
+
+async def test_without_an_event_a_guest_that_left_is_not_taken_for_one_that_stayed(
+    deaf: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its old QEMU dies, and libvirt's call fails. Who heard nothing does not know when that was."""
+    fleet = SimFleet()
+    deaf.add("host1")
+    copied = SimHypervisor.migrate
+
+    async def fails(self: SimHypervisor, uuid: str, plan: CopyPlan) -> None:
+        await copied(self, uuid, plan)
+        raise Unknown("the connection to libvirtd was lost")
+
+    def dies(change: Change) -> None:
+        if (change.what, change.detail) == ("job", "finished"):
+            guests.kill_qemu(fleet.world, "host1", change.subject)
+
+    monkeypatch.setattr(SimHypervisor, "migrate", fails)
+    fleet.world.watch(dies)
+
+    async def scenario() -> None:
+        async with fleet:
+            vm = fleet.vm()
+            await fleet.start(vm)
+            assert await fleet.ended() is Status.COMPLETED
+            assert fleet.world.running(vm) == ["host2"]
+
+    await fleet.clock.run(scenario())
+
+
+@pytest.mark.parametrize("arrives", [True, False], ids=["arrived", "stayed"])
+async def test_the_call_for_the_copy_does_not_return(monkeypatch: pytest.MonkeyPatch, arrives: bool) -> None:
+    """libvirt has done with the guest, and its answer never comes: both hosts show what became of it."""
+    fleet = SimFleet()
+    copied = SimHypervisor.migrate
+
+    async def swallowed(self: SimHypervisor, uuid: str, plan: CopyPlan) -> None:
+        with contextlib.suppress(SternaError):
+            await copied(self, uuid, plan)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(SimHypervisor, "migrate", swallowed)
+
+    def breaks(change: Change) -> None:
+        if (change.what, change.detail) == ("job", "iteration 1"):
+            fleet.world.cut("host1", "host2", kinds=("stream",))
+            fleet.world.mend("host1", "host2")
+
+    async def scenario() -> None:
+        async with fleet:
+            vm = fleet.vm()
+            if not arrives:
+                fleet.world.watch(breaks)
+            await fleet.start(vm)
+            assert await fleet.ended() is (Status.COMPLETED if arrives else Status.FAILED)
+            assert fleet.world.running(vm) == ["host2" if arrives else "host1"]
+            assert not fleet.world.violations
+
+    await fleet.clock.run(scenario())
+
+
+async def test_the_network_service_does_not_answer_at_the_switch_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked again once the guest runs there: the copy that succeeded waits a little, and no longer."""
+    fleet, asked = SimFleet(), []
+
+    async def hangs(self: SimNetwork, vm: Vm, source: str, destination: str) -> None:
+        asked.append(source)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(SimNetwork, "switch", hangs)
+
+    async def scenario() -> None:
+        async with fleet:
+            vm = fleet.vm()
+            await fleet.start(vm)
+            assert await fleet.ended(limit_s=60) is Status.COMPLETED
+            assert asked
+            assert fleet.world.running(vm) == ["host2"]
+
+    await fleet.clock.run(scenario())
+
+
+async def test_pages_that_do_not_come_are_missed_without_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In post-copy, over a link that drops packets: neither QEMU reports anything for a quarter of an hour."""
+    frozen: list[JobSample | None] = []
+    looked = SimHypervisor.sample
+
+    async def sample(self: SimHypervisor, uuid: str) -> JobSample | None:
+        return frozen[0] if frozen else await looked(self, uuid)
+
+    async def scenario(fleet: SimFleet) -> None:
+        vm = await in_postcopy(fleet)
+        frozen.append(await looked(SimHypervisor(fleet.world, "host1"), vm))
+        await status(fleet, Status.RECOVERING, limit_s=STALLED_S + 3)
+        frozen.clear()
+        assert await fleet.ended() is Status.COMPLETED
+        assert fleet.world.running(vm) == ["host2"]
+
+    monkeypatch.setattr(SimHypervisor, "sample", sample)
+    await run(scenario)

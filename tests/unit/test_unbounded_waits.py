@@ -22,7 +22,7 @@ ENDED_BY = {
     "kit/aborts.py:unless_aborted": "the work's own limit or deadline",
     "migration/volumes.py:of_each": "Cloud.together() and a last act's limit; each command's own limit",
     "migration/source/postcopy.py:_goes_on": "join() is one try, each of its calls with a deadline",
-    "migration/source/watch.py:watch": "the copy; looked at every 3 to 12 s (handover.guard), ended by an abort",
+    "migration/source/watch.py:watch": "the copy; guard and _until_given_up look every 3 to 12 s, an abort ends it",
     "migration/source/watch.py:_obey_abort": "cancelled with the copy",
     "migration/source/handover.py:switch_network": "cancelled with the copy; F7 asks again",
     "migration/source/handover.py:let_end": "a clock beside it",

@@ -36,8 +36,9 @@ LOOK_ANYWAY_ROUNDS = 4
 """Without an event the second of two looks comes 15 s after the pause at the latest: within the keep-alive."""
 
 
-async def guard(ctx: Context) -> None:
-    """Return when the source's paused guest was ended here as libvirt did not; in a healthy hand-over never."""
+async def guard(ctx: Context, heard: left.Heard) -> None:
+    """Return when the source's paused guest was ended here as libvirt did not; in a healthy hand-over never.
+    `heard` learns of a guest that has left, before its end here is an event like any other."""
     attempts, late, rounds = Attempts(ctx, "looking at the hand-over"), False, 0
     while True:
         await ctx.clock.sleep(LOOK_EVERY_S)
@@ -49,6 +50,7 @@ async def guard(ctx: Context) -> None:
         was_late, late = late, False  # a look that fails decides nothing
         with attempts.attempt():
             late = await _left_behind(ctx)
+            heard.may_have_left |= late
             if late and was_late:
                 await ctx.host.hypervisor.end_leftover(ctx.vm_uuid, ctx.migration.epoch)
                 ctx.note_once(HandOverLate(why=f"{ctx.migration.destination} runs the guest"))

@@ -18,6 +18,7 @@ from sterna.migration.context import Context
 LAST_EVENTS_S = 1.0
 """libvirt's events may come a little later than the answer to the call."""
 _OF_A_SWITCH_OVER = ("suspended", "resumed", "postcopy", "migration-", "stopped-migrated")
+_OF_AN_END = ("stopped", "crashed", "shutdown")
 
 
 async def borne_out(ctx: Context, finding: Finding) -> Finding:
@@ -54,12 +55,22 @@ class Heard:
     whole: bool
     """Without a gap, since before the copy was begun."""
     may_have_left: bool = False
-    """Something of a switch-over was among it."""
+    """Something of a switch-over was among it, or was seen otherwise."""
+    ended: bool = False
+    """The end of the guest's QEMU was among it."""
 
     def take(self, kind: str) -> None:
         """One event."""
         if kind.startswith(_OF_A_SWITCH_OVER):
             self.may_have_left = True
+        elif kind in _OF_AN_END:
+            self.ended = True
+
+    @property
+    def ended_here(self) -> bool:
+        """Did its QEMU end before any switch-over? The end itself must have been heard: events that did not come
+        prove nothing."""
+        return self.whole and self.ended and not self.may_have_left
 
 
 async def hear_out(ctx: Context, heard: Heard) -> None:
@@ -72,7 +83,7 @@ async def hear_out(ctx: Context, heard: Heard) -> None:
         return
     await ctx.clock.sleep(LAST_EVENTS_S)
     was_running = ctx.vm_before().state is GuestState.RUNNING  # one that is paused is not paused again
-    if heard.whole and not heard.may_have_left and was_running:
+    if heard.ended_here and was_running:
         note_stayed(ctx)
 
 

@@ -16,7 +16,7 @@ from sterna.domain.entries.notes import (
     Saw,
 )
 from sterna.domain.model import GuestState, Observation
-from sterna.domain.whereabouts import POSTCOPY
+from sterna.domain.whereabouts import GONE, POSTCOPY
 from sterna.migration.attempts import Attempts
 from sterna.migration.context import Context
 from sterna.migration.source import handover, left, postcopy, steering
@@ -24,6 +24,7 @@ from sterna.ports.hypervisor import GuestEvent
 
 SAMPLE_EVERY_S = 0.5
 ASK_AGAIN_S = 0.1
+LOOK_EVERY_S = 5.0
 QUIET_SAMPLES = 4
 """A hand-over is over within two seconds, and its host has better to do in them. A longer one (a pause that was
 ordered, a link that has become slow) is watched again: its objective has a deadline, and the guest is paused."""
@@ -39,10 +40,12 @@ async def watch(
 ) -> None:
     """M3: while `copying` lasts, journal its iterations, announce its samples and steer by them, obey an abort, and
     keep a guest in post-copy whole. Returns earlier where the guest has arrived, or ended, and libvirt does not
-    notice. Raises what `copying` does. `events` are taken first, where a subscription exists."""
-    deciding = [asyncio.ensure_future(w) for w in (copying(), postcopy.attend(ctx, find), handover.guard(ctx))]
-    network = asyncio.ensure_future(handover.switch_network(ctx))
+    notice, or does not answer. Raises what `copying` does. `events` are taken first, where a subscription exists.
+    """
     heard = left.Heard(whole=events is not None)
+    ends = (copying(), postcopy.attend(ctx, find), handover.guard(ctx, heard), _until_given_up(ctx))
+    deciding = [asyncio.ensure_future(end) for end in ends]
+    network = asyncio.ensure_future(handover.switch_network(ctx))
     beside = (_follow(ctx, events, heard), _sample(ctx), _obey_abort(ctx), postcopy.end_old_copy(ctx))
     watchers = [asyncio.ensure_future(w) for w in beside]
     try:
@@ -67,6 +70,22 @@ async def until_over(ctx: Context) -> None:
     """Return when nothing is under way here any more."""
     while under_way(await ctx.observe_here()):
         await ctx.clock.sleep(ASK_AGAIN_S)
+
+
+async def _until_given_up(ctx: Context) -> None:
+    """Return when libvirt has done with the guest, and its call for the copy still does not return. Twice in a row
+    the guest is seen without a job, after one was seen: while a healthy call lasts, its job does."""
+    attempts, begun, over = Attempts(ctx, "looking for libvirt's job"), False, False
+    while True:
+        await ctx.clock.sleep(LOOK_EVERY_S)
+        was_over, over = over, False  # a look that fails decides nothing
+        with attempts.attempt():
+            here = await ctx.observe_here()
+            begun = begun or under_way(here) or ctx.history.has(Iteration)
+            known = here.state is not GuestState.UNKNOWN
+            over = known and not under_way(here) and (begun or here.state in GONE)
+            if over and was_over:
+                return
 
 
 async def _follow(ctx: Context, events: AsyncIterator[GuestEvent] | None, heard: left.Heard) -> None:
