@@ -7,6 +7,7 @@ from sterna.domain import plugs
 from sterna.domain.errors import SternaError
 from sterna.domain.journal import Role, leaps
 from sterna.domain.model import Disk, Nic, Refusal, Vm
+from sterna.domain.next_start import ONLY_PERSISTENT
 from sterna.domain.policies import May
 from sterna.kit.tasks import all_of
 from sterna.migration.context import HostPorts
@@ -42,6 +43,7 @@ class DestinationChecks:
         found += await self._check_image(vm)
         for nic in vm.nics:
             found += await self._check_nic(plugs.of_vm(nic, vm.uuid))
+        found += await self._check_next_start(vm)
         for some in await all_of(self._check_volume(disk) for disk in reached(vm)):
             found += some
         local = tuple(d for d in vm.disks if d.local)
@@ -62,6 +64,14 @@ class DestinationChecks:
         except SternaError as error:
             return [Refusal(code="nic-unchecked", message=f"NIC {nic.mac}: {error.message}", fix=error.fix)]
         return [r.model_copy(update={"message": f"{self._host.name}: {r.message}"}) for r in refusals]
+
+    async def _check_next_start(self, vm: Vm) -> list[Refusal]:
+        """NICs of the persistent definition only: where they hang must exist here, or the VM cannot be started."""
+        found = []
+        for nic in vm.next_start.nics:
+            if plugs.is_supported(nic):
+                found += await self._check_nic(plugs.as_bound(plugs.of_vm(nic, vm.uuid)))
+        return [r.model_copy(update={"message": f"{r.message} {ONLY_PERSISTENT}"}) for r in found]
 
     async def _check_volume(self, disk: Disk) -> list[Refusal]:
         try:

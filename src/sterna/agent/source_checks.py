@@ -6,6 +6,7 @@ when it accepts one: between the two the world may have changed.
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 from functools import partial
 from typing import TypeVar
@@ -24,7 +25,7 @@ from sterna.agent.vm_checks import (
     not_believed,
     not_known_as_shared,
 )
-from sterna.domain import untrusted
+from sterna.domain import plugs, untrusted
 from sterna.domain.calls import Call, CheckDestination, ExpectStream, SeesFile
 from sterna.domain.errors import Permanent, SternaError, StorageSilent, Temporary, Unknown, Unreachable
 from sterna.domain.hosts import HostFacts, Transport
@@ -71,7 +72,7 @@ class SourceChecks:
         Raises NotFound where this host has no such VM.
         """
         vm, here = await both(self._host.hypervisor.vm(name_or_uuid), self._host.hypervisor.host())
-        vm = self._believed(await self._as_plugged(vm))
+        vm = self._believed(await self._startable_here(await self._as_plugged(vm)))
         if destination == self._host.name:
             message = f"{vm.name} is on {destination} already"
             same = Refusal(code="same-host", message=message, fix="name another host")
@@ -110,6 +111,16 @@ class SourceChecks:
         refusals += await self._check_probe(facts, transport)
         refusals += await self._check_sources(vm, destination)
         return vm, facts, refusals + await self._check_network(vm, facts)
+
+    async def _startable_here(self, vm: Vm) -> Vm:
+        """Without NICs of its next start that could not be plugged here either: no move makes that worse."""
+        kept = []
+        for nic in vm.next_start.nics:
+            with contextlib.suppress(SternaError):
+                if not plugs.is_supported(nic) or await self._host.vif.check(plugs.as_bound(nic)):
+                    continue
+            kept.append(nic)
+        return vm.model_copy(update={"next_start": vm.next_start.model_copy(update={"nics": tuple(kept)})})
 
     def _with_epoch(self, vm: Vm, theirs: object, destination: str) -> tuple[Vm, list[Refusal]]:
         """A VM that came here by other means has no known past: its next epoch must be new there, too."""

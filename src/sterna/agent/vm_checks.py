@@ -32,6 +32,7 @@ def check_vm(vm: Vm, holder: Migration | None, outgoing: Sequence[Refusal]) -> l
         found.append(Refusal(code="device-immovable", message=f"{what} cannot move", fix="detach it first"))
     found += [r for d in vm.disks for r in (*d.against, *_check_disk(d))]
     found += [r for d in vm.cold for r in _check_cold(vm, d)]
+    found += [_only_persistent(vm, what) for what in vm.next_start.devices]
     plugged = vm.state is GuestState.RUNNING  # else nothing shows where its NICs belong
     found += plugs.twins(vm.nics)
     return found + [r for n in vm.nics for r in plugs.refusals(n) or (plugs.unknowns(n) if plugged else [])]
@@ -85,6 +86,16 @@ def _check_cold(vm: Vm, disk: Disk) -> list[Refusal]:
     else:
         fix = f"give it to the running VM as well, or virsh detach-disk {vm.name} {disk.target} --config"
     return [Refusal(code="disk-only-persistent", message=message, fix=fix)]
+
+
+def _only_persistent(vm: Vm, what: str) -> Refusal:
+    """A device of the host that only the persistent definition names: another host has another one, or none."""
+    message = (
+        f"{what} is in the persistent definition of {vm.name} only: on the destination the VM could not be started "
+        "again, or would be given another device"
+    )
+    fix = f"take it out of the persistent definition (virsh edit {vm.name}, or detach-device --config) for the move"
+    return Refusal(code="device-only-persistent", message=message, fix=fix)
 
 
 def not_known_as_shared(disk: Disk, host: str) -> Refusal:

@@ -331,6 +331,17 @@ class StateFile(Value):
     path: str
 
 
+class NextStart(Value):
+    """What a running guest's next start needs beyond the guest itself: its persistent definition was changed while
+    it ran. It does not travel, and the destination must have it."""
+
+    nics: tuple[Nic, ...] = ()
+    devices: tuple[str, ...] = ()
+    """Devices that no other host can be given, in words."""
+    machine: str = ""
+    """Another machine type than the guest's; '' for the same."""
+
+
 class Vm(Value):
     """One VM as its host's libvirt describes it: the truth Sterna works from."""
 
@@ -353,6 +364,8 @@ class Vm(Value):
     nics: tuple[Nic, ...] = ()
     cold: tuple[Disk, ...] = ()
     """Disks that only the persistent definition names: they do not travel, and a cold start needs them."""
+    next_start: NextStart = NextStart()
+    """The same of everything else that is not among `references`."""
     firmware: tuple[StateFile, ...] = ()
     """NVRAM, TPM state, managed save."""
     immovable: tuple[str, ...] = ()

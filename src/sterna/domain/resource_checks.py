@@ -6,6 +6,7 @@ import posixpath
 from collections.abc import Callable, Iterable, Iterator
 
 from sterna.domain.model import Refusal
+from sterna.domain.next_start import ONLY_PERSISTENT
 from sterna.domain.references import Form, HostResources, Kind, Reference, in_words, numbers, translations
 from sterna.domain.refusals import Code
 
@@ -25,7 +26,7 @@ def refusals(references: Iterable[Reference], host: HostResources) -> list[Refus
         for refusal in _against(ref, host):
             message = refusal.message
             if ref.cold:
-                message += " (only the persistent definition names it: the VM could not be started there)"
+                message += f" {ONLY_PERSISTENT}"
             found.setdefault((refusal.code, message), refusal.model_copy(update={"message": message}))
     return list(found.values())
 
@@ -219,7 +220,7 @@ def _filter(ref: Reference, host: HostResources) -> Iterator[Refusal]:
 
 def _secret(ref: Reference, host: HostResources) -> Iterator[Refusal]:
     if not host.has_secret(ref.name):
-        message = f"{ref.where} is encrypted with the secret {ref.name}, which {host.name} does not have"
+        message = f"{ref.where} is encrypted with the secret {ref.name}, which {host.name} has not with a value"
         fix = f"virsh secret-define and secret-set-value on {host.name}"
         yield Refusal(code="secret-missing", message=message, fix=fix)
 

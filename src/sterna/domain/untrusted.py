@@ -172,13 +172,12 @@ def vm(raw: object, *, uuid: str | None = None) -> Vm:
     _demand(bool(_ID.fullmatch(found.uuid)) and uuid in (None, found.uuid), "vm.uuid", found.uuid)
     _demand(0 <= found.memory_bytes <= _LARGEST_BYTES, "vm.memory_bytes", found.memory_bytes)
     _demand(not found.emulator or _path(found.emulator), "vm.emulator", found.emulator)
-    for name in ("virt_type", "arch", "machine"):
-        word = getattr(found, name)
-        _demand(not word or bool(_WORD.fullmatch(word)), f"vm.{name}", word)
+    for word in (found.virt_type, found.arch, found.machine, found.next_start.machine):
+        _demand(not word or bool(_WORD.fullmatch(word)), "vm: a type", word)
     _demand_few_devices(found)
     for disk in (*found.disks, *found.cold):
         _disk(disk)
-    for nic in found.nics:
+    for nic in (*found.nics, *found.next_start.nics):
         _nic(nic)
     for ref in found.references:
         _reference(ref)
@@ -190,6 +189,8 @@ def _demand_few_devices(found: Vm) -> None:
     few(found.disks, MOST_DISKS, "vm.disks")
     few(found.cold, MOST_DISKS, "vm.cold")
     few(found.nics, MOST_NICS, "vm.nics")
+    few(found.next_start.nics, MOST_NICS, "vm.next_start.nics")
+    few(found.next_start.devices, MOST_DEVICES, "vm.next_start.devices")
     for name in ("firmware", "immovable", "unjudged"):
         few(getattr(found, name), MOST_DEVICES, f"vm.{name}")
     few(found.references, MOST_REFERENCES, "vm.references")

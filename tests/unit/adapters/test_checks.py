@@ -37,6 +37,14 @@ def test_every_reason_at_once() -> None:
     assert codes(vm(arch="aarch64")) == ["arch-unsupported"]
 
 
+def test_the_machine_type_of_the_next_start_is_looked_for_as_well() -> None:
+    later = vm(next_start={"machine": "pc-q35-99.0"})
+    (refusal,) = checks.against_next_start(later, CAPABILITIES)
+    assert refusal.code == "machine-type-missing"
+    assert "pc-q35-99.0" in refusal.message and "only the persistent definition" in refusal.message
+    assert checks.against_next_start(vm(next_start={"machine": "pc-q35-10.0"}), CAPABILITIES) == []
+
+
 @pytest.mark.parametrize(
     ("virt_type", "version", "refused"),
     [("qemu", 7_002_019, True), ("qemu", 8_000_000, False), ("kvm", 7_002_019, False), ("qemu", 10_000_002, False)],

@@ -70,14 +70,32 @@ def test_where_a_network_leads(conn: Any) -> None:
     )
 
 
+class Secret:
+    """`known` has a value, `private` does not show it, `empty` has none."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def value(self, flags: int) -> bytes:
+        if self.name != "known":
+            raise failure(libvirt.VIR_ERR_NO_SECRET if self.name == "empty" else libvirt.VIR_ERR_INVALID_SECRET)
+        return b"value"
+
+
+def failure(code: int) -> libvirt.libvirtError:
+    error = libvirt.libvirtError("none")
+    error.err = (code, 0, "none", 0, "", "", "", 0, 0)
+    return error
+
+
 class Libvirtd:
-    """Knows one filter and one secret."""
+    """Knows one filter and three secrets."""
 
     def nwfilterLookupByName(self, name: str) -> str:
         return self._one(name, libvirt.VIR_ERR_NO_NWFILTER)
 
-    def secretLookupByUUIDString(self, name: str) -> str:
-        return self._one(name, libvirt.VIR_ERR_NO_SECRET)
+    def secretLookupByUUIDString(self, name: str) -> Secret:
+        return Secret(name if name in ("private", "empty") else self._one(name, libvirt.VIR_ERR_NO_SECRET))
 
     def getCapabilities(self) -> str:
         return "<capabilities><host><secmodel><model>dac</model></secmodel></host></capabilities>"
@@ -85,9 +103,7 @@ class Libvirtd:
     def _one(self, name: str, code: int) -> str:
         if name == "known":
             return name
-        error = libvirt.libvirtError("none")
-        error.err = (code if name == "unknown" else libvirt.VIR_ERR_RPC, 0, "none", 0, "", "", "", 0, 0)
-        raise error
+        raise failure(code if name == "unknown" else libvirt.VIR_ERR_RPC)
 
 
 @pytest.mark.parametrize("kind", [Kind.FILTER, Kind.SECRET])
@@ -98,6 +114,13 @@ def test_filters_and_secrets(kind: Kind) -> None:
     assert "unknown" in found[0].message
     with pytest.raises(libvirt.libvirtError):
         ask(Libvirtd(), named(kind, "an error"), besides=DB)
+
+
+def test_a_secret_needs_a_value() -> None:
+    wanted = named(Kind.SECRET, "known", "private", "empty")
+    (refusal,) = refusals(wanted, LibvirtHostResources("host2", "", ask(Libvirtd(), wanted, besides=DB)))
+    assert refusal.code == "secret-missing"
+    assert "empty" in refusal.message
 
 
 def test_security_drivers() -> None:

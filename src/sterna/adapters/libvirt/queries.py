@@ -22,6 +22,7 @@ from sterna.domain.claims import cold_disks
 from sterna.domain.copying import GuestLoad
 from sterna.domain.errors import NotFound
 from sterna.domain.model import Disk, DiskKind, Refusal, Vm
+from sterna.domain.next_start import next_start
 from sterna.domain.references import Reference
 
 _RUN_DIR = Path("/run/libvirt/qemu")
@@ -93,6 +94,7 @@ def read_vm(conn: Connect, name_or_uuid: str) -> tuple[Vm, int | None]:
                 _sized(domain, disk, finds_zeros(conn) and disk.target not in solid) for disk in vm.disks
             ),
             "cold": cold_disks(vm.disks, inactive.disks),
+            "next_start": next_start(vm, inactive),
             "references": _with_lans(conn, _references(domain, active=active, persistent=persistent)),
         }
     )
@@ -152,6 +154,7 @@ def refusals_of(conn: Connect, vm: Vm, emulator: str) -> list[Refusal]:
     if not emulators.is_known(vm.emulator, emulator, capabilities):
         found.append(emulators.unknown(vm.emulator))
     found += checks.against_capabilities(vm, capabilities)
+    found += checks.against_next_start(vm, capabilities)
     found += checks.against_version(vm, conn.getVersion())
     unsupported = {"arch-unsupported", "emulator-missing", "virt-type-missing", "machine-type-missing"}
     if not any(refusal.code in unsupported for refusal in found):

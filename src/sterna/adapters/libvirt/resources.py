@@ -180,10 +180,15 @@ def _has_filter(conn: Connect, name: str) -> bool:
 
 
 def _has_secret(conn: Connect, uuid: str) -> bool:
+    """With a value: without one, libvirt cannot start the guest either. That of a private one cannot be read, and
+    counts as there."""
     try:
-        return conn.secretLookupByUUIDString(uuid) is not None
+        conn.secretLookupByUUIDString(uuid).value(0)
     except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_INVALID_SECRET:
+            return True
         return bool(_unless(error, libvirt.VIR_ERR_NO_SECRET, ""))
+    return True
 
 
 def _security_models(conn: Connect) -> frozenset[str]:

@@ -40,6 +40,7 @@ Code = Literal[
     "vm-snapshots",
     "qemu-blocks-migration",
     "device-immovable",
+    "device-only-persistent",
     "definition-refused",
     "uuid-taken",
     "name-taken",

@@ -116,6 +116,14 @@ VM = Group(
             against=Against.VM,
         ),
         Entry(
+            "device-only-persistent",
+            cause="Only the persistent definition has a device that no other host can be given.",
+            remedy="take the device out of the persistent definition for the move (`virsh detach-device --config`)",
+            by=By.SOURCE,
+            when="plan",
+            against=Against.VM,
+        ),
+        Entry(
             "definition-refused",
             cause="The destination's libvirt cannot make a QEMU command line of the VM's definition.",
             remedy="install on the destination what its libvirt or QEMU lacks",

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from sterna.domain.claims import Claim, cold_disks
-from sterna.domain.model import Disk, DiskKind, Vm
+from sterna.domain.model import Disk, DiskKind, NextStart, Vm
+from sterna.domain.next_start import next_start
 from sterna.sim.world.host import SimHost
 from sterna.sim.world.things import SimDomain
 
 
 def describe(here: SimHost, domain: SimDomain) -> Vm:
     """The VM as this host's libvirt has it."""
-    definition = domain.definition
+    definition, live, inactive = domain.definition, domain.live, domain.inactive
     return Vm(
         uuid=domain.uuid,
         name=definition.name,
         state=domain.state,
         reason=domain.reason,
-        persistent=domain.inactive is not None,
+        persistent=inactive is not None,
         autostart=domain.autostart,
         memory_bytes=definition.memory_bytes,
         vcpus=definition.vcpus,
@@ -27,7 +28,8 @@ def describe(here: SimHost, domain: SimDomain) -> Vm:
         cpu_xml=definition.cpu_xml,
         disks=tuple(_sized(here, d.model_copy(update={"vm_uuid": domain.uuid})) for d in definition.disks),
         nics=definition.nics,
-        cold=cold_disks(domain.live.disks, domain.inactive.disks) if domain.live and domain.inactive else (),
+        cold=cold_disks(live.disks, inactive.disks) if live and inactive else (),
+        next_start=next_start(live, inactive) if live and inactive else NextStart(),
         firmware=definition.firmware,
         immovable=definition.immovable,
         epoch=definition.epoch or 0,

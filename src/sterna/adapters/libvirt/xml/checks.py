@@ -6,6 +6,7 @@ from lxml import etree
 
 from sterna.adapters.libvirt.xml.metadata import Element, parse_xml
 from sterna.domain.model import Refusal, Vm
+from sterna.domain.next_start import ONLY_PERSISTENT
 
 _OLDEST_TCG_QEMU = 8_000_000
 """QEMU 7.2 lost pages of software-emulated guests in 7 of 16 migrations, 10.0.2 in none of 20 (field notes)."""
@@ -40,6 +41,18 @@ def against_capabilities(vm: Vm, capabilities_xml: str) -> list[Refusal]:
         fix = "install a QEMU that has it, or give the VM an older machine type while it is off"
         found.append(Refusal(code="machine-type-missing", message=message, fix=fix))
     return found
+
+
+def against_next_start(vm: Vm, capabilities_xml: str) -> list[Refusal]:
+    """The machine type of a persistent definition that was changed while the guest ran."""
+    if not vm.next_start.machine:
+        return []
+    later = vm.model_copy(update={"machine": vm.next_start.machine})
+    return [
+        refusal.model_copy(update={"message": f"{refusal.message} {ONLY_PERSISTENT}"})
+        for refusal in against_capabilities(later, capabilities_xml)
+        if refusal.code == "machine-type-missing"
+    ]
 
 
 def against_cpu_model(vm: Vm, domain_capabilities_xml: str) -> list[Refusal]:
