@@ -149,7 +149,7 @@ async def prepare(world: SimWorld, uuid: str, source: SimSide, destination: SimS
     await destination.storage.create_targets(local, await destination.storage.plan_targets(uuid, local))
     for disk in vm.disks:
         if destination.iscsi.handles(disk):
-            await destination.iscsi.connect(await destination.iscsi.attach(disk))
+            await destination.iscsi.connect(await destination.iscsi.attach(disk, source.name))
     for i, nic in enumerate(vm.nics):
         await destination.vif.make_way(await destination.vif.plug(nic, vm_uuid=uuid, device=tap_of(vm, i)))
     await source.hypervisor.mark(uuid, MIGRATION, EPOCH)

@@ -10,6 +10,7 @@ from sterna.domain.model import GuestState, Nic
 from sterna.domain.plugs import BRIDGE
 from tests.contract.copies import move, until_incoming
 from tests.contract.two_hosts import TwoHosts, outcome
+from tests.narrowing import not_none
 
 BASE_BYTES = 32 << 20
 NOBODY = "00000000-0000-4000-8000-00000000dead"
@@ -55,6 +56,14 @@ async def test_who_may_come(hosts: TwoHosts) -> None:
     nowhere = await hosts.a.hypervisor.check_peer("qemu+tcp://127.0.0.9/system")
     assert nowhere is not None
     assert nowhere.fix
+
+
+async def test_which_targets_its_domains_name(hosts: TwoHosts) -> None:
+    vm = await hosts.vm("shared", "iscsi")
+    target = next(not_none(disk.iscsi).target for disk in vm.disks if disk.iscsi is not None)
+    assert vm.name in (await hosts.a.hypervisor.targets(besides=NOBODY))[target]
+    assert target not in await hosts.a.hypervisor.targets(besides=vm.uuid)
+    assert target not in await hosts.b.hypervisor.targets(besides=NOBODY)
 
 
 async def test_the_epoch(hosts: TwoHosts) -> None:

@@ -112,9 +112,9 @@ async def test_volumes_with_secrets_are_proven_to_open(hosts: TwoHosts) -> None:
     for secret in known:
         value = await hosts.a.hypervisor.secret_value(secret.uuid)
         await hosts.b.hypervisor.make_secret(secret.model_copy(update={"made_for": VM, "made_by": "m"}), value)
-    assert await hosts.b.files.check(luks) == []
+    assert await hosts.b.files.check(luks, hosts.a.name) == []
     assert await hosts.b.files.connect(luks) == luks
-    attached = await hosts.b.iscsi.attach(chap)
+    attached = await hosts.b.iscsi.attach(chap, hosts.a.name)
     assert (await hosts.b.iscsi.connect(attached)).secrets == chap.secrets
     await hosts.b.iscsi.detach(attached)
     for secret in known:

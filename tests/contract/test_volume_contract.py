@@ -12,15 +12,15 @@ async def test_iscsi_needs_admission_and_storage_itself_refuses_without(hosts: T
     vm = await hosts.vm("iscsi")
     (disk,) = vm.disks
     there = hosts.b.iscsi
-    assert await there.check(disk) == []
+    assert await there.check(disk, hosts.a.name) == []
     with pytest.raises(Temporary):
         await there.connect(disk)
     assert not await there.admitted(disk)
     assert await hosts.a.iscsi.admitted(disk)
-    attached = await there.attach(disk)
+    attached = await there.attach(disk, hosts.a.name)
     assert await there.admitted(disk)
     assert attached.iscsi.initiator != not_none(disk.iscsi).initiator
-    assert (await there.attach(disk)) == attached
+    assert (await there.attach(disk, hosts.a.name)) == attached
     assert (await there.connect(attached)).iscsi.initiator == attached.iscsi.initiator
     await there.disconnect(attached)
     for _ in range(2):
@@ -37,7 +37,7 @@ async def test_a_volume_that_is_gone(hosts: TwoHosts) -> None:
     gone = disk.model_copy(
         update={"iscsi": not_none(disk.iscsi).model_copy(update={"target": "iqn.2026-11.org.sterna:none"})}
     )
-    assert [r.code for r in await hosts.b.iscsi.check(gone)] == ["volume-missing"]
+    assert [r.code for r in await hosts.b.iscsi.check(gone, hosts.a.name)] == ["volume-missing"]
     assert not await hosts.b.iscsi.admitted(gone)
     await hosts.b.iscsi.detach(gone)
 
@@ -48,11 +48,11 @@ async def test_shared_files(hosts: TwoHosts) -> None:
     assert disk.kind is DiskKind.FILE
     assert disk.local is False
     for side in (hosts.a, hosts.b):
-        assert await side.files.check(disk) == []
-        attached = await side.files.attach(disk)
+        assert await side.files.check(disk, hosts.a.name) == []
+        attached = await side.files.attach(disk, hosts.a.name)
         assert (await side.files.connect(attached)).path == disk.path
     missing = disk.model_copy(update={"path": f"{disk.path}.none"})
-    (refusal,) = await hosts.b.files.check(missing)
+    (refusal,) = await hosts.b.files.check(missing, hosts.a.name)
     assert refusal.fix
     await hosts.b.files.disconnect(disk)
     await hosts.b.files.detach(disk)

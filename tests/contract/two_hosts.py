@@ -150,7 +150,7 @@ class TwoHosts:
         disks = []
         for disk in vm.disks:
             if disk.kind is DiskKind.ISCSI:
-                disk = await destination.iscsi.connect(await destination.iscsi.attach(disk))  # noqa: PLW2901
+                disk = await destination.iscsi.connect(await destination.iscsi.attach(disk, source.name))  # noqa: PLW2901
             facts: dict[str, Any] = {
                 "target": disk.target,
                 "kind": disk.kind,

@@ -110,10 +110,10 @@ def scene(servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 async def test_there_and_back(scene: Scene) -> None:
     disk = scene.volume()
     transcript = Transcript(scene.cloud)
-    assert await scene.host2.check(disk) == []
-    attached = await scene.host2.attach(disk)
+    assert await scene.host2.check(disk, "host1") == []
+    attached = await scene.host2.attach(disk, "host1")
     assert attached.iscsi is not None and attached.iscsi.initiator == initiator_name("host2")
-    assert await scene.host2.attach(disk) == attached  # a repeat finds it
+    assert await scene.host2.attach(disk, "host1") == attached  # a repeat finds it
     assert await scene.host2.connect(attached) == attached
     assert await scene.host2.connect(attached) == attached
     assert scene.attachments(disk) == [("host1", "attached"), ("host2", "attached")]
@@ -127,7 +127,7 @@ async def test_there_and_back(scene: Scene) -> None:
     with pytest.raises(Temporary):
         await scene.host2.detach(disk)  # nobody else is attached: it is the guest's own
     assert scene.attachments(disk) == [("host2", "attached")]
-    back = await scene.host1.attach(attached)
+    back = await scene.host1.attach(attached, "host2")
     await scene.host1.connect(back)
     await scene.host2.detach(attached)
     assert scene.attachments(disk) == [("host1", "attached")]
@@ -140,7 +140,7 @@ async def test_there_and_back(scene: Scene) -> None:
 async def test_rollback_leaves_the_source_alone(scene: Scene, connected: bool) -> None:
     disk = scene.volume()
     before = scene.attachments(disk)
-    attached = await scene.host2.attach(disk)
+    attached = await scene.host2.attach(disk, "host1")
     if connected:
         await scene.host2.connect(attached)
     await scene.host2.disconnect(disk)
@@ -148,7 +148,7 @@ async def test_rollback_leaves_the_source_alone(scene: Scene, connected: bool) -
         await scene.host2.detach(disk)
     assert scene.attachments(disk) == before == [("host1", "attached")]
     assert scene.admitted(disk) == [initiator_name("host1")]
-    assert await scene.host2.check(disk) == []
+    assert await scene.host2.check(disk, "host1") == []
 
 
 async def test_an_attachment_whose_answer_was_lost_is_found(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,16 +162,16 @@ async def test_an_attachment_whose_answer_was_lost_is_found(scene: Scene, monkey
 
     with monkeypatch.context() as patched, pytest.raises(Unknown):
         patched.setattr(scene.host2._cinder, "create", lose)
-        await scene.host2.attach(disk)
+        await scene.host2.attach(disk, "host1")
     assert scene.attachments(disk) == [("?", "attaching"), ("host1", "attached")]
-    assert await scene.host2.check(disk) == []
-    attached = await scene.host2.attach(disk)
+    assert await scene.host2.check(disk, "host1") == []
+    attached = await scene.host2.attach(disk, "host1")
     await scene.host2.connect(attached)
     assert scene.attachments(disk) == [("host1", "attached"), ("host2", "attached")]
     await scene.host2.detach(disk)
     with monkeypatch.context() as patched, pytest.raises(Unknown):
         patched.setattr(scene.host2._cinder, "create", lose)
-        await scene.host2.attach(disk)
+        await scene.host2.attach(disk, "host1")
     await scene.host1.detach(disk.model_copy(update={"vm_uuid": str(uuid.uuid4())}))  # another VM: nothing of ours
     await scene.host2.detach(disk)
     assert scene.attachments(disk) == [("host1", "attached")]
@@ -183,10 +183,10 @@ async def test_wrong_kinds_of_volume_are_refused(scene: Scene) -> None:
     codes = {}
     for kind in ("chap", "multi"):
         disk = scene.volume(kind)
-        codes[kind] = [r.code for r in await scene.host2.check(disk)]
+        codes[kind] = [r.code for r in await scene.host2.check(disk, "host1")]
         assert scene.attachments(disk) == [("host1", "attached")]
     assert codes == {"chap": ["volume-chap"], "multi": ["volume-multiattach"]}
     disk = scene.volume().model_copy(update={"vm_uuid": str(uuid.uuid4())})
-    assert [r.code for r in await scene.host2.check(disk)] == ["volume-attachments"]
+    assert [r.code for r in await scene.host2.check(disk, "host1")] == ["volume-attachments"]
     unknown = disk.model_copy(update={"volume_id": str(uuid.uuid4())})
     assert [r.code for r in await scene.host2.check(unknown)] == ["volume-missing"]

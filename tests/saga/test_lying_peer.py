@@ -114,6 +114,8 @@ def _migration(**more: object) -> Callable[[Data], Data]:
         _disk(path="/srv/\x00"),
         _disk(format="raw,file.filename=/etc/shadow"),
         _disk(backing_path="-x"),
+        _disk(vm_uuid="00000000-0000-4000-8000-00000000dead"),
+        _disk(attachment_id="00000000-0000-4000-8000-00000000dead"),
         _disk(iscsi={"target": "iqn.x", "lun": 1, "portal_host": "h,initiator-name=x"}),
         _disk(iscsi={"target": "iqn.x,user=y", "lun": 1, "portal_host": "h"}),
         _nic(bridge="../../net"),

@@ -335,8 +335,8 @@ class OwnLogins(SimIscsiVolumes):
         self._keyring = SimHypervisor(fleet.world, host)
         self._name = host
 
-    async def attach(self, disk: Disk) -> Disk:
-        found = await super().attach(disk)
+    async def attach(self, disk: Disk, source: str) -> Disk:
+        found = await super().attach(disk, source)
         admission = str(uuids.uuid5(uuids.NAMESPACE_DNS, f"{disk.target} on {self._name}"))
         own = SecretRef(kind="iscsi", uuid=admission, username=self._name)
         return found.model_copy(update={"attachment_id": admission, "secrets": (own,)})

@@ -27,13 +27,13 @@ class ShelfVolumes:
     def handles(self, disk: Disk) -> bool:
         return disk.kind is DiskKind.ISCSI
 
-    async def check(self, disk: Disk) -> list[Refusal]:
+    async def check(self, disk: Disk, source: str) -> list[Refusal]:
         return []
 
     async def admitted(self, disk: Disk) -> bool:
         return disk.target in self.admitted_here
 
-    async def attach(self, disk: Disk) -> Disk:
+    async def attach(self, disk: Disk, source: str) -> Disk:
         assert disk.iscsi is not None
         self.admitted_here.add(disk.target)
         return disk.model_copy(update={"iscsi": disk.iscsi.model_copy(update={"initiator": self._initiator})})
@@ -71,10 +71,10 @@ asked = []
 
 
 class Watched(ShelfVolumes):
-    async def attach(self, disk):
+    async def attach(self, disk, source):
         asked.append(("attach", disk.target))
         fleet.world.admit(disk.iscsi.target, self._initiator, "host2")
-        return await super().attach(disk)
+        return await super().attach(disk, source)
 
     async def detach(self, disk):
         asked.append(("detach", disk.target))

@@ -79,7 +79,7 @@ async def _readable(path: Path) -> bool:
 
 
 async def _shared(path: Path) -> bool:
-    return not await SharedFileVolumes().check(disk(path))
+    return not await SharedFileVolumes().check(disk(path), "host1")
 
 
 USES: dict[str, Callable[[Path], Any]] = {
@@ -144,12 +144,12 @@ async def test_qemu_img_is_not_asked_about_images_for_which_it_opens_other_files
     vmdk.write_text('# Disk DescriptorFile\nRW 1 FLAT "/dev/zero" 0\n')
     qcow2.write_bytes(struct.pack(">4sI16xQ40xQ", b"QFI\xfb", 3, 1 << 20, 1 << 2))
     volumes = SharedFileVolumes(qemu_img=str(qemu_img))
-    assert await volumes.check(disk(vmdk, format="vmdk", capacity_bytes=512)) == []
-    assert await volumes.check(disk(qcow2, format="qcow2", capacity_bytes=1 << 20)) == []
-    (another,) = await volumes.check(disk(qcow2, format="qcow2", capacity_bytes=2 << 20))
+    assert await volumes.check(disk(vmdk, format="vmdk", capacity_bytes=512), "host1") == []
+    assert await volumes.check(disk(qcow2, format="qcow2", capacity_bytes=1 << 20), "host1") == []
+    (another,) = await volumes.check(disk(qcow2, format="qcow2", capacity_bytes=2 << 20), "host1")
     assert "an image of 1048576 bytes here" in another.message
     assert not (tmp_path / "was-run").exists()
-    assert await volumes.check(disk(qcow2, format="raw", capacity_bytes=1 << 20))
+    assert await volumes.check(disk(qcow2, format="raw", capacity_bytes=1 << 20), "host1")
     assert (tmp_path / "was-run").exists()
 
 

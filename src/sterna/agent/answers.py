@@ -40,12 +40,12 @@ class Answers:
         self._turns = SenderTurns(CHECKS_AT_ONCE, CHECK_TURN_S)
 
     async def check_destination(self, request: Request) -> Data:
-        """`check_destination {vm, may, needs, definition, cpu}`: every reason this host has against it, the newest
-        epoch it has seen, and which of the secrets in `needs` it lacks."""
+        """`check_destination {vm, may, needs, definition, cpu, network_host}`: every reason this host has against
+        it, the newest epoch it has seen, and which of the secrets in `needs` it lacks."""
         asked = untrusted.call(CheckDestination, request.params)
         vm, needs = untrusted.vm(asked.vm), untrusted.needs(asked.needs)
         async with self._turns.of(request.sender):
-            refusals = await self._checks.check(vm, asked.may, asked.definition, asked.cpu)
+            refusals = await self._checks.check(vm, asked, request.sender)
             missing, against = await secrets.lacking(self._host, needs, vm.uuid)
         return Judgement(
             refusals=(*refusals, *against),

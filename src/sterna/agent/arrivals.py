@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator
 import structlog
 
 from sterna.domain.downtime import DestinationTimes
-from sterna.domain.entries.destination import VifsPlugged
+from sterna.domain.entries.destination import NetworkInfo, VifsPlugged
 from sterna.domain.entries.destination_notes import NeverRan, RanHere
 from sterna.domain.entries.notes import PortsSwitched
 from sterna.domain.errors import SternaError
@@ -176,6 +176,8 @@ class Arrivals:
         if not at_once:
             await ctx.clock.sleep(FIRST_BREATH_S)
         self.ran(ctx)
+        if not ctx.history.has(NetworkInfo):
+            return  # its ports are the source's word so far
         try:
             await ctx.host.network.switch(ctx.incoming_vm(), *ctx.network_hosts)
             if ctx.asked_network:

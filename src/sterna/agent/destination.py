@@ -116,6 +116,8 @@ class IncomingMigrations:
                 f"{migration.vm_name} runs on {self._host.name}: it does not come from {migration.source}",
                 fix="see which of the two is the VM that was meant: `sterna audit`",
             )
+        if (misnamed := self._misnamed(migration)) is not None:
+            return misnamed
         why = await self._host.permits.against(migration) if self._host.permits is not None else ""
         if not why:
             return None
@@ -123,6 +125,18 @@ class IncomingMigrations:
             f"{self._host.name} takes migration {migration.id} from {migration.source} only if a controller has "
             f"asked for it: {why}",
             fix="see that all clocks are right, and that controllers and agents have the same version; ask again",
+        )
+
+    def _misnamed(self, migration: Migration) -> Conflict | None:
+        """What the cloud's services call this host, this host knows; and no other one."""
+        own = self._host.network_host or self._host.name
+        source, destination = migration.network_hosts
+        if source != own == destination:
+            return None
+        return Conflict(
+            f"{migration.source} says that the cloud calls {migration.source} {source} and {self._host.name} "
+            f"{destination}; {self._host.name} is called {own} there",
+            fix="see `host` in `[openstack]` of both agents' settings, and ask again",
         )
 
     async def wait_vif_plugged(self, request: Request) -> Data:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sterna.agent.vm_checks import in_use, reached
 from sterna.domain import plugs
+from sterna.domain.calls import CheckDestination
 from sterna.domain.errors import SternaError
 from sterna.domain.journal import Role, leaps
 from sterna.domain.model import Disk, Nic, Refusal, Vm
@@ -11,7 +12,7 @@ from sterna.domain.next_start import ONLY_PERSISTENT
 from sterna.domain.policies import May
 from sterna.kit.tasks import all_of
 from sterna.migration.context import HostPorts
-from sterna.migration.destination import reserved
+from sterna.migration.destination import reserved, targets
 from sterna.migration.image import against, image_of
 from sterna.ports.records import Journal
 
@@ -22,29 +23,29 @@ class DestinationChecks:
     def __init__(self, host: HostPorts, journal: Journal) -> None:
         self._host, self._journal = host, journal
 
-    async def check(self, vm: Vm, may: tuple[str, ...], definition: str = "", cpu: str = "") -> list[Refusal]:
-        """All this host has against taking `vm` now, in the ways the user permits. `definition`: without disks and
-        NICs; its libvirt checks that where no other check has found something missing. `cpu`: what the guest sees
-        of its host's, '' where that does not matter."""
+    async def check(self, vm: Vm, asked: CheckDestination, source: str) -> list[Refusal]:
+        """All this host has against taking `vm` from the host `source` now, in the ways the user permits. Its
+        definition is checked by libvirt where no other check has found something missing."""
         found = await reserved.refusals(self._host.hypervisor, self._journal, vm)
-        if definition and not found:
-            found += await self._host.hypervisor.check_definition(definition)
+        if asked.definition and not found:
+            found += await self._host.hypervisor.check_definition(asked.definition)
         if leaps(vm.epoch, newest := self._journal.newest_epoch(vm.uuid)):
             message = (
                 f"the VM's epoch {vm.epoch} is implausible: the newest that {self._host.name} has seen is {newest}"
             )
             fix = "find out what wrote it into the VM's metadata or the source's journal"
             found.append(Refusal(code="epoch-not-believed", message=message, fix=fix))
-        if May.POSTCOPY in may:
+        if May.POSTCOPY in asked.may:
             found += await self._host.hypervisor.check_postcopy()
-        if cpu:
-            found += await self._host.hypervisor.compare_cpu(vm, cpu)
+        if asked.cpu:
+            found += await self._host.hypervisor.compare_cpu(vm, asked.cpu)
         found += await self._check_memory(vm)
         found += await self._check_image(vm)
         for nic in vm.nics:
             found += await self._check_nic(plugs.of_vm(nic, vm.uuid))
         found += await self._check_next_start(vm)
-        for some in await all_of(self._check_volume(disk) for disk in reached(vm)):
+        found += await targets.in_use(self._host.hypervisor, self._journal, reached(vm), vm.uuid)
+        for some in await all_of(self._check_volume(disk, asked.network_host or source) for disk in reached(vm)):
             found += some
         local = tuple(d for d in vm.disks if d.local)
         if local:
@@ -73,9 +74,9 @@ class DestinationChecks:
                 found += await self._check_nic(plugs.as_bound(plugs.of_vm(nic, vm.uuid)))
         return [r.model_copy(update={"message": f"{r.message} {ONLY_PERSISTENT}"}) for r in found]
 
-    async def _check_volume(self, disk: Disk) -> list[Refusal]:
+    async def _check_volume(self, disk: Disk, source: str) -> list[Refusal]:
         try:
-            return await self._host.volumes_for(disk).check(disk)
+            return await self._host.volumes_for(disk).check(disk, source)
         except SternaError as error:
             return [Refusal(code="disk-unreachable", message=f"{disk.target}: {error.message}", fix=error.fix)]
 

@@ -89,6 +89,7 @@ class SourceChecks:
                 definition=await self._host.hypervisor.definition_without_devices(vm.uuid),
                 needs=needs,
                 cpu="" if Accept.CPU in wanted.accept else await self._host.hypervisor.host_cpu(vm),
+                network_host=self._host.network_host,
             )
             answer, unreachable = await both(
                 self._ask(destination, asked),

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 
 from sterna.domain.errors import Conflict
-from sterna.domain.model import Data, Value
+from sterna.domain.model import Data, Refusal, Value
 
 MIGRATING_TO = "migrating_to"
 """Key in a binding's profile: the host the VM is on its way to.
@@ -51,6 +51,8 @@ class Port(Value):
     """One port with all its bindings."""
 
     id: str
+    vm_uuid: str = ""
+    """The VM that the service has it for; '' for none."""
     bindings: tuple[Binding, ...] = ()
     subports: tuple[Subport, ...] = ()
 
@@ -62,6 +64,22 @@ class Port(Value):
     def active(self) -> Binding | None:
         """The one that counts."""
         return next((b for b in self.bindings if b.active), None)
+
+
+def of_another(port_id: str, owner: str, vm_uuid: str) -> Refusal | None:
+    """Why that port is not this VM's to bind, whatever its host says. `owner`: whom the service has it for."""
+    if owner.lower() == vm_uuid.lower():
+        return None
+    message = f"the network service has port {port_id} for {f'VM {owner}' if owner else 'no VM'}, not for {vm_uuid}"
+    fix = f"if it is this VM's: openstack port set --device {vm_uuid} --device-owner compute:nova {port_id}"
+    return Refusal(code="port-not-of-vm", message=message, fix=fix)
+
+
+def elsewhere(port_id: str, bound: str, source: str) -> Refusal:
+    """The VM comes from another host than the one that has its port."""
+    message = f"the network service has port {port_id} on {bound}, and its VM runs on {source}"
+    fix = "set `host` in `[openstack]` to what Neutron calls this host, or the port's binding:host_id"
+    return Refusal(code="port-elsewhere", message=message, fix=fix)
 
 
 class Goal(StrEnum):

@@ -71,6 +71,8 @@ class CheckDestination(Call[Judgement]):
     needs: tuple[Need, ...] = ()
     cpu: str = ""
     """What its host's CPU is called; '' where that is not compared."""
+    network_host: str = ""
+    """What the cloud's services call its host; '' for the host's own name."""
 
 
 class TokenSeen(Message):

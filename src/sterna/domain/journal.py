@@ -78,6 +78,12 @@ class Migration(Value):
     permit: str = omitted("")
     """Proves that a controller has asked for it (`trust/permits.py`); '' where controllers have no certificates."""
 
+    @property
+    def network_hosts(self) -> tuple[str, str]:
+        """Source and destination as the cloud's services call them (agreed when it was accepted)."""
+        source, destination = self.options.network_hosts or ("", "")
+        return source or self.source, destination or self.destination
+
     def as_asked(self, asked: Migration) -> Migration:
         """This one, as its source reports it, with what a controller asked for as that controller asked for it. The
         source adds to that what only it knows."""

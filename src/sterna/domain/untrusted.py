@@ -167,7 +167,8 @@ def migration_in(params: Mapping[str, Any]) -> Migration:
 
 
 def vm(raw: object, *, uuid: str | None = None) -> Vm:
-    """A VM as its source describes it; `uuid`: the one that it is about. Raises BadRequest."""
+    """A VM as its source describes it, and each disk as that VM's; `uuid`: the one that it is about. Raises
+    BadRequest."""
     found = _read(Vm, raw, "vm")
     _demand(bool(_ID.fullmatch(found.uuid)) and uuid in (None, found.uuid), "vm.uuid", found.uuid)
     _demand(0 <= found.memory_bytes <= _LARGEST_BYTES, "vm.memory_bytes", found.memory_bytes)
@@ -181,7 +182,17 @@ def vm(raw: object, *, uuid: str | None = None) -> Vm:
         _nic(nic)
     for ref in found.references:
         _reference(ref)
-    return found
+    own = {name: tuple(_of_vm(disk, found.uuid) for disk in getattr(found, name)) for name in ("disks", "cold")}
+    return found.model_copy(update=own)
+
+
+def _of_vm(disk: Disk, uuid: str) -> Disk:
+    """A volume service is asked for what this VM has, not another one; what it admitted on its own host stays
+    there."""
+    what = f"disk {disk.target}"
+    _demand(disk.vm_uuid in (None, uuid), f"{what}: vm_uuid", disk.vm_uuid)
+    _demand(disk.attachment_id is None, f"{what}: attachment_id", disk.attachment_id)
+    return disk.model_copy(update={"vm_uuid": uuid})
 
 
 def _demand_few_devices(found: Vm) -> None:
@@ -325,7 +336,7 @@ def _disk(disk: Disk) -> None:
     for name in ("capacity_bytes", "allocation_bytes"):
         size = getattr(disk, name)
         _demand(size is None or 0 <= size <= _LARGEST_BYTES, f"{what}: {name}", size)
-    for name in ("volume_id", "attachment_id", "vm_uuid"):
+    for name in ("volume_id", "vm_uuid"):
         word = getattr(disk, name)
         _demand(word is None or is_plain(word), f"{what}: {name}", word)
     few(disk.chain, MOST_BELOW, f"files below {what}")

@@ -89,7 +89,7 @@ class HostPorts:
     vif_plugging_is_fatal: bool = False
     """Does a migration fail where that was too short?"""
     network_host: str = ""
-    """What the network service calls this host; '' for `name`."""
+    """What the cloud's services call this host; '' for `name`."""
     images: Images | None = None
     """None: there is no image service; the domain's own metadata is all there is."""
     traits: Sequence[str] = ()
@@ -138,9 +138,8 @@ class Context:
 
     @property
     def network_hosts(self) -> tuple[str, str]:
-        """Source and destination as the network service calls them (agreed when the migration was accepted)."""
-        source, destination = self.migration.options.network_hosts or ("", "")
-        return source or self.migration.source, destination or self.migration.destination
+        """Source and destination as the cloud's services call them."""
+        return self.migration.network_hosts
 
     @property
     def asked_network(self) -> str:

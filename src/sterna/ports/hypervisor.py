@@ -86,6 +86,14 @@ class NamedFiles(Protocol):
         refuse to leave them where they are. Raises Temporary where a file system does not answer."""
 
 
+class NamedTargets(Protocol):
+    """iSCSI targets, as its domains name them. Reads only."""
+
+    async def targets(self, besides: str) -> dict[str, str]:
+        """Target -> the domain of this host, in words, that names it, running or off, in any of its definitions;
+        but not the domain `besides`. Raises Unreachable."""
+
+
 class Admission(Protocol):
     """What it has against a guest that wants to come. Reads only."""
 
@@ -160,6 +168,7 @@ class Inventory(
     Changes,
     Observations,
     NamedFiles,
+    NamedTargets,
     Admission,
     Readiness,
     Cpus,

@@ -10,6 +10,9 @@ from sterna.domain.model import Nic, Refusal, Vm
 class Network(Protocol):
     """Bindings of one VM's ports. Every method may be repeated, after any partial run, and by either host.
 
+    Which ports are a VM's is the service's word, not its host's: `check` and `nics_for` refuse the port of another
+    VM, and the rest treats it as one that the service does not know.
+
     All of them raise Temporary (Unreachable, Unknown) where the service does not answer, refuses for now, or its
     answer was lost, and NotFound for a port it does not know.
     """
@@ -19,18 +22,19 @@ class Network(Protocol):
         """The service that it asks: `neutron`; '' for none."""
 
     async def check(self, vm: Vm, source: str, destination: str) -> list[Refusal]:
-        """The service's reasons against this move: ports it does not know or has elsewhere, no agent on the
-        destination that could take them. Changes nothing."""
+        """The service's reasons against this move: ports it does not know, or has for another VM or elsewhere, no
+        agent on the destination that could take them. Changes nothing."""
 
     async def prepare(self, vm: Vm, source: str, destination: str) -> None:
         """Before P3, on the source: an INACTIVE binding for the destination, and the ports say where they go.
 
         One that an earlier crash left is adopted. Raises Conflict for a port bound to a third host."""
 
-    async def nics_for(self, vm: Vm, host: str) -> tuple[Nic, ...]:
-        """P5, F6: the VM's NICs as `host` must plug them, from its bindings where the service has bindings.
+    async def nics_for(self, vm: Vm, source: str, destination: str) -> tuple[Nic, ...]:
+        """P5: the VM's NICs as `destination` must plug them, from its bindings where the service has bindings.
 
-        Raises Refused with every NIC that cannot be plugged there."""
+        Raises Refused with every NIC that cannot be plugged there, or whose port the service has for another VM, or
+        not on `source`."""
 
     async def switch(self, vm: Vm, source: str, destination: str) -> None:
         """At the switch-over: the destination's bindings are the ACTIVE ones; the source's stay until F7."""

@@ -12,7 +12,7 @@ import pytest
 
 from sterna.adapters.files.images import Unreadable, parts_of
 from sterna.adapters.files.storage import FileStorage
-from sterna.adapters.libvirt.claims import claims_of
+from sterna.adapters.libvirt.claims import claims_of, targets_of
 from sterna.adapters.libvirt.xml.metadata import parse_xml
 from sterna.domain.claims import Claim, Proof, Sight, compare
 
@@ -81,6 +81,18 @@ def test_every_file_that_a_definition_names_is_claimed() -> None:
         "/dev/sdb": None,
         "/floppy.img": None,
     }
+
+
+def test_the_iscsi_targets_that_a_definition_names() -> None:
+    xml = """<domain><devices>
+      <disk type='network'>
+       <source protocol='iscsi' name='iqn.2026-11.org.example:a/1'><host name='h'/></source>
+       <backingStore type='network'><source protocol='iscsi' name='iqn.2026-11.org.example:b'/></backingStore>
+      </disk>
+      <disk type='network'><source protocol='iscsi' name='iqn.2026-11.org.example:a/2'/></disk>
+      <disk type='network'><source protocol='rbd' name='pool/image'/></disk>
+      <disk type='file'><source file='/iqn.2026-11.org.example:c/1'/></disk></devices></domain>"""
+    assert targets_of(parse_xml(xml)) == ["iqn.2026-11.org.example:a", "iqn.2026-11.org.example:b"]
 
 
 def test_the_memory_file_and_the_disks_of_an_external_snapshot_are_claimed() -> None:

@@ -69,15 +69,15 @@ def test_targets_with_their_luns_names_and_sessions() -> None:
 
 async def test_refusals(tgtadm: str) -> None:
     volumes = TgtVolumes("iqn.x:me", tgtadm=tgtadm)
-    assert await volumes.check(disk("a")) == []
+    assert await volumes.check(disk("a"), "host1") == []
     for wanted, code in (
         (disk("a", 7), "volume-missing"),
         (disk("b"), "target-shared"),
         (disk("z"), "volume-missing"),
     ):
-        assert [r.code for r in await volumes.check(wanted)] == [code]
-    assert [r.code for r in await TgtVolumes("", tgtadm=tgtadm).check(disk("a"))] == ["initiator-unknown"]
-    assert [r.code for r in await TgtVolumes("iqn.x:me", tgtadm="/no/such/tool").check(disk("a"))] == [
+        assert [r.code for r in await volumes.check(wanted, "host1")] == [code]
+    assert [r.code for r in await TgtVolumes("", tgtadm=tgtadm).check(disk("a"), "host1")] == ["initiator-unknown"]
+    assert [r.code for r in await TgtVolumes("iqn.x:me", tgtadm="/no/such/tool").check(disk("a"), "host1")] == [
         "volume-service-down"
     ]
 
@@ -85,6 +85,6 @@ async def test_refusals(tgtadm: str) -> None:
 async def test_tgtd_away() -> None:
     with pytest.raises(Unreachable, match="tgtd does not answer"):
         await TgtVolumes("iqn.x:me", tgtadm="false").targets()
-    assert [r.code for r in await TgtVolumes("iqn.x:me", tgtadm="false").check(disk("a"))] == [
+    assert [r.code for r in await TgtVolumes("iqn.x:me", tgtadm="false").check(disk("a"), "host1")] == [
         "volume-service-down"
     ]

@@ -82,10 +82,10 @@ async def test_a_name_alone_proves_nothing(world: SimWorld, a: SimSide) -> None:
 async def test_iscsi_admission(world: SimWorld, a: SimSide, b: SimSide) -> None:
     uuid = world.add_vm("a", "vm1", disks=("iscsi",))
     (disk,) = (await a.hypervisor.vm(uuid)).disks
-    assert b.iscsi.handles(disk) and await b.iscsi.check(disk) == []
+    assert b.iscsi.handles(disk) and await b.iscsi.check(disk, "a") == []
     with pytest.raises(Temporary, match="Target not found"):
         await b.iscsi.connect(disk)
-    mine = await b.iscsi.attach(disk)
+    mine = await b.iscsi.attach(disk, "a")
     assert mine.iscsi is not None and mine.iscsi.initiator == b.host.initiator
     assert await b.iscsi.connect(mine) == mine
     assert world.snapshot("b").admissions == (mine.iscsi.target,)
@@ -95,12 +95,12 @@ async def test_iscsi_admission(world: SimWorld, a: SimSide, b: SimSide) -> None:
     assert world.snapshot("a").admissions and world.snapshot("a").sessions
 
     world.iscsi.up = False
-    assert [r.code for r in await b.iscsi.check(disk)] == ["volume-service-down"]
+    assert [r.code for r in await b.iscsi.check(disk, "a")] == ["volume-service-down"]
     with pytest.raises(Unreachable):
         await b.iscsi.detach(disk)
     world.iscsi.up = True
     gone = disk.model_copy(update={"iscsi": mine.iscsi.model_copy(update={"target": "iqn.none"})})
-    assert [r.code for r in await b.iscsi.check(gone)] == ["volume-missing"]
+    assert [r.code for r in await b.iscsi.check(gone, "a")] == ["volume-missing"]
     await b.iscsi.detach(gone)
 
 
@@ -112,7 +112,7 @@ async def test_a_volume_the_host_attaches_leaves_a_device_until_it_is_disconnect
     assert b.attached.handles(disk) and not b.iscsi.handles(disk)
     with pytest.raises(Temporary, match="Target not found"):
         await b.attached.connect(disk)
-    mine = await b.attached.attach(disk)
+    mine = await b.attached.attach(disk, "a")
     assert mine.iscsi is not None
     assert world.snapshot("b").devices == {}
     for _ in range(2):
@@ -136,16 +136,16 @@ async def test_shared_files(world: SimWorld, a: SimSide, b: SimSide) -> None:
         (d.model_copy(update={"local": i == 1})) for i, d in enumerate((await a.hypervisor.vm(uuid)).disks)
     )
     assert b.shared_files.handles(shared) and not b.shared_files.handles(local)
-    assert await b.shared_files.check(shared) == []
-    assert await b.shared_files.connect(await b.shared_files.attach(shared)) == shared
+    assert await b.shared_files.check(shared, "a") == []
+    assert await b.shared_files.connect(await b.shared_files.attach(shared, "a")) == shared
     for broken in (local, shared.model_copy(update={"capacity_bytes": 1})):
-        assert [r.code for r in await b.shared_files.check(broken)] == ["shared-file-unusable"]
+        assert [r.code for r in await b.shared_files.check(broken, "a")] == ["shared-file-unusable"]
         with pytest.raises(Permanent):
             await b.shared_files.connect(broken)
     assert await b.storage.readable(str(shared.path))
     b.host.denied.add(str(shared.path))
     assert not await b.storage.readable(str(shared.path))
-    assert "Permission denied" in (await b.shared_files.check(shared))[0].message
+    assert "Permission denied" in (await b.shared_files.check(shared, "a"))[0].message
     await b.shared_files.disconnect(shared)
     await b.shared_files.detach(shared)
     assert world.running(uuid) == ["a"]
@@ -226,10 +226,10 @@ async def test_bindings(world: SimWorld, a: SimSide, b: SimSide) -> None:
     vm = await a.hypervisor.vm(uuid)
     before = world.snapshot("a"), world.snapshot("b")
     with pytest.raises(Refused, match="not bound"):
-        await b.network.nics_for(vm, "b")
+        await b.network.nics_for(vm, "a", "b")
     await a.network.prepare(vm, "a", "b")
     await a.network.prepare(vm, "a", "b")
-    assert await b.network.nics_for(vm, "b") == tuple(as_bound(nic) for nic in vm.nics)
+    assert await b.network.nics_for(vm, "a", "b") == tuple(as_bound(nic) for nic in vm.nics)
     assert set(world.snapshot("a").bindings.values()) == {"active migrating to b"}
     assert set(world.snapshot("b").bindings.values()) == {"inactive migrating to b"}
     await b.network.withdraw(vm, "a", "b")
@@ -252,7 +252,33 @@ async def test_bindings(world: SimWorld, a: SimSide, b: SimSide) -> None:
     assert world.snapshot("a").bindings == {}
     macvtap = vm.model_copy(update={"nics": (NIC.model_copy(update={"plug": "other: direct eth0"}),)})
     with pytest.raises(Refused, match="direct"):
-        await b.network.nics_for(macvtap, "b")
+        await b.network.nics_for(macvtap, "a", "b")
+
+
+async def test_a_port_of_another_vm_is_not_bound(world: SimWorld, a: SimSide, b: SimSide) -> None:
+    uuid, others = world.add_vm("a", "vm1"), world.add_vm("a", "vm2")
+    (own,), (anothers,) = (await a.hypervisor.vm(uuid)).nics, (await a.hypervisor.vm(others)).nics
+    vm = (await a.hypervisor.vm(uuid)).model_copy(update={"nics": (own, anothers)})
+    assert [r.code for r in await a.network.check(vm, "a", "b")] == ["port-not-of-vm"]
+    with pytest.raises(NotFound, match=uuid):
+        await a.network.prepare(vm, "a", "b")
+    with pytest.raises(Refused) as refused:
+        await b.network.nics_for(vm, "a", "b")
+    assert [r.code for r in refused.value.refusals] == ["port-not-of-vm"]
+    await b.network.withdraw(vm, "a", "b")
+    await b.network.settle(vm, "a", "b")
+    assert anothers.port_id and world.bindings[anothers.port_id] == {"a": True}
+    assert own.port_id and world.bindings[own.port_id] == {"b": True}
+
+
+async def test_a_volume_of_another_vm_admits_no_host(world: SimWorld, a: SimSide, b: SimSide) -> None:
+    uuid, other = world.add_vm("a", "vm1", disks=("iscsi",)), world.add_vm("a", "vm2", disks=("iscsi",))
+    (disk,) = (await a.hypervisor.vm(uuid)).disks
+    anothers = disk.model_copy(update={"vm_uuid": other})
+    assert [r.code for r in await b.iscsi.check(anothers, "a")] == ["volume-attachments"]
+    with pytest.raises(Permanent, match=other):
+        await b.iscsi.attach(anothers, "a")
+    assert not await b.iscsi.admitted(disk)
 
 
 async def test_what_a_hypervisor_has_against_a_guest(world: SimWorld, a: SimSide, b: SimSide) -> None:

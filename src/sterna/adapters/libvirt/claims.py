@@ -54,9 +54,33 @@ def read_claims(conn: Connect, besides: str) -> tuple[Claim, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def read_targets(conn: Connect, besides: str) -> dict[str, str]:
+    """Target -> whose disks name it, of all domains but `besides`. Blocking. Raises libvirtError."""
+    found: dict[str, str] = {}
+    patience = Patience()
+    for domain in conn.listAllDomains():
+        try:
+            if domain.UUIDString() != besides:
+                for text in _definitions(domain, patience):
+                    found |= dict.fromkeys(targets_of(parse_xml(text)), _owner(domain))
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                raise  # else it ended while we looked
+    return found
+
+
+def targets_of(domain: Element) -> list[str]:
+    """The iSCSI targets that this XML names: `<source protocol='iscsi' name='TARGET/LUN'>`."""
+    names = (source.get("name") or "" for source in domain.iter("source") if source.get("protocol") == "iscsi")
+    return list(dict.fromkeys(name.partition("/")[0] for name in names if name))
+
+
+def _owner(domain: Any) -> str:
+    return f"VM {domain.name()} ({state_of(domain)[0]})"
+
+
 def _of_domain(conn: Connect, domain: Any, patience: Patience) -> list[Claim]:
-    uuid = domain.UUIDString()
-    owner = f"VM {domain.name()} ({state_of(domain)[0]})"
+    uuid, owner = domain.UUIDString(), _owner(domain)
     found: list[Claim] = []
     for text in _definitions(domain, patience):
         xml = parse_xml(text)

@@ -12,7 +12,7 @@ import libvirt
 
 from sterna.adapters.host import looks
 from sterna.adapters.libvirt import abilities, cpus, emulators, shared_folders, start_check
-from sterna.adapters.libvirt.claims import read_claims
+from sterna.adapters.libvirt.claims import read_claims, read_targets
 from sterna.adapters.libvirt.definitions import Patience, definitions
 from sterna.adapters.libvirt.observe import observe, state_of
 from sterna.adapters.libvirt.outgoing import against_leaving
@@ -106,6 +106,10 @@ class LibvirtInventory(LibvirtHost):
     async def claims(self, besides: str = "") -> tuple[Claim, ...]:
         """Every file that this libvirt's domains name, but those of `besides`. Raises Unreachable."""
         return await self._passes.run(lambda conn: read_claims(conn, besides))
+
+    async def targets(self, besides: str) -> dict[str, str]:
+        """See ports.hypervisor.NamedTargets.targets. Raises Unreachable."""
+        return await self._passes.run(lambda conn: read_targets(conn, besides))
 
     async def check_incoming(self, vm: Vm) -> list[Refusal]:
         """What this hypervisor has against running `vm`; every reason at once. Changes nothing.

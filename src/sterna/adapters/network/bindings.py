@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from sterna.domain.bindings import Act, Goal, Port, Verb, next_act
+from sterna.domain.bindings import Act, Goal, Port, Verb, next_act, of_another
 from sterna.domain.errors import Conflict, NotFound, Temporary, Unknown
 
 _ROUNDS = 12
@@ -27,13 +27,18 @@ class BindingService(Protocol):
         Raises CannotBind; Conflict or NotFound where another change came first (look again); Temporary; Unknown."""
 
 
-async def reach(service: BindingService, port_id: str, goal: Goal, source: str, destination: str) -> Port:
-    """Bring one port to `goal`; the port as it is then.
+async def reach(
+    service: BindingService, port_id: str, vm_uuid: str, goal: Goal, source: str, destination: str
+) -> Port:
+    """Bring one port of that VM to `goal`; the port as it is then.
 
-    Raises Conflict for a port bound to a third host, NotFound, Temporary, Unknown."""
+    Raises Conflict for a port bound to a third host; NotFound, also for one that is another VM's; Temporary,
+    Unknown."""
     unbindable: set[str] = set()
     for _ in range(_ROUNDS):
         port = await service.port(port_id)
+        if not_its_own := of_another(port_id, port.vm_uuid, vm_uuid):
+            raise NotFound(not_its_own.message, fix=not_its_own.fix)
         act = next_act(port, goal, source, destination, unbindable=unbindable)
         if act is None:
             return port
@@ -48,9 +53,12 @@ async def reach(service: BindingService, port_id: str, goal: Goal, source: str, 
     raise Temporary(f"port {port_id} does not come to rest: something else changes its bindings")
 
 
-async def switch_at_once(service: BindingService, port_id: str, source: str, destination: str) -> None:
-    """SWITCHED, with the request first and the look only where it was refused: each millisecond is blackout."""
+async def switch_at_once(
+    service: BindingService, port_id: str, vm_uuid: str, source: str, destination: str
+) -> None:
+    """SWITCHED, with the request first and the look only where it was refused: each millisecond is blackout. Whose
+    the port is was looked at before P3, and at P5."""
     try:
         await service.act(Act(verb=Verb.ACTIVATE, host=destination, port_id=port_id), Port(id=port_id), destination)
     except (Conflict, NotFound, Unknown):
-        await reach(service, port_id, Goal.SWITCHED, source, destination)
+        await reach(service, port_id, vm_uuid, Goal.SWITCHED, source, destination)

@@ -12,8 +12,8 @@ class NativeNetwork:
 
     service = ""
 
-    async def nics_for(self, vm: Vm, host: str) -> tuple[Nic, ...]:
-        """P5, F6: the VM's NICs as it describes them; the same bridge and VLAN on every host.
+    async def nics_for(self, vm: Vm, source: str, destination: str) -> tuple[Nic, ...]:
+        """P5: the VM's NICs as it describes them; the same bridge and VLAN on every host.
 
         Raises Refused, with every reason, for NICs that no host could plug.
         """

@@ -33,7 +33,7 @@ class SharedFileVolumes:
         """Files on shared storage."""
         return disk.kind is DiskKind.FILE and disk.local is False
 
-    async def check(self, disk: Disk) -> list[Refusal]:
+    async def check(self, disk: Disk, source: str) -> list[Refusal]:
         """Is the file here, may it be opened, is it the same image?"""
         problem = await self._problem(disk)
         if problem is None:
@@ -45,7 +45,7 @@ class SharedFileVolumes:
         """A folder has no admissions."""
         return False
 
-    async def attach(self, disk: Disk) -> Disk:
+    async def attach(self, disk: Disk, source: str) -> Disk:
         """P4: a folder has no admissions; the disk is the same on every host."""
         return disk
 

@@ -58,7 +58,7 @@ class TgtVolumes:
         """iSCSI disks."""
         return disk.kind is DiskKind.ISCSI
 
-    async def check(self, disk: Disk) -> list[Refusal]:
+    async def check(self, disk: Disk, source: str) -> list[Refusal]:
         """Is there such a target, does it hold this volume alone, can this host ask for admission?"""
         source = _source(disk)
         if not self._initiator:
@@ -81,7 +81,7 @@ class TgtVolumes:
         except NotFound:
             return False
 
-    async def attach(self, disk: Disk) -> Disk:
+    async def attach(self, disk: Disk, source: str) -> Disk:
         """P4: admit this host's initiator; the disk with this initiator in it. Already admitted is not an error.
 
         Raises NotFound (no such target) or Unreachable (tgtd away).

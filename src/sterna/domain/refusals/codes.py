@@ -131,6 +131,7 @@ Code = Literal[
     "network-host-shared",
     "network-agent-dead",
     "port-elsewhere",
+    "port-not-of-vm",
     # What the definition names on its host
     "listen-address-missing",
     "port-taken",

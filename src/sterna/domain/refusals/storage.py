@@ -30,10 +30,10 @@ STORAGE = Group(
         ),
         Entry(
             "volume-shared",
-            cause="Several VMs may use the iSCSI volume: a VM that leaves would take it away from the others.",
+            cause="Several VMs may use the iSCSI volume: a VM that comes or leaves would take it from the others.",
             remedy="detach it for the migration",
-            by=By.SOURCE,
-            when="plan",
+            by=By.AGENTS,
+            when="plan, P4",
             against=Against.VM,
         ),
         Entry(
@@ -90,7 +90,7 @@ STORAGE = Group(
             cause="Cinder does not have the volume attached exactly once, on the host that the VM runs on.",
             remedy="correct it: see `openstack volume attachment list`",
             by=By.DESTINATION,
-            when="plan",
+            when="plan, P4",
         ),
         Entry(
             "volume-transport",

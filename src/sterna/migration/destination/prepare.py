@@ -34,7 +34,7 @@ from sterna.domain.model import DiskKind, Nic
 from sterna.domain.plugs import claimed, device_name, of_vm, plug_type
 from sterna.domain.step import Step
 from sterna.migration.context import Context
-from sterna.migration.destination import reserved, rollback
+from sterna.migration.destination import reserved, rollback, targets
 from sterna.migration.image import against, image_of
 from sterna.migration.volumes import of_each
 
@@ -46,13 +46,17 @@ class AttachVolumes(Step[Context, VolumesToAttach, VolumesAttached]):
     undo = (rollback.TerminateConnections,)
 
     async def plan(self, ctx: Context) -> VolumesToAttach:
-        """Which volumes are about to be attached here."""
-        disks = (d for d in ctx.incoming_vm().disks if not d.local and d.kind is not DiskKind.EMPTY)
-        return VolumesToAttach(disks=tuple(disks))
+        """Which volumes are about to be attached here. Raises Refused where another VM here uses one: what is
+        planned here, R3 takes from all VMs of this host."""
+        disks = tuple(d for d in ctx.incoming_vm().disks if not d.local and d.kind is not DiskKind.EMPTY)
+        if refusals := await targets.in_use(ctx.host.hypervisor, ctx.journal, disks, ctx.vm_uuid):
+            raise Refused(refusals)
+        return VolumesToAttach(disks=disks)
 
     async def do(self, ctx: Context, plan: VolumesToAttach) -> VolumesAttached:
         """Attach them."""
-        attached = await of_each(ctx.host, plan.disks, lambda volumes, disk: volumes.attach(disk))
+        source, _ = ctx.network_hosts
+        attached = await of_each(ctx.host, plan.disks, lambda volumes, disk: volumes.attach(disk, source))
         return VolumesAttached(disks=tuple(attached))
 
 
@@ -64,7 +68,7 @@ class ReadNetworkInfo(Step[Context, NoPlan, NetworkInfo]):
 
     async def do(self, ctx: Context, plan: NoPlan) -> NetworkInfo:
         """Ask the network service; what each plug type needs must be here. Raises Refused with every reason."""
-        described = await ctx.host.network.nics_for(ctx.incoming_vm(), ctx.network_hosts[1])
+        described = await ctx.host.network.nics_for(ctx.incoming_vm(), *ctx.network_hosts)
         nics = tuple(of_vm(nic, ctx.vm_uuid) for nic in described)
         refusals = [refusal for nic in nics for refusal in await ctx.host.vif.check(nic)]
         if refusals:

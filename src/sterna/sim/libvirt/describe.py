@@ -55,3 +55,9 @@ def claims_of(domain: SimDomain) -> list[Claim]:
         paths |= dict.fromkeys(definition.files)
         paths |= dict.fromkeys(state.path for state in definition.firmware)
     return [Claim(path=path, owner=owner, vm_uuid=domain.uuid) for path in paths]
+
+
+def targets_of(domain: SimDomain) -> list[str]:
+    """Every iSCSI target that its definitions name."""
+    definitions = (d for d in (domain.live, domain.inactive) if d is not None)
+    return [disk.iscsi.target for d in definitions for disk in d.disks if disk.iscsi is not None]

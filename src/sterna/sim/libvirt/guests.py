@@ -161,6 +161,7 @@ def _make_nic(world: World, host: SimHost, uuid: str, index: int, vlan: int | No
         used = {n.pci for d in host.domains.values() for n in d.definition.nics}
         mac = f"{mac[:-2]}00"  # its standby's, the first NIC's
         return Nic(mac=mac, plug=plug, pci=next(pci for pci in host.functions if pci not in used))
+    world.port_owners[port_id] = uuid
     world.bind(port_id, host.name, True)
     if kind.keeps_bridge:
         ids = {"iface-id": port_id, "vm-uuid": uuid}
@@ -187,7 +188,7 @@ def _make_disk(world: World, host: SimHost, name: str, target: str, kind: str) -
     file = SimFile(DISK_BYTES, "raw", f"{name}/{target}#0", WRITTEN_BYTES)
     if kind in ("iscsi", "block"):
         iqn = f"iqn.2026-11.org.sterna:{name}-{target}"
-        world.iscsi.targets[iqn] = SimTarget(iqn, file)
+        world.iscsi.targets[iqn] = SimTarget(iqn, file, uuid_of(name))
         world.admit(iqn, host.initiator, host.name)
         source = IscsiSource(target=iqn, lun=1, portal_host=world.iscsi.portal_host, initiator=host.initiator)
         disk = Disk(target=target, kind=DiskKind.ISCSI, volume_id=serial, iscsi=source, capacity_bytes=DISK_BYTES)

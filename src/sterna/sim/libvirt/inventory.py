@@ -14,7 +14,7 @@ from sterna.domain.jobs import job_refusal
 from sterna.domain.model import Observation, Refusal, Vm
 from sterna.ports.hypervisor import COPYING, GuestEvent
 from sterna.sim.libvirt import admission, checks, qemu
-from sterna.sim.libvirt.describe import claims_of, describe
+from sterna.sim.libvirt.describe import claims_of, describe, targets_of
 from sterna.sim.libvirt.part import SimPart
 from sterna.sim.libvirt.rendering import incoming_definition
 
@@ -79,6 +79,13 @@ class SimInventory(SimPart):
         """What its domains name."""
         here = await self._called()
         return tuple(claim for d in here.domains.values() if d.uuid != besides for claim in claims_of(d))
+
+    async def targets(self, besides: str) -> dict[str, str]:
+        """See ports.hypervisor.NamedTargets.targets."""
+        here = await self._called()
+        return {
+            t: f"VM {d.definition.name}" for d in here.domains.values() if d.uuid != besides for t in targets_of(d)
+        }
 
     async def check_incoming(self, vm: Vm) -> list[Refusal]:
         """Everything this hypervisor has against running `vm`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sterna.adapters.network.bindings import CannotBind, reach, switch_at_once
 from sterna.domain import plugs
-from sterna.domain.bindings import MIGRATING_TO, Act, Binding, Goal, Port, Verb, given_back
+from sterna.domain.bindings import MIGRATING_TO, Act, Binding, Goal, Port, Verb, elsewhere, given_back, of_another
 from sterna.domain.errors import Conflict, NotFound, Refused, Unreachable
 from sterna.domain.model import Nic, Refusal, Vm
 from sterna.kit.aborts import raise_if_aborted
@@ -26,7 +26,8 @@ class SimNeutron:
         """As it is now. Raises NotFound, Unreachable."""
         await self._called()
         hosts = self._hosts(port_id)
-        return Port(id=port_id, bindings=tuple(self._binding(port_id, host, on) for host, on in hosts.items()))
+        bindings = tuple(self._binding(port_id, host, on) for host, on in hosts.items())
+        return Port(id=port_id, vm_uuid=self._world.port_owners.get(port_id, ""), bindings=bindings)
 
     def knows(self, port_id: str) -> bool:
         """Is there such a port?"""
@@ -90,31 +91,41 @@ class SimNetwork:
         """Ports that are elsewhere, a destination without power. Raises NotFound, Unreachable."""
         found = []
         for port_id in _ports(vm):
-            active = (await self._service.port(port_id)).active
-            if active is not None and active.host not in (source, destination):
-                message = f"port {port_id} is bound to {active.host}"
-                found.append(Refusal(code="port-elsewhere", message=message, fix=f"bind it to {source}"))
+            port = await self._service.port(port_id)
+            if not_its_own := of_another(port_id, port.vm_uuid, vm.uuid):
+                found.append(not_its_own)
+            elif port.active is not None and port.active.host not in (source, destination):
+                found.append(elsewhere(port_id, port.active.host, source))
         return found
 
     async def prepare(self, vm: Vm, source: str, destination: str) -> None:
         """Before P3. Raises Conflict, Temporary."""
         await self._reach(vm, Goal.PREPARED, source, destination)
 
-    async def nics_for(self, vm: Vm, host: str) -> tuple[Nic, ...]:
-        """P5, F6: the VM's NICs. Raises Refused where one cannot be plugged or has no binding here."""
+    async def nics_for(self, vm: Vm, source: str, destination: str) -> tuple[Nic, ...]:
+        """P5: the VM's NICs. Raises Refused where one cannot be plugged, has no binding here, or has a port that is
+        not this VM's, or not on the source."""
         refusals = [r for nic in vm.nics for r in plugs.refusals(nic) or plugs.unknowns(nic)]
         for port_id in _ports(vm) if not refusals else ():
-            binding = (await self._service.port(port_id)).on(host)
-            if binding is None or not binding.bound:
-                refusals.append(Refusal(code="nic-not-bound", message=f"port {port_id} is not bound on {host}"))
+            refusals += self._against(await self._service.port(port_id), vm.uuid, source, destination)
         if refusals:
             raise Refused(refusals)
         return tuple(plugs.as_bound(nic) for nic in vm.nics)
 
+    def _against(self, port: Port, vm_uuid: str, source: str, destination: str) -> list[Refusal]:
+        if not_its_own := of_another(port.id, port.vm_uuid, vm_uuid):
+            return [not_its_own]
+        if port.active is not None and port.active.host != source:
+            return [elsewhere(port.id, port.active.host, source)]
+        binding = port.on(destination)
+        if binding is None or not binding.bound:
+            return [Refusal(code="nic-not-bound", message=f"port {port.id} is not bound on {destination}")]
+        return []
+
     async def switch(self, vm: Vm, source: str, destination: str) -> None:
         """At the switch-over."""
         for port_id in _ports(vm):
-            await switch_at_once(self._service, port_id, source, destination)
+            await switch_at_once(self._service, port_id, vm.uuid, source, destination)
 
     async def settle(self, vm: Vm, source: str, destination: str) -> None:
         """F7. A port that was deleted since has nothing to settle."""
@@ -138,8 +149,14 @@ class SimNetwork:
     async def _reach(
         self, vm: Vm, goal: Goal, source: str, destination: str, *, forgiving: bool = False
     ) -> list[Port]:
-        wanted = [p for p in _ports(vm) if not forgiving or self._service.knows(p)]
-        return [await reach(self._service, port_id, goal, source, destination) for port_id in wanted]
+        found = []
+        for port_id in (p for p in _ports(vm) if not forgiving or self._service.knows(p)):
+            try:
+                found.append(await reach(self._service, port_id, vm.uuid, goal, source, destination))
+            except NotFound:
+                if not forgiving:
+                    raise
+        return found
 
 
 def _ports(vm: Vm) -> list[str]:

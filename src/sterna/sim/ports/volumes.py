@@ -21,7 +21,7 @@ class SimSharedFiles:
         """Files on shared storage."""
         return disk.kind is DiskKind.FILE and disk.local is False
 
-    async def check(self, disk: Disk) -> list[Refusal]:
+    async def check(self, disk: Disk, source: str) -> list[Refusal]:
         """Is the file here, may it be opened, is it the same image?"""
         await self._world.clock.sleep(self._world.pace.call_ms / 1000)
         problem = self._problem(disk)
@@ -34,7 +34,7 @@ class SimSharedFiles:
         """A folder has no admissions."""
         return False
 
-    async def attach(self, disk: Disk) -> Disk:
+    async def attach(self, disk: Disk, source: str) -> Disk:
         """P4: the same on every host."""
         return disk
 
@@ -75,15 +75,17 @@ class SimIscsiVolumes:
         """LUNs that QEMU's own initiator reaches."""
         return disk.kind is DiskKind.ISCSI
 
-    async def check(self, disk: Disk) -> list[Refusal]:
-        """Does the volume exist, does the service answer?"""
+    async def check(self, disk: Disk, source: str) -> list[Refusal]:
+        """Does the volume exist, does the service answer, and is it this VM's?"""
         try:
-            await self._target(disk)
+            _refuse_anothers(disk, await self._target(disk))
         except NotFound as error:
             return [Refusal(code="volume-missing", message=f"disk {disk.target}: {error.message}", fix=error.fix)]
         except Unreachable as error:
             message = f"disk {disk.target}: {error.message}"
             return [Refusal(code="volume-service-down", message=message, fix=error.fix)]
+        except Permanent as error:
+            return [Refusal(code="volume-attachments", message=error.message, fix=error.fix)]
         return []
 
     async def admitted(self, disk: Disk) -> bool:
@@ -93,9 +95,10 @@ class SimIscsiVolumes:
         except NotFound:
             return False
 
-    async def attach(self, disk: Disk) -> Disk:
-        """P4: admit this host's initiator. Raises NotFound, Unreachable."""
+    async def attach(self, disk: Disk, source: str) -> Disk:
+        """P4: admit this host's initiator. Raises NotFound, Unreachable; Permanent for another VM's volume."""
         target = await self._target(disk)
+        _refuse_anothers(disk, target)
         if self._host.initiator not in target.admitted:
             self._world.admit(target.name, self._host.initiator, self._host.name)
         return self._as_mine(disk)
@@ -137,6 +140,12 @@ class SimIscsiVolumes:
     def _as_mine(self, disk: Disk) -> Disk:
         source = _source(disk).model_copy(update={"initiator": self._host.initiator})
         return disk.model_copy(update={"iscsi": source})
+
+
+def _refuse_anothers(disk: Disk, target: SimTarget) -> None:
+    if target.vm_uuid not in ("", disk.vm_uuid):
+        message = f"disk {disk.target}: {target.name} is attached to VM {target.vm_uuid}, not to {disk.vm_uuid}"
+        raise Permanent(message, fix="see `openstack volume attachment list`")
 
 
 def _source(disk: Disk) -> IscsiSource:

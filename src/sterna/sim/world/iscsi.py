@@ -26,6 +26,8 @@ class SimTarget:
 
     name: str
     volume: SimFile
+    vm_uuid: str = ""
+    """The VM that the volume service has it for; '' where it keeps no such list, as tgt."""
     admitted: set[str] = field(default_factory=set)
 
 

@@ -47,6 +47,8 @@ class World:
         self.guests: dict[str, SimGuest] = {}
         self.bindings: dict[str, dict[str, bool]] = {}
         """Port id -> host -> is its binding the active one?"""
+        self.port_owners: dict[str, str] = {}
+        """Port id -> UUID of the VM that the network service has it for."""
         self.unbound: set[tuple[str, str]] = set()
         """(port, host) of bindings that say nothing of how to plug: those that were active before."""
         self.migrating_to: dict[tuple[str, str], str] = {}

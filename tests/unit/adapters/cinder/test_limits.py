@@ -41,7 +41,9 @@ async def test_many_slow_answers_have_a_limit_together(
     monkeypatch.setattr(session, "monotonic", lambda: cinder.now_s)
     with ScriptedCloud(cinder) as cloud:
         with pytest.raises(Unreachable, match="Cinder has needed more than 25 s") as raised:
-            await getattr(provider(cloud, "host2", qemu_img), part)(disk())
+            await getattr(provider(cloud, "host2", qemu_img), part)(
+                disk(), *(["host1"] if part == "attach" else [])
+            )
         assert raised.value.fix
         assert cinder.now_s <= 5 * ANSWER_S + 2 * ANSWER_S  # a look is two requests
         done = [status for _, status in cinder.hosts()].count("attached")
@@ -53,5 +55,5 @@ async def test_an_abort_is_heard_between_its_requests(qemu_img: str) -> None:
     cinder = Slow()
     cinder.abort_at_s = 4 * ANSWER_S
     with ScriptedCloud(cinder) as cloud, abortable_by(cinder.aborted), pytest.raises(Cancelled):
-        await provider(cloud, "host2", qemu_img).attach(disk())
+        await provider(cloud, "host2", qemu_img).attach(disk(), "host1")
     assert len(cloud.changes()) == 2

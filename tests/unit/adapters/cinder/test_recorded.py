@@ -54,11 +54,11 @@ async def test_there_and_back(qemu_img: str) -> None:
     with ScriptedCloud(replay) as cloud:
         host1, host2 = sides(replay, cloud, qemu_img)
         mine = replay.disk()
-        assert await host2.check(mine) == []
-        attached = await host2.attach(mine)
+        assert await host2.check(mine, "host1") == []
+        attached = await host2.attach(mine, "host1")
         assert attached.iscsi is not None and mine.iscsi is not None
         assert attached.iscsi == mine.iscsi.model_copy(update={"initiator": initiator("host2")})
-        assert await host2.attach(mine) == attached
+        assert await host2.attach(mine, "host1") == attached
         for _ in range(2):
             assert await host2.connect(attached) == attached
         assert await host1.admitted(mine) and await host2.admitted(mine)
@@ -67,7 +67,7 @@ async def test_there_and_back(qemu_img: str) -> None:
         assert not await host1.admitted(mine)
         with pytest.raises(Temporary):
             await host2.detach(mine)
-        await host1.connect(await host1.attach(attached))
+        await host1.connect(await host1.attach(attached, "host2"))
         await host2.detach(attached)
     assert replay.position == len(replay.lines)
 
@@ -77,11 +77,11 @@ async def test_a_lost_answer(qemu_img: str) -> None:
     with ScriptedCloud(replay) as cloud:
         _, host2 = sides(replay, cloud, qemu_img)
         mine = replay.disk()
-        await host2.attach(mine)  # made, and forgotten
-        assert await host2.check(mine) == []
-        await host2.connect(await host2.attach(mine))
+        await host2.attach(mine, "host1")  # made, and forgotten
+        assert await host2.check(mine, "host1") == []
+        await host2.connect(await host2.attach(mine, "host1"))
         await host2.detach(mine)
-        await host2.attach(mine)
+        await host2.attach(mine, "host1")
         host1 = provider(cloud, "host1", qemu_img)
         await host1.detach(mine.model_copy(update={"vm_uuid": "00000000-0000-4000-8000-000000000000"}))
         await host2.detach(mine)

@@ -14,6 +14,7 @@ from tests.narrowing import not_none
 from tests.scripted_cloud import Answer, ScriptedCloud
 from tests.unit.adapters.cinder.scripted_cinder import VM, VOLUME, ScriptedCinder, disk, initiator, provider
 
+ANOTHER = "0b91f1a5-7d3c-4f7e-9d5c-0c2f5a0c1d11"
 FAULTS = {
     "500, not done": (Answer(500, {"computeFault": {"code": 500, "message": "boom"}}), False),
     "500, done": (Answer(500, {"computeFault": {"code": 500, "message": "boom"}}), True),
@@ -41,7 +42,7 @@ async def test_a_move_ends_with_one_attachment(
 ) -> None:
     host1, host2 = provider(cloud, "host1", qemu_img), provider(cloud, "host2", qemu_img)
     cinder.faults[request_hit] = FAULTS[fault]
-    attached = await insist(lambda: host2.attach(disk()))
+    attached = await insist(lambda: host2.attach(disk(), "host1"))
     await insist(lambda: host2.connect(attached))
     assert cinder.hosts() == [("host1", "attached"), ("host2", "attached")]
     await insist(lambda: host1.detach(disk()))
@@ -58,7 +59,7 @@ async def test_a_rollback_leaves_the_sources_alone(
     host2 = provider(cloud, "host2", qemu_img)
     cinder.faults[request_hit] = FAULTS[fault]
     try:
-        attached = await host2.attach(disk())
+        attached = await host2.attach(disk(), "host1")
         await host2.connect(attached)
     except (Temporary, Unknown):
         pass  # the migration is turned back there and then
@@ -74,7 +75,7 @@ async def test_a_conflict_turns_the_migration_back(
     host2 = provider(cloud, "host2", qemu_img)
     cinder.faults["create"] = (Answer(409, {"conflictingRequest": {"code": 409, "message": "duplicate"}}), False)
     with pytest.raises(Permanent) as caught:
-        await host2.attach(disk())
+        await host2.attach(disk(), "host1")
     assert "duplicate" in caught.value.message
     await host2.detach(disk())
     assert cinder.hosts() == [("host1", "attached")]
@@ -86,7 +87,7 @@ async def test_what_fell_over_inside_cinder_is_swept_away(
     cinder.add("host2", "reserved", connection_info={})
     cinder.add("host2", "error_attaching", connection_info={})
     host2 = provider(cloud, "host2", qemu_img)
-    await host2.connect(await host2.attach(disk()))
+    await host2.connect(await host2.attach(disk(), "host1"))
     assert cinder.hosts() == [("host1", "attached"), ("host2", "attached")]
     assert len(cinder.attachments) == 2
 
@@ -97,7 +98,7 @@ async def test_an_unfinished_one_of_a_third_host_is_not_taken_for_ours(
     cinder.add("host3", "attaching")
     cinder.volume["status"] = "attaching"
     with pytest.raises(Permanent) as caught:
-        await provider(cloud, "host2", qemu_img).attach(disk())
+        await provider(cloud, "host2", qemu_img).attach(disk(), "host1")
     assert "host1, host3" in caught.value.message
     await provider(cloud, "host2", qemu_img).detach(disk())
     assert cinder.hosts() == [("host1", "attached"), ("host3", "attached")]
@@ -107,7 +108,7 @@ async def test_a_token_that_is_revoked_meanwhile(
     cinder: ScriptedCinder, cloud: ScriptedCloud, qemu_img: str
 ) -> None:
     host2 = provider(cloud, "host2", qemu_img)
-    attached = await host2.attach(disk())
+    attached = await host2.attach(disk(), "host1")
     cloud.revoked = cloud.logins
     await host2.connect(attached)
     assert cinder.hosts() == [("host1", "attached"), ("host2", "attached")]
@@ -127,12 +128,12 @@ async def test_a_volume_that_is_gone_needs_no_detaching(cloud: ScriptedCloud, qe
     host2 = provider(cloud, "host2", qemu_img)
     await host2.detach(gone)
     assert not await host2.admitted(gone)
-    assert [r.code for r in await host2.check(gone)] == ["volume-missing"]
+    assert [r.code for r in await host2.check(gone, "host1")] == ["volume-missing"]
 
 
 async def test_size_is_compared(cinder: ScriptedCinder, cloud: ScriptedCloud, qemu_img: str) -> None:
     host2 = provider(cloud, "host2", qemu_img)
-    attached = await host2.attach(disk(capacity_bytes=5))
+    attached = await host2.attach(disk(capacity_bytes=5), "host1")
     with pytest.raises(Permanent):
         await host2.connect(attached)
     assert cinder.hosts() == [("host1", "attached"), ("host2", "attaching")]
@@ -164,13 +165,13 @@ async def test_what_cannot_move_is_refused_with_a_fix(
 ) -> None:
     change(cinder)
     host2 = provider(cloud, "host2", qemu_img)
-    (refusal,) = await host2.check(disk())
+    (refusal,) = await host2.check(disk(), "host1")
     assert refusal.code == code
     assert refusal.fix
     assert "verysecret" not in refusal.message + refusal.fix
     before = cinder.hosts()
     with pytest.raises(Permanent):
-        await host2.attach(disk())
+        await host2.attach(disk(), "host1")
     assert cinder.hosts() == before
 
 
@@ -212,8 +213,8 @@ async def test_a_login_that_the_disk_brings_along_is_compared_with_what_cinder_w
         each.update(auth_method="CHAP", auth_username="u", auth_password="verysecret")
     host2 = provider(cloud, "host2", qemu_img, keys)
     named = disk(secrets=(CHAP,))
-    assert await host2.check(named) == []
-    attached = await host2.attach(named)
+    assert await host2.check(named, "host1") == []
+    attached = await host2.attach(named, "host1")
     assert "verysecret" not in attached.model_dump_json()
     if moves:
         assert await host2.connect(attached) == attached
@@ -236,18 +237,18 @@ async def test_a_login_of_its_own_takes_the_place_of_the_sources(
     keys = Keys(b"verysecret")
     host2 = provider(cloud, "host2", qemu_img, keys)
     named = disk(secrets=(CHAP, LUKS))
-    assert await host2.check(named) == []
-    attached = await host2.attach(named)
+    assert await host2.check(named, "host1") == []
+    attached = await host2.attach(named, "host1")
     own = SecretRef(kind="iscsi", uuid=attached.attachment_id, username="of-host2")
     assert attached.secrets == (own, LUKS)
     assert "word" not in attached.model_dump_json()
-    assert await host2.attach(named) == attached
+    assert await host2.attach(named, "host1") == attached
     for _ in range(2):
         assert await host2.connect(attached) == attached
     made = [(s.uuid, s.made_for, s.made_by, word) for s, word in keys.made]
     assert set(made) == {(attached.attachment_id, VM, attached.attachment_id, b"otherword")}
     other = CHAP.model_copy(update={"username": "somebody"})
-    assert [r.code for r in await host2.check(disk(secrets=(other,)))] == ["volume-chap"]
+    assert [r.code for r in await host2.check(disk(secrets=(other,)), "host1")] == ["volume-chap"]
 
 
 async def test_an_encrypted_volume_that_qemu_decrypts_moves(
@@ -255,20 +256,22 @@ async def test_an_encrypted_volume_that_qemu_decrypts_moves(
 ) -> None:
     cinder.volume.update(encrypted=True)
     host2 = provider(cloud, "host2", qemu_img, Keys(b"x"))
-    assert await host2.check(disk(secrets=(LUKS,))) == []
-    assert [r.code for r in await host2.check(disk(secrets=(CHAP,)))] == ["volume-encrypted"]
+    assert await host2.check(disk(secrets=(LUKS,)), "host1") == []
+    assert [r.code for r in await host2.check(disk(secrets=(CHAP,)), "host1")] == ["volume-encrypted"]
 
 
 async def test_what_the_host_attached_is_refused(cloud: ScriptedCloud, qemu_img: str) -> None:
     block = disk(kind=DiskKind.BLOCK, iscsi=None, path="/dev/sdb")
-    assert [r.code for r in await provider(cloud, "host2", qemu_img).check(block)] == ["volume-host-attached"]
+    assert [r.code for r in await provider(cloud, "host2", qemu_img).check(block, "host1")] == [
+        "volume-host-attached"
+    ]
 
 
 async def test_cinder_away_is_a_reason_too(cloud: ScriptedCloud, qemu_img: str) -> None:
     host2 = provider(cloud, "host2", qemu_img)
-    assert await host2.check(disk()) == []
+    assert await host2.check(disk(), "host1") == []
     cloud.stop()
-    assert [r.code for r in await host2.check(disk())] == ["volume-service-down"]
+    assert [r.code for r in await host2.check(disk(), "host1")] == ["volume-service-down"]
     with pytest.raises(Unreachable):
         await host2.admitted(disk())
 
@@ -282,9 +285,48 @@ def test_only_uuids_are_cinders(cloud: ScriptedCloud, qemu_img: str) -> None:
     assert not host2.handles(disk(kind=DiskKind.EMPTY))
 
 
+@pytest.mark.parametrize("status", ["attaching", "attached", "reserved"])
+@pytest.mark.parametrize("host", ["host1", "host2", "host3"])
+async def test_a_volume_of_another_vm_is_refused_and_left_alone(
+    cinder: ScriptedCinder, cloud: ScriptedCloud, qemu_img: str, host: str, status: str
+) -> None:
+    """Whatever a source names: in the plan, at P4, and in the rollback."""
+    cinder.attachments.clear()
+    cinder.add(host, "attached", instance=ANOTHER)
+    cinder.add("host2", status, instance=ANOTHER, connection_info={})
+    before = cinder.hosts()
+    host2 = provider(cloud, "host2", qemu_img)
+    assert [r.code for r in await host2.check(disk(), "host1")] == ["volume-attachments"]
+    with pytest.raises(Permanent, match="attached on no host, and the VM is on host1"):
+        await host2.attach(disk(), "host1")
+    await host2.detach(disk())
+    assert cloud.changes() == [] and cinder.hosts() == before
+
+
+@pytest.mark.parametrize("status", ["attaching", "attached"])
+async def test_nor_is_one_taken_from_a_host_that_the_vm_does_not_come_from(
+    cinder: ScriptedCinder, cloud: ScriptedCloud, qemu_img: str, status: str
+) -> None:
+    cinder.add("host2", status)
+    host2 = provider(cloud, "host2", qemu_img)
+    with pytest.raises(Permanent, match="and the VM is on host3"):
+        await host2.attach(disk(), "host3")
+    assert "volume-attachments" in [r.code for r in await host2.check(disk(), "host3")]
+    assert cloud.changes() == []
+
+
+async def test_whose_volume_it_is_must_be_known(cloud: ScriptedCloud, qemu_img: str) -> None:
+    """It is not taken for the VM's that has it attached."""
+    host2 = provider(cloud, "host2", qemu_img)
+    for act in (host2.attach(disk(vm_uuid=None), "host1"), host2.detach(disk(vm_uuid=None))):
+        with pytest.raises(Permanent, match="is not known"):
+            await act
+    assert cloud.changes() == []
+
+
 async def test_ipv6_portals(cinder: ScriptedCinder, cloud: ScriptedCloud, qemu_img: str) -> None:
     cinder.connection["target_portal"] = "[fd00::1]:3261"
-    attached = await provider(cloud, "host2", qemu_img).attach(disk())
+    attached = await provider(cloud, "host2", qemu_img).attach(disk(), "host1")
     assert attached.iscsi is not None
     assert (attached.iscsi.portal_host, attached.iscsi.portal_port) == ("fd00::1", 3261)
     assert attached.iscsi.initiator == initiator("host2")
@@ -311,12 +353,12 @@ async def test_a_ceph_image_needs_no_initiator_and_no_key_of_ours(
     ours = RbdSource(name=CEPH["name"], monitors=("10.0.0.9:6789",))
     ceph = disk(kind=DiskKind.RBD, iscsi=None, rbd=ours)
     host2 = provider(cloud, "host2", qemu_img)
-    assert await host2.check(ceph) == []
-    attached = await host2.connect(await host2.attach(ceph))
+    assert await host2.check(ceph, "host1") == []
+    attached = await host2.connect(await host2.attach(ceph, "host1"))
     assert attached.rbd == RbdSource(name=CEPH["name"], monitors=("10.0.0.1:6789", "10.0.0.2:6789"))
     assert "verysecret" not in attached.model_dump_json()
     assert cinder.hosts() == [("host1", "attached"), ("host2", "attached")]
-    assert [r.code for r in await host2.check(disk())] == ["volume-host-attached"]
+    assert [r.code for r in await host2.check(disk(), "host1")] == ["volume-host-attached"]
 
 
 async def test_an_unfinished_attachment_that_goes_meanwhile_is_not_the_volume(

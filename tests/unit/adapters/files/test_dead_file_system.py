@@ -30,7 +30,7 @@ async def test_a_dead_file_system_refuses_itself_and_no_other(
     assert await files.owner_of(f"{dead.healthy}/disk") is not None
     assert await files.is_empty(str(root / "vm")) is False
     with pytest.raises(Temporary, match="hang already"):
-        await SharedFileVolumes().check(disk(f"{dead.dead}/disk", local=False))
+        await SharedFileVolumes().check(disk(f"{dead.dead}/disk", local=False), "host1")
 
 
 ASKED_IN_CHECKS: dict[str, Callable[[FileStorage, str], Any]] = {

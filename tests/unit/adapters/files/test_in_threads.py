@@ -52,7 +52,9 @@ LOOKS: dict[str, Callable[[FileStorage, Path], Any]] = {
     "used_by": lambda files, root: files.used_by((str(root / "shared.qcow2"),), (claim(root),), locks=True),
     "owner_of": lambda files, root: files.owner_of(str(root / "shared.qcow2")),
     "readable": lambda files, root: files.readable(str(root / "shared.qcow2")),
-    "a shared disk": lambda files, root: SharedFileVolumes().check(disk(root / "shared.qcow2", local=False)),
+    "a shared disk": lambda files, root: SharedFileVolumes().check(
+        disk(root / "shared.qcow2", local=False), "host1"
+    ),
 }
 
 

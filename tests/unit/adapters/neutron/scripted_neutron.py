@@ -13,6 +13,7 @@ from tests.scripted_cloud import Answer, Asked
 
 NETWORK = "5c5b1a3e-0000-4000-8000-000000000001"
 PORT = "9a3d6d60-1ff6-4d05-9c88-2b20a6f91c64"
+VM = "537bed83-11e9-4076-a18a-954640d53db6"
 SUBPORT = "e0a7a1d2-77c5-4c43-90c4-5f6f8c6bd201"
 DETAILS = {"connectivity": "l2", "port_filter": False, "ovs_hybrid_plug": False, "datapath_type": "netdev",
            "bridge_name": "br-int"}  # fmt: skip
@@ -30,6 +31,7 @@ class ScriptedNeutron:
         self.extended, self.dead_hosts = extended, set[str]()
         self.bindings: dict[str, dict[str, Any]] = {"host1": _binding("host1", "ACTIVE")}
         self.status = "ACTIVE"
+        self.owner = VM
         self.subport_host = "host1" if trunk else ""
         self.answers: list[tuple[str, str, Answer]] = []
         """(method, end of the path, answer): given once, in this order; `lost` ones after the change was made."""
@@ -85,7 +87,7 @@ class ScriptedNeutron:
         active = self.active
         port: dict[str, Any] = {
             "id": PORT, "network_id": NETWORK, "fixed_ips": [{"subnet_id": "s", "ip_address": "192.0.2.7"}],
-            "status": self.status, "device_owner": "compute:nova",
+            "status": self.status, "device_id": self.owner, "device_owner": "compute:nova",
             "mac_address": "52:54:00:74:00:14", "binding:host_id": active["host"], "binding:vnic_type": "normal",
             "binding:profile": active["profile"], "binding:vif_type": active["vif_type"],
             "binding:vif_details": active["vif_details"],

@@ -13,7 +13,7 @@ from sterna.adapters.openstack.session import Cloud, CloudAccess
 from sterna.domain.errors import Conflict, NotFound, Permanent, Refused, Temporary, Unknown, Unreachable
 from sterna.domain.model import GuestState, Nic, Vm
 from tests.scripted_cloud import Answer, Asked, ScriptedCloud
-from tests.unit.adapters.neutron.scripted_neutron import PORT, SUBPORT, ScriptedNeutron, error
+from tests.unit.adapters.neutron.scripted_neutron import PORT, SUBPORT, VM, ScriptedNeutron, error
 
 MAC = "52:54:00:74:00:14"
 MOVE = ("host1", "host2")
@@ -21,7 +21,7 @@ MOVE = ("host1", "host2")
 
 def vm(port_id: str | None = PORT) -> Vm:
     nic = Nic(mac=MAC, plug="ovs", port_id=port_id, bridge="br-int", vlan=3, mtu=1500, device="vnet0")
-    return Vm(uuid="u", name="tern", state=GuestState.RUNNING, memory_bytes=1, vcpus=1, nics=(nic,))
+    return Vm(uuid=VM, name="tern", state=GuestState.RUNNING, memory_bytes=1, vcpus=1, nics=(nic,))
 
 
 Bound = tuple[str, str, str, dict[str, object]]
@@ -58,7 +58,7 @@ async def test_a_move_and_what_each_part_leaves() -> None:
             ("host1", "ACTIVE", "ovs", {"migrating_to": "host2"}),
             ("host2", "INACTIVE", "ovs", {"migrating_to": "host2"}),
         ]
-        (nic,) = await network.nics_for(vm(), "host2")
+        (nic,) = await network.nics_for(vm(), *MOVE)
         assert (nic.plug, nic.bridge, nic.vlan, nic.mtu, nic.device) == ("ovs", "br-int", None, 1450, None)
         assert nic.addresses == ("192.0.2.7",)
         await network.switch(vm(), *MOVE)
@@ -166,7 +166,7 @@ async def test_a_port_that_is_bound_to_a_third_host_is_not_ours() -> None:
 async def test_without_multiple_bindings_the_host_changes_at_the_end() -> None:
     with serving(neutron := ScriptedNeutron(extended=False)) as (network, cloud):
         await network.prepare(vm(), *MOVE)
-        (nic,) = await network.nics_for(vm(), "host2")
+        (nic,) = await network.nics_for(vm(), *MOVE)
         assert (nic.plug, nic.bridge) == ("ovs", "br-int")
         await network.switch(vm(), *MOVE)
         assert cloud.changes() == []
@@ -202,7 +202,7 @@ async def test_how_a_binding_says_to_plug(vif: str, details: dict[str, object], 
     neutron = ScriptedNeutron()
     neutron.bindings["host1"] |= {"vif_type": vif, "vif_details": details}
     with serving(neutron) as (network, _):
-        (nic,) = await network.nics_for(vm(), "host1")
+        (nic,) = await network.nics_for(vm(), "host1", "host1")
         assert (nic.plug, nic.bridge or nic.parent) == (plug, bridge)
 
 
@@ -212,10 +212,50 @@ async def test_what_cannot_be_plugged_is_refused_by_name(vif: str) -> None:
     neutron.bindings["host1"]["vif_type"] = vif
     with serving(neutron) as (network, _):
         with pytest.raises(Refused, match=vif) as raised:
-            await network.nics_for(vm(), "host1")
+            await network.nics_for(vm(), "host1", "host1")
         assert raised.value.fix
         with pytest.raises(Refused, match="no binding on host7"):
-            await network.nics_for(vm(), "host7")
+            await network.nics_for(vm(), "host1", "host7")
+
+
+@pytest.mark.parametrize("owner", ["0b91f1a5-7d3c-4f7e-9d5c-0c2f5a0c1d11", "dhcp-5c5b1a3e", ""])
+@pytest.mark.parametrize("extended", [True, False])
+async def test_a_port_of_another_vm_is_refused_and_left_alone(owner: str, extended: bool) -> None:
+    """Whatever a source names: in the plan, at P5, and in everything that a host undoes or finishes."""
+    neutron = ScriptedNeutron(extended=extended)
+    neutron.owner = owner
+    with serving(neutron) as (network, cloud):
+        (refusal,) = await network.check(vm(), *MOVE)
+        assert refusal.code == "port-not-of-vm" and VM in refusal.fix
+        with pytest.raises(Refused) as refused:
+            await network.nics_for(vm(), *MOVE)
+        assert [r.code for r in refused.value.refusals] == ["port-not-of-vm"]
+        for there in ("host1", "host2"):
+            await network.settle(vm(), "host1", there)
+            await network.withdraw(vm(), there, "host1")
+            assert not await network.give_back(vm(), there, "host1")
+        if extended:
+            with pytest.raises(NotFound, match="not for"):
+                await network.prepare(vm(), *MOVE)
+        assert cloud.changes() == []
+
+
+@pytest.mark.parametrize("extended", [True, False])
+async def test_nor_is_one_taken_from_a_host_that_the_vm_does_not_come_from(extended: bool) -> None:
+    with serving(ScriptedNeutron(extended=extended)) as (network, cloud):
+        with pytest.raises(Refused) as refused:
+            await network.nics_for(vm(), "host3", "host2")
+        assert [r.code for r in refused.value.refusals] == ["port-elsewhere"]
+        assert cloud.changes() == []
+
+
+async def test_p5_asks_for_each_thing_once() -> None:
+    with serving(ScriptedNeutron()) as (network, cloud):
+        await network.prepare(vm(), *MOVE)
+        before = len(cloud.asked)
+        await network.nics_for(vm(), *MOVE)
+        asked = [one.path.partition("/v2.0")[2] for one in cloud.asked[before:]]
+        assert len(asked) == len(set(asked)) == 3
 
 
 async def test_ports_nobody_knows() -> None:
@@ -225,7 +265,7 @@ async def test_ports_nobody_knows() -> None:
         with pytest.raises(NotFound):
             await network.prepare(vm("gone"), *MOVE)
         with pytest.raises(Refused, match=MAC):
-            await network.nics_for(vm("gone"), "host2")
+            await network.nics_for(vm("gone"), *MOVE)
         await network.settle(vm("gone"), *MOVE)
         await network.withdraw(vm("gone"), *MOVE)
 
@@ -289,7 +329,7 @@ async def test_a_check_names_every_reason_and_changes_nothing() -> None:
 
 async def test_a_port_without_a_binding_for_the_host_cannot_be_plugged_there() -> None:
     with serving(ScriptedNeutron()) as (network, _), pytest.raises(Refused) as refused:
-        await network.nics_for(vm(), "host2")  # nobody has prepared it
+        await network.nics_for(vm(), *MOVE)  # nobody has prepared it
     (refusal,) = refused.value.refusals
     assert refusal.code == "nic-not-bound"
     assert PORT in refusal.message and "host2" in refusal.fix
@@ -328,7 +368,7 @@ async def test_so_have_those_of_many_ports(part: str, monkeypatch: pytest.Monkey
     many = vm().model_copy(update={"nics": vm().nics * 20})
     with serving(neutron) as (network, _):
         with pytest.raises(Unreachable, match="more than 300 s"):
-            await getattr(network, part)(many, "host1")
+            await getattr(network, part)(many, *(MOVE if part == "nics_for" else ("host1",)))
         assert neutron.now_s <= 300 + 59
 
 

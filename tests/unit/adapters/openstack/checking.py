@@ -28,7 +28,7 @@ async def check_at(cloud: Cloud, service: str) -> str:
                 await NeutronNetwork(cloud).check(Vm(uuid="u", **facts), "host1", "host2")
             case "Cinder":
                 disk = Disk(target="vda", kind=DiskKind.ISCSI, volume_id="9a3d6d60-1ff6-4d05-9c88-2b20a6f91c64")
-                (found,) = await CinderVolumes(cloud, Connector("host2", "192.0.2.1", "iqn.x")).check(disk)
+                (found,) = await CinderVolumes(cloud, Connector("host2", "192.0.2.1", "iqn.x")).check(disk, "host1")
                 return found.message
             case "Glance":
                 await GlanceImages(cloud).properties("i1")

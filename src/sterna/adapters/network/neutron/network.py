@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sterna.adapters.network.bindings import reach, switch_at_once
 from sterna.adapters.network.neutron.plug import nic_for
-from sterna.adapters.network.neutron.ports import EXTENSION, NeutronPorts
+from sterna.adapters.network.neutron.ports import EXTENSION, NeutronPorts, owner_of
 from sterna.adapters.openstack.session import Cloud
-from sterna.domain.bindings import Binding, Goal, Port, given_back
+from sterna.domain.bindings import Binding, Goal, Port, elsewhere, given_back, of_another
 from sterna.domain.errors import NotFound, Refused
 from sterna.domain.model import Nic, Refusal, Vm
 from sterna.kit.tasks import all_of
@@ -38,11 +38,14 @@ class NeutronNetwork:
                 message, fix = f"NIC {nic.mac}: {error.message}", "detach the NIC, or give it a port"
                 found.append(Refusal(code="nic-port-unknown", message=message, fix=fix))
                 continue
+            if not nic.port_id:
+                continue
+            if not_its_own := of_another(nic.port_id, owner_of(raw), vm.uuid):
+                found.append(not_its_own)
+                continue
             bound = raw.get("binding:host_id") or source
             if bound not in (source, destination):
-                message = f"Neutron has port {nic.port_id} on {bound}, and its VM runs on {source}"
-                fix = "set `host` in `[openstack]` to what Neutron calls this host, or the port's binding:host_id"
-                found.append(Refusal(code="port-elsewhere", message=message, fix=fix))
+                found.append(elsewhere(nic.port_id, bound, source))
         if vm.nics and await self._ports.live_agents(destination) == []:
             message = f"Neutron knows no network agent that is alive on {destination}"
             fix = "start it, or set `host` in that host's `[openstack]` to the name it has in Neutron"
@@ -56,10 +59,10 @@ class NeutronNetwork:
             raise Refused(nameless)
         await self._reach(vm, Goal.PREPARED, source, destination)
 
-    async def nics_for(self, vm: Vm, host: str) -> tuple[Nic, ...]:
-        """P5, F6: by what Neutron's binding for `host` says. Raises Refused with every reason."""
+    async def nics_for(self, vm: Vm, source: str, destination: str) -> tuple[Nic, ...]:
+        """P5: by what Neutron's binding for `destination` says. Raises Refused with every reason."""
         with self._cloud.together():
-            found = [await self._nic(nic, host) for nic in vm.nics]
+            found = [await self._nic(nic, vm.uuid, source, destination) for nic in vm.nics]
         refusals = [f for f in found if isinstance(f, Refusal)]
         if refusals:
             raise Refused(refusals)
@@ -69,7 +72,7 @@ class NeutronNetwork:
         """At the switch-over: all ports at once. Without multiple bindings F7 is the only time."""
         with self._cloud.together():
             if await self._ports.extended():
-                await all_of(switch_at_once(self._ports, port_id, source, destination) for port_id in _ids(vm))
+                await all_of(switch_at_once(self._ports, p, vm.uuid, source, destination) for p in _ids(vm))
 
     async def settle(self, vm: Vm, source: str, destination: str) -> None:
         """F7. A port that was deleted since has nothing to settle."""
@@ -97,14 +100,19 @@ class NeutronNetwork:
                     return False
         return True
 
-    async def _nic(self, nic: Nic, host: str) -> Nic | Refusal:
+    async def _nic(self, nic: Nic, vm_uuid: str, source: str, host: str) -> Nic | Refusal:
+        """Whose it is and where, before anything is made of it: the source names it, and may name any port."""
         try:
             raw = await self._ports.raw(nic.port_id or "")
         except NotFound as error:
             fix = "detach the NIC, or give it a port"
             return Refusal(code="nic-port-unknown", message=f"NIC {nic.mac}: {error.message}", fix=fix)
+        if not_its_own := of_another(raw["id"], owner_of(raw), vm_uuid):
+            return not_its_own
+        if (bound := raw.get("binding:host_id") or source) != source:
+            return elsewhere(raw["id"], bound, source)
         if await self._ports.extended():
-            binding = (await self._ports.port(raw["id"])).on(host)
+            binding = next((b for b in await self._ports.bindings(raw["id"]) if b.host == host), None)
         else:  # how the source plugs it is the best guess there is
             kind, details = raw.get("binding:vif_type") or "", raw.get("binding:vif_details") or {}
             binding = Binding(host=host, active=True, vif_type=kind, vif_details=details)
@@ -120,9 +128,9 @@ class NeutronNetwork:
         async def one(port_id: str) -> None:
             try:
                 if await self._ports.extended():
-                    found.append(await reach(self._ports, port_id, goal, source, destination))
+                    found.append(await reach(self._ports, port_id, vm.uuid, goal, source, destination))
                 else:
-                    await self._without_bindings(port_id, goal, source, destination)
+                    await self._without_bindings(port_id, vm.uuid, goal, source, destination)
             except NotFound:
                 if not forgiving:
                     raise
@@ -132,12 +140,17 @@ class NeutronNetwork:
             await all_of(one(port_id) for port_id in _ids(vm))
         return found
 
-    async def _without_bindings(self, port_id: str, goal: Goal, source: str, destination: str) -> None:
+    async def _without_bindings(
+        self, port_id: str, vm_uuid: str, goal: Goal, source: str, destination: str
+    ) -> None:
         """No `binding-extended`: one host per port, changed at F7 and back in a rollback that comes after it."""
         wrong, right = {Goal.SETTLED: (source, destination), Goal.RESTORED: (destination, source)}.get(
             goal, ("", "")
         )
-        if wrong and (await self._ports.raw(port_id)).get("binding:host_id") == wrong:
+        if not wrong:
+            return
+        raw = await self._ports.raw(port_id)
+        if raw.get("binding:host_id") == wrong and of_another(port_id, owner_of(raw), vm_uuid) is None:
             await self._ports.bind_to(port_id, right)
 
 

@@ -50,7 +50,7 @@ class NeutronPorts:
     async def port(self, port_id: str) -> Port:
         """The port with all its bindings, and its subports where it is a trunk's parent."""
         raw = await self.raw(port_id)
-        bindings = await self._get(f"/ports/{port_id}/bindings", f"read the bindings of port {port_id}")
+        bindings = await self.bindings(port_id)
         subports = []
         for sub in (raw.get("trunk_details") or {}).get("sub_ports", ()):
             try:
@@ -59,7 +59,12 @@ class NeutronPorts:
                 continue
             if inner.get("binding:host_id"):
                 subports.append(Subport(port_id=inner["id"], host=inner["binding:host_id"]))
-        return Port(id=port_id, bindings=tuple(_binding(b) for b in bindings["bindings"]), subports=tuple(subports))
+        return Port(id=port_id, vm_uuid=owner_of(raw), bindings=bindings, subports=tuple(subports))
+
+    async def bindings(self, port_id: str) -> tuple[Binding, ...]:
+        """All of a port. Raises NotFound."""
+        found = await self._get(f"/ports/{port_id}/bindings", f"read the bindings of port {port_id}")
+        return tuple(_binding(b) for b in found["bindings"])
 
     async def mtu(self, network_id: str) -> int | None:
         """The MTU of a network's ports."""
@@ -117,6 +122,11 @@ class NeutronPorts:
             _read(answer)
 
         await self._cloud.change(what, act, of="neutron")
+
+
+def owner_of(raw: Data) -> str:
+    """The VM that a port is for, as Nova, or whoever gave it to the VM, has written it down; '' for none."""
+    return str(raw.get("device_id") or "")
 
 
 def _read(answer: Any) -> Data:

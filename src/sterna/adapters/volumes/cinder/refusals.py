@@ -11,11 +11,11 @@ _RESTING = ("in-use", "reserved")
 """`reserved` comes of a create that fell over: it is swept away before the next."""
 
 
-def refusals(disk: Disk, seen: VolumeSeen, *, host: str, initiator: str | None) -> list[Refusal]:
-    """Why `host` could not be given this VM's volume."""
+def refusals(disk: Disk, seen: VolumeSeen, *, source: str, host: str, initiator: str | None) -> list[Refusal]:
+    """Why `host` could not be given this VM's volume, which `source` has."""
     instance = disk.vm_uuid or ""
     attached = [a for a in seen.of(instance) if a.status == ATTACHED]
-    source = [a for a in attached if a.host != host]
+    others = [a for a in attached if a.host != host]
     found = []
     if seen.multiattach:
         found.append(
@@ -34,23 +34,35 @@ def refusals(disk: Disk, seen: VolumeSeen, *, host: str, initiator: str | None) 
     if seen.moving is not None:
         message = f"Cinder moves volume {seen.id} itself ({seen.moving})"
         found.append(_no(disk, "volume-state", message, "wait until it has"))
-    if len(source) != 1:
-        where = ", ".join(sorted(a.host or "?" for a in source)) or "no other host"
-        message = f"Cinder has volume {seen.id} of VM {instance} attached on {where}"
-        fix = "it must be attached once, on the host the VM runs on: see `openstack volume attachment list`"
-        found.append(_no(disk, "volume-attachments", message, fix))
-    for one in source:
+    if [a.host for a in others] != [source]:
+        found.append(_attached(disk, seen, [a.host or "?" for a in others], source))
+    for one in others:
         found += _transport(disk, one, initiator)
     return found
+
+
+def stranger(disk: Disk, seen: VolumeSeen, *, source: str) -> Refusal | None:
+    """Why it is not the volume of a VM that comes from `source`, whatever that host says; None where it is."""
+    attached = [a for a in seen.of(disk.vm_uuid or "") if a.status == ATTACHED]
+    if any(a.host == source for a in attached):
+        return None
+    return _attached(disk, seen, [a.host or "?" for a in attached], source)
+
+
+def _attached(disk: Disk, seen: VolumeSeen, where: list[str], source: str) -> Refusal:
+    hosts = ", ".join(sorted(where)) or "no host"
+    message = f"Cinder has volume {seen.id} of VM {disk.vm_uuid} attached on {hosts}, and the VM is on {source}"
+    fix = "it must be attached once, on the host the VM runs on: see `openstack volume attachment list`"
+    return _no(disk, "volume-attachments", message, fix)
 
 
 def _no(disk: Disk, code: Code, message: str, fix: str) -> Refusal:
     return Refusal(code=code, message=f"disk {disk.target}: {message}", fix=fix)
 
 
-def undone(disk: Disk, seen: VolumeSeen, *, host: str, initiator: str | None) -> Refusal | None:
+def undone(disk: Disk, seen: VolumeSeen, *, source: str, host: str, initiator: str | None) -> Refusal | None:
     """The first of the reasons, for P4: what `check` allowed may have changed since."""
-    return next(iter(refusals(disk, seen, host=host, initiator=initiator)), None)
+    return next(iter(refusals(disk, seen, source=source, host=host, initiator=initiator)), None)
 
 
 def _transport(disk: Disk, source: Attachment, initiator: str | None) -> list[Refusal]:

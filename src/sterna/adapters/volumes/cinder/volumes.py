@@ -5,7 +5,8 @@ Rows of the protocol:
     P4  create an attachment with this host's connector     R3  delete it
     P9  prove that the volume opens, then complete it       F3  delete the source's
 
-Nothing but this host's own attachment is ever changed, so that a rollback leaves the source's alone. Whose an
+Nothing but this host's own attachment is ever changed, so that a rollback leaves the source's alone. Whether the
+volume is the VM's at all, and attached where the VM comes from, is Cinder's word, not the source's. Whose an
 attachment is Cinder says only of those that are complete: one that a crash or a lost answer left unfinished is
 completed first, and its host read then.
 
@@ -31,7 +32,7 @@ from sterna.adapters.volumes.cinder.attachments import (
     Attachments,
     VolumeSeen,
 )
-from sterna.adapters.volumes.cinder.refusals import refusals, undone
+from sterna.adapters.volumes.cinder.refusals import refusals, stranger, undone
 from sterna.adapters.volumes.lun import login_of, prove_lun
 from sterna.domain.errors import NotFound, Permanent, SternaError, Temporary
 from sterna.domain.model import Disk, DiskKind, IscsiSource, RbdSource, Refusal, SecretRef
@@ -72,7 +73,7 @@ class CinderVolumes:
         """Disks whose serial is a UUID: Cinder is asked for it, and one it does not know is refused."""
         return disk.kind is not DiskKind.EMPTY and _is_uuid(disk.volume_id)
 
-    async def check(self, disk: Disk) -> list[Refusal]:
+    async def check(self, disk: Disk, source: str) -> list[Refusal]:
         """Why this host could not be given the volume, as Cinder and its driver have it now."""
         try:
             async with self._cloud.asking_for_a_check("Cinder"):
@@ -83,7 +84,7 @@ class CinderVolumes:
         except SternaError as error:
             message = f"disk {disk.target}: {error.message}"
             return [Refusal(code="volume-service-down", message=message, fix=error.fix)]
-        return refusals(disk, seen, host=self._me.host, initiator=self._me.initiator)
+        return refusals(disk, seen, source=source, host=self._me.host, initiator=self._me.initiator)
 
     async def admitted(self, disk: Disk) -> bool:
         """Has this host an attachment? An unfinished one counts: `detach` finds out whose it is."""
@@ -91,22 +92,23 @@ class CinderVolumes:
             seen = await self._cinder.look(_volume(disk))
         except NotFound:
             return False
-        return any(a.host == self._me.host or a.status == ATTACHING for a in seen.of(_instance(disk, seen)))
+        return any(a.host == self._me.host or a.status == ATTACHING for a in seen.of(_instance(disk)))
 
-    async def attach(self, disk: Disk) -> Disk:
+    async def attach(self, disk: Disk, source: str) -> Disk:
         """P4: this host's attachment, made or found; the disk as Cinder says that this host reaches it.
 
-        Raises Permanent where the volume may not move (also when it changed since `check`), Unknown where Cinder's
-        answer was lost: a repeat finds what was made.
+        Raises Permanent where the volume may not move (also when it changed since `check`). Nothing is changed at
+        Cinder where it is another VM's, or not attached on the source. Raises Unknown where Cinder's answer was
+        lost: a repeat finds what was made.
         """
         with self._cloud.together():
-            seen = await self._settled(disk)
-            instance = _instance(disk, seen)
+            instance = _instance(disk)
+            seen = await self._cinder.look(_volume(disk))
+            _refuse(stranger(disk, seen, source=source))
+            seen = await self._settled(disk, seen)
             mine = self._mine(seen, instance)
             if mine is None:
-                why = undone(disk, seen, host=self._me.host, initiator=self._me.initiator)
-                if why is not None:
-                    raise Permanent(why.message, fix=why.fix)
+                _refuse(undone(disk, seen, source=source, host=self._me.host, initiator=self._me.initiator))
                 await self._sweep(seen, instance)
                 mine = await self._cinder.create(seen.id, instance, self._me.words())
             found = reached(disk, mine.connection, self._me.initiator).model_copy(update={"attachment_id": mine.id})
@@ -156,11 +158,11 @@ class CinderVolumes:
         Raises Temporary rather than delete the only attachment left: the guest's own, then.
         """
         with self._cloud.together():
+            instance = _instance(disk)
             try:
-                seen = await self._settled(disk)
+                seen = await self._settled(disk, await self._cinder.look(_volume(disk)))
             except NotFound:
                 return
-            instance = _instance(disk, seen)
             mine = self._mine(seen, instance)
             await self._sweep(seen, instance)
             if mine is None:
@@ -174,10 +176,9 @@ class CinderVolumes:
     def _mine(self, seen: VolumeSeen, instance: str) -> Attachment | None:
         return next((a for a in seen.of(instance) if a.status == ATTACHED and a.host == self._me.host), None)
 
-    async def _settled(self, disk: Disk) -> VolumeSeen:
+    async def _settled(self, disk: Disk, seen: VolumeSeen) -> VolumeSeen:
         """The volume with no attachment of this VM left whose host is not known."""
-        seen = await self._cinder.look(_volume(disk))
-        unfinished = [a for a in seen.of(_instance(disk, seen)) if a.status == ATTACHING]
+        unfinished = [a for a in seen.of(_instance(disk)) if a.status == ATTACHING]
         for attachment in unfinished:
             with contextlib.suppress(NotFound):  # gone since
                 await self._cinder.complete(attachment.id)
@@ -226,14 +227,16 @@ def with_login(disk: Disk, connection: Mapping[str, Any]) -> Disk:
     return disk.model_copy(update={"secrets": (own, *(ref for ref in disk.secrets if ref != disk.chap))})
 
 
-def _instance(disk: Disk, seen: VolumeSeen) -> str:
-    """The VM's id at Cinder. Raises Permanent where neither the disk nor Cinder says it."""
-    if disk.vm_uuid:
-        return disk.vm_uuid
-    known = {a.instance for a in seen.attachments if a.status == ATTACHED and a.instance}
-    if len(known) != 1:
-        raise Permanent(f"disk {disk.target}: which VM volume {seen.id} belongs to is not known")
-    return known.pop()
+def _refuse(why: Refusal | None) -> None:
+    if why is not None:
+        raise Permanent(why.message, fix=why.fix)
+
+
+def _instance(disk: Disk) -> str:
+    """The VM's id at Cinder. Raises Permanent where the disk does not say whose it is."""
+    if disk.vm_uuid is None:
+        raise Permanent(f"disk {disk.target}: which VM volume {disk.volume_id} belongs to is not known")
+    return disk.vm_uuid
 
 
 def _volume(disk: Disk) -> str:
