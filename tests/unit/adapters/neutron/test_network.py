@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import quote
 
 import pytest
 
@@ -247,6 +248,29 @@ async def test_nor_is_one_taken_from_a_host_that_the_vm_does_not_come_from(exten
             await network.nics_for(vm(), "host3", "host2")
         assert [r.code for r in refused.value.refusals] == ["port-elsewhere"]
         assert cloud.changes() == []
+
+
+@pytest.mark.parametrize("port_id", [f"{PORT}?", f"{PORT}#", f"x/../{PORT}", f"{PORT}%3f", f"../ports/{PORT}"])
+async def test_an_id_is_one_part_of_a_path(port_id: str) -> None:
+    """It comes from another host: what is asked for must not be another thing of Neutron's."""
+    with serving(ScriptedNeutron()) as (network, cloud):
+        for act in (network.nics_for(vm(port_id), *MOVE), network.prepare(vm(port_id), *MOVE)):
+            with pytest.raises((Refused, NotFound)):
+                await act
+        await network.withdraw(vm(port_id), *MOVE)
+        assert cloud.changes() == []
+        assert not any(one.path.partition("?")[0].endswith(f"/{PORT}") for one in cloud.asked)
+
+
+@pytest.mark.parametrize("host", ["host2?x=/", "../../networks", "host2&binary=x", "host2#"])
+async def test_nor_is_a_hosts_name_more_than_that(host: str) -> None:
+    with serving(ScriptedNeutron()) as (network, cloud):
+        with pytest.raises(Temporary):
+            await network.switch(vm(), "host1", host)
+        await network.check(vm(), "host1", host)
+        asked = [one.path.partition("/v2.0")[2] for one in cloud.asked]
+        assert any(path.endswith(f"/bindings/{quote(host, safe='')}/activate") for path in asked)
+        assert f"/agents?host={quote(host, safe='')}" in asked
 
 
 async def test_p5_asks_for_each_thing_once() -> None:

@@ -7,6 +7,7 @@ for services alone. What Neutron does that its documents do not say is in docs/h
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from sterna.adapters.network.bindings import CannotBind
 from sterna.adapters.openstack.session import Cloud
@@ -44,7 +45,7 @@ class NeutronPorts:
 
     async def raw(self, port_id: str) -> Data:
         """The port as Neutron shows it. Raises NotFound."""
-        found = await self._get(f"/ports/{port_id}", f"read port {port_id}")
+        found = await self._get(_path("ports", port_id), f"read port {port_id}")
         return dict(found["port"])
 
     async def port(self, port_id: str) -> Port:
@@ -63,19 +64,19 @@ class NeutronPorts:
 
     async def bindings(self, port_id: str) -> tuple[Binding, ...]:
         """All of a port. Raises NotFound."""
-        found = await self._get(f"/ports/{port_id}/bindings", f"read the bindings of port {port_id}")
+        found = await self._get(_path("ports", port_id, "bindings"), f"read the bindings of port {port_id}")
         return tuple(_binding(b) for b in found["bindings"])
 
     async def mtu(self, network_id: str) -> int | None:
         """The MTU of a network's ports."""
-        found = await self._get(f"/networks/{network_id}", f"read network {network_id}")
+        found = await self._get(_path("networks", network_id), f"read network {network_id}")
         mtu = found["network"].get("mtu")
         return int(mtu) if mtu else None
 
     async def live_agents(self, host: str) -> list[str] | None:
         """The binaries of the network agents alive on a host; None where Neutron does not list them."""
         try:
-            found = await self._get(f"/agents?host={host}", f"list the network agents of {host}")
+            found = await self._get(f"/agents?host={quote(host, safe='')}", f"list the network agents of {host}")
         except NotFound:
             return None
         return [agent["binary"] for agent in found["agents"] if agent["alive"]]
@@ -83,29 +84,30 @@ class NeutronPorts:
     async def bind_to(self, port_id: str, host: str) -> None:
         """`binding:host_id`: without multiple bindings, and for subports."""
         body = {"port": {"binding:host_id": host}}
-        await self._send("put", f"/ports/{port_id}", body, f"bind port {port_id} to {host}")
+        await self._send("put", _path("ports", port_id), body, f"bind port {port_id} to {host}")
 
     async def act(self, act: Act, port: Port, destination: str) -> None:
         """One request."""
-        path = f"/ports/{act.port_id}/bindings"
+        all_of_them = _path("ports", act.port_id, "bindings")
+        path = _path("ports", act.port_id, "bindings", act.host)
         mine, what = port.on(act.host), f"{act.verb} the binding of port {act.port_id} on {act.host}"
         profile = {k: v for k, v in (mine.profile if mine else {}).items() if k != MIGRATING_TO}
         if act.verb is Verb.MARK:
             profile[MIGRATING_TO] = destination
         match act.verb:
             case Verb.CREATE:
-                await self._send("post", path, {"binding": _new(act.host, port)}, what)
+                await self._send("post", all_of_them, {"binding": _new(act.host, port)}, what)
             case Verb.ACTIVATE:
-                await self._send("put", f"{path}/{act.host}/activate", None, what)
+                await self._send("put", f"{path}/activate", None, what)
             case Verb.DELETE:
-                await self._send("delete", f"{path}/{act.host}", None, what)
+                await self._send("delete", path, None, what)
             case Verb.MOVE | Verb.MOVE_SUBPORT:
                 await self.bind_to(act.port_id, act.host)
             case Verb.MARK | Verb.UNMARK:
                 # Never through the port's own `binding:profile`: Neutron unbinds the port, tells the agents, and
                 # binds it again. An agent that looks in between kills the port: the guest is silent until it looks
                 # again.
-                await self._send("put", f"{path}/{act.host}", {"binding": {"profile": profile}}, what)
+                await self._send("put", path, {"binding": {"profile": profile}}, what)
 
     async def _get(self, path: str, what: str) -> Data:
         return await self._cloud.ask(what, lambda c: _read(c.network.get(path)), of="neutron")
@@ -122,6 +124,11 @@ class NeutronPorts:
             _read(answer)
 
         await self._cloud.change(what, act, of="neutron")
+
+
+def _path(*parts: str) -> str:
+    """Ids and names come from other hosts: none of them is more than one part of it."""
+    return "".join(f"/{quote(part, safe='')}" for part in parts)
 
 
 def owner_of(raw: Data) -> str:
