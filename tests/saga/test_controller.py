@@ -90,7 +90,7 @@ async def test_a_check_takes_as_long_as_its_slowest_disk(play: Play) -> None:
         plan = await controller.plan("tern", "host2", Asked())
         assert {b.code for b in plan.blockers} == {"volume-service-down"} and len(plan.blockers) == 8
 
-    async def silent(self: SimSharedFiles, disk: Disk) -> list[Refusal]:
+    async def silent(self: SimSharedFiles, disk: Disk, source: str) -> list[Refusal]:
         await self._world.clock.sleep(10.0)
         return [Refusal(code="volume-service-down", message=f"disk {disk.target}: Cinder does not answer")]
 

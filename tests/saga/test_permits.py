@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sterna.adapters.network.native import NativeNetwork
 from sterna.controller.controller import Controller
 from sterna.domain.errors import BadRequest, Conflict, SternaError, Temporary
 from sterna.domain.journal import LONGEST_PERMIT, Migration
@@ -82,6 +83,27 @@ async def test_a_migration_that_a_controller_has_asked_for(database: str) -> Non
     fleet, signature = checking(SimFleet(), Signature()), Signature()
     records = HoldingFleet(database, fleet.clock)
     controller = Controller(records, fleet.client, fleet.clock, permits=signature)
+    await completes(fleet, controller)
+
+
+class Named(Signature):
+    """Good for a migration between hosts that the cloud calls so."""
+
+    async def issue(self, migration: Migration) -> str:
+        return f"signed {migration.id} {' '.join(migration.network_hosts)}"
+
+    async def against(self, migration: Migration) -> str:
+        return "" if migration.permit == await self.issue(migration) else "it has another name in the cloud"
+
+
+@pytest.mark.parametrize("names", [("", ""), ("cloud1", ""), ("cloud1", "cloud2")])
+async def test_it_is_for_the_names_that_the_hosts_have_told_the_controller(
+    names: tuple[str, str], database: str
+) -> None:
+    fleet = checking(SimFleet(), Named())
+    for agent, name in zip(fleet.agents.values(), names, strict=True):
+        agent.settings |= {"network_host": name, "network": NativeNetwork()}
+    controller = Controller(HoldingFleet(database, fleet.clock), fleet.client, fleet.clock, permits=Named())
     await completes(fleet, controller)
 
 

@@ -6,8 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from sterna.controller.controller import Controller
 from sterna.domain.errors import Refused
+from sterna.domain.hosts import HostFacts, namesake
 
+from .controlled import HoldingFleet, started
 from .fleet import SimFleet
 
 
@@ -53,3 +56,45 @@ async def test_two_hosts_with_one_name_at_the_network_service_are_refused() -> N
             await fleet.start(vm)
         assert [r.code for r in refused.value.refusals] == ["network-host-shared"]
         assert fleet.snapshots() == before
+
+
+@pytest.mark.parametrize("liar, moves_to", [("host1", "host2"), ("host2", "host2")])
+async def test_a_host_that_calls_itself_as_a_third_one_is_refused(liar: str, moves_to: str, database: str) -> None:
+    """It could bring VMs of that host: its ports and volumes would seem to come from there."""
+    fleet = SimFleet(("host1", "host2", "host3"))
+    fleet.agents[liar].settings["network_host"] = "host3"
+    controller = Controller(HoldingFleet(database, fleet.clock), fleet.client, fleet.clock)
+
+    async def scenario() -> None:
+        async with fleet:
+            await controller.start()
+            await fleet.clock.sleep(2)
+            fleet.vm()
+            with pytest.raises(Refused) as refused:
+                await started(fleet, controller, to=moves_to)
+            named = [r for r in refused.value.refusals if r.code == "network-host-shared"]
+            assert [liar in r.message and "host3" in r.message for r in named] == [True]
+            await controller.stop()
+
+    await fleet.clock.run(scenario())
+
+
+FACTS = {"host_uuid": "u", "address": "10.0.0.1", "libvirt_version": 1, "qemu_version": 1, "cpus": 1}
+
+
+@pytest.mark.parametrize(
+    "names, alike",
+    [
+        ({"h1": "", "h2": "", "h3": ""}, {}),
+        ({"h1": "h2", "h2": "", "h3": ""}, {"h1": "h2"}),
+        ({"h1": "h2", "h2": "h2", "h3": ""}, {"h1": "h2"}),
+        ({"h1": "h2", "h2": "n2", "h3": ""}, {}),
+        ({"h1": "n", "h2": "n", "h3": ""}, {"h1": "h2", "h2": "h1"}),
+        ({"h1": "n1", "h2": "n2", "h3": "h3"}, {}),
+    ],
+)
+def test_who_has_the_right_to_a_name(names: dict[str, str], alike: dict[str, str]) -> None:
+    free = {"memory_total_bytes": 1, "memory_free_bytes": 1}
+    hosts = [HostFacts.model_validate({"name": n, "network_host": c} | FACTS | free) for n, c in names.items()]
+    assert {name: other for name in names if (other := namesake(name, hosts))} == alike
+    assert namesake("gone", hosts) == ""

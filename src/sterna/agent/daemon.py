@@ -28,6 +28,7 @@ from sterna.agent.vm_list import VmList
 from sterna.domain.entries.destination_notes import Arrival
 from sterna.domain.entries.notes import Saw, Waiting
 from sterna.domain.errors import BadRequest, SternaError
+from sterna.domain.hosts import HostFacts
 from sterna.domain.journal import Entry, Kind, Migration
 from sterna.domain.model import Data
 from sterna.domain.trouble import Trouble
@@ -198,7 +199,7 @@ class Agent:
         trouble, warning = self.condition.trouble, self._warning()
         return {
             "name": self._host.name,
-            "host": host.model_dump(mode="json") if host is not None else None,
+            "host": self._described(host) if host is not None else None,
             "trouble": trouble.model_dump(mode="json") if trouble is not None else None,
             "warning": warning.model_dump(mode="json") if warning is not None else None,
             "boot": self._boot,
@@ -213,9 +214,11 @@ class Agent:
         return {"boot": self._boot}
 
     async def _describe_host(self, request: Request) -> Data:
-        facts = await self._host.hypervisor.host()
-        named = facts.model_copy(update={"network_host": self._host.network_host})
-        return {"host": named.model_dump(mode="json")}
+        return {"host": self._described(await self._host.hypervisor.host())}
+
+    def _described(self, facts: HostFacts) -> Data:
+        """With what its hypervisor does not know: what the cloud's services call it."""
+        return facts.model_copy(update={"network_host": self._host.network_host}).model_dump(mode="json")
 
     async def _list_vms(self, request: Request) -> Data:
         return await self._vms.whole()

@@ -64,6 +64,13 @@ def no_such_host(name: str) -> Refusal:
     return Refusal(code=NO_SUCH_HOST, message=f"there is no host {name}", fix=fix)
 
 
+def network_host_shared(host: str, other: str) -> Refusal:
+    """What a host calls itself in the cloud is another one's name there."""
+    message = f"{host} says that the cloud knows it by the name that {other} has there"
+    fix = f"give it the name that its network agent has: `host` in `[openstack]` of the agent's settings on {host}"
+    return Refusal(code="network-host-shared", message=message, fix=fix)
+
+
 def same_host(vm: str, host: str) -> Refusal:
     """Destination = source."""
     return Refusal(code=SAME_HOST, message=f"{vm} is on {host} already", fix="name another host, or none")

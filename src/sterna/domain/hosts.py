@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 from sterna.domain.model import GuestState, Value
@@ -76,4 +77,22 @@ class HostFacts(Value):
     maintenance: bool = False
     abilities: Abilities = Abilities()
     network_host: str = ""
-    """What the network service calls this host; '' for its name."""
+    """What the cloud's services call this host; '' for its name."""
+
+    @property
+    def in_cloud(self) -> str:
+        """What the cloud's services call it."""
+        return self.network_host or self.name
+
+
+def namesake(name: str, hosts: Iterable[HostFacts]) -> str:
+    """Another host that the cloud calls as it calls this one; '' for none. One that is called by the name that it
+    was enrolled with has the older right to it.
+
+    Each says itself what it is called: one that was taken over may name another one, and bring VMs that are there.
+    """
+    known = {host.name: host for host in hosts}
+    own = known.get(name)
+    if own is None or not own.network_host or own.network_host == name:
+        return ""
+    return next((other for other, host in known.items() if other != name and host.in_cloud == own.in_cloud), "")

@@ -88,6 +88,10 @@ class MigrationOptions(Value):
         """The same, for a destination with these addresses."""
         return self.model_copy(update={"addresses": addresses})
 
+    def between(self, network_hosts: tuple[str, str]) -> Self:
+        """The same, for hosts that the network service calls so."""
+        return self.model_copy(update={"network_hosts": network_hosts})
+
     def agreed(self, *, memory_bytes: int, network_hosts: tuple[str, str]) -> Self:
         """The same, with what the source knows when it accepts the migration."""
         return self.model_copy(update={"memory_bytes": memory_bytes, "network_hosts": network_hosts})

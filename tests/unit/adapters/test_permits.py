@@ -18,6 +18,7 @@ from sterna.adapters.identity.permits import OwnPermits, PermitCheck
 from sterna.adapters.identity.revoked import RevokedFile
 from sterna.domain.errors import NotFound, Temporary
 from sterna.domain.journal import LONGEST_PERMIT, Migration
+from sterna.domain.options import MigrationOptions
 from sterna.domain.trust.permits import VALID
 from tests.unit.adapters.identities import C1, HOST1, HOST2, Calendar, controller, join
 
@@ -60,6 +61,16 @@ async def test_what_a_controller_has_asked_for(stage: Stage) -> None:
 @pytest.mark.parametrize("what", ["id", "vm_uuid", "source", "destination"])
 async def test_it_is_for_one_migration(what: str, stage: Stage) -> None:
     assert f"its {what} is" in await stage.against(await stage.permit(), **{what: "another"})
+
+
+async def test_it_says_what_the_cloud_calls_the_hosts(stage: Stage) -> None:
+    """A source could else name any host of the cloud, and bring what is there."""
+    true, false = (MigrationOptions(network_hosts=names) for names in (("cloud1", ""), ("cloud3", "")))
+    permit = await stage.permit(ASKED.model_copy(update={"options": true}))
+    assert await stage.against(permit, options=true) == ""
+    for options in (false, MigrationOptions()):
+        assert "its network_hosts is" in await stage.against(permit, options=options)
+    assert await stage.against(await stage.permit(), options=MigrationOptions(network_hosts=("host1", ""))) == ""
 
 
 async def test_it_is_for_a_day(stage: Stage) -> None:

@@ -26,6 +26,7 @@ from sterna.domain import untrusted
 from sterna.domain.errors import Conflict, NotFound, Refused, SternaError, Temporary, Unknown, Unreachable
 from sterna.domain.experience import Experience
 from sterna.domain.forecast import Expectations
+from sterna.domain.hosts import namesake
 from sterna.domain.journal import Migration
 from sterna.domain.model import Data, GuestState, Refusal, Vm
 from sterna.ports.clock import Clock
@@ -217,12 +218,16 @@ class MigrateVm:
 
     async def _against_source(self, vm: VmRecord) -> list[Refusal]:
         host = await self._registry.host(vm.host)
-        trouble = host.not_usable(self._calls.bus_state())
+        trouble, found = host.not_usable(self._calls.bus_state()), self._against_name(vm.host)
         if trouble is None:
-            return []
+            return found
         if host.up:
-            return [reasons.source_degraded(vm.name, vm.host, trouble)]
-        return [reasons.source_down(vm.name, vm.host, vm.observed_at, trouble)]
+            return [reasons.source_degraded(vm.name, vm.host, trouble), *found]
+        return [reasons.source_down(vm.name, vm.host, vm.observed_at, trouble), *found]
+
+    def _against_name(self, host: str) -> list[Refusal]:
+        other = namesake(host, self._registry.described())
+        return [reasons.network_host_shared(host, other)] if other else []
 
     async def _against_destination(self, name: str, vm: VmRecord | None) -> list[Refusal]:
         try:
@@ -240,7 +245,7 @@ class MigrateVm:
             found.append(against(name, trouble))
         if host.maintenance and not (vm is not None and vm.host == name):
             found.append(reasons.in_maintenance(name, host.maintenance_reason))
-        return found
+        return found if vm is not None and vm.host == name else found + self._against_name(name)
 
     async def _against_owner(self, vm: VmRecord) -> list[Refusal]:
         """Nova made it, and may have it on a host of its own."""
@@ -340,12 +345,18 @@ class MigrateVm:
         """Made once for all tries: an error here means that the source was not asked. Raises SternaError."""
         there = self._registry.enrolled_at(proposed.destination)
         try:
-            permit = await self.permits.issue(proposed) if self.permits is not None else ""
+            permit = await self.permits.issue(self._named(proposed)) if self.permits is not None else ""
         except SternaError as e:
             await self._withdraw(proposed, e)
             raise
         asked = {"options": proposed.options.going_to(there), "permit": permit}
         return start_params(proposed.model_copy(update=asked))
+
+    def _named(self, proposed: Migration) -> Migration:
+        """With what the cloud calls both hosts, by their last heartbeats."""
+        called = {facts.name: facts.in_cloud for facts in self._registry.described()}
+        source, destination = (called.get(host, "") for host in (proposed.source, proposed.destination))
+        return proposed.model_copy(update={"options": proposed.options.between((source, destination))})
 
     async def _ask_once(self, proposed: Migration, params: Data, total_s: float) -> Migration:
         answer = await self._calls.call(

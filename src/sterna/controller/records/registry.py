@@ -237,6 +237,10 @@ class Registry:
             self._undescribed[name] = _Undescribed(trouble, boot, self._clock.monotonic_ms(), now, last)
             self._news.set()
 
+    def described(self) -> list[HostFacts]:
+        """The hosts whose agents have described them to this controller, as they did last."""
+        return [one.facts for one in self._described.values()]
+
     def enrolled_at(self, name: str) -> tuple[str, ...] | None:
         """See Members.addresses."""
         return self._members.addresses(name)

@@ -166,9 +166,9 @@ NETWORK = Group(
         ),
         Entry(
             "network-host-shared",
-            cause="Neutron knows both hosts by one name.",
+            cause="Neutron knows two hosts by one name, as their agents say.",
             remedy="set `host` in `[openstack]` of each agent's settings to the name of its network agent",
-            by=By.SOURCE,
+            by=By.ALL,
             when="plan",
         ),
         Entry(

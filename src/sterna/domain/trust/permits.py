@@ -1,7 +1,8 @@
 """A permit: a controller's signed word that it has asked for a migration. Pure.
 
 A destination takes a migration of which it has not heard before only with one. The source hands it on, so that the
-destination needs no message of the controller's, and nothing has to be remembered before the migration is.
+destination needs no message of the controller's, and nothing has to be remembered before the migration is. By what
+the cloud's services call the source the destination looks whether a port or a volume comes from there.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ class Permit(Value):
     vm_uuid: str
     source: str
     destination: str
+    network_hosts: tuple[str, str]
+    """Both as the cloud's services call them."""
     until: datetime
 
 
@@ -33,13 +36,14 @@ def permit_for(migration: Migration, now: datetime) -> Permit:
         vm_uuid=migration.vm_uuid,
         source=migration.source,
         destination=migration.destination,
+        network_hosts=migration.network_hosts,
         until=now + VALID,
     )
 
 
 def against(permit: Permit, migration: Migration, now: datetime) -> str:
     """Why it does not permit this migration now; '' where it does."""
-    for what in ("id", "vm_uuid", "source", "destination"):
+    for what in ("id", "vm_uuid", "source", "destination", "network_hosts"):
         if getattr(permit, what) != getattr(migration, what):
             return f"the permit is for another migration: its {what} is {getattr(permit, what)}"
     if now >= permit.until:
