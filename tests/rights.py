@@ -32,7 +32,8 @@ PUBLISHES = [
     (HOST1, "_INBOX.@controller.process.request.host2", False),
     (HOST1, "_INBOX.host1.process.request.@controller", False),
     (HOST1, "_INBOX.host2.process.request.more.host1", False),
-    (HOST1, "_INBOX.host2.process.1", True),  # where askers of an earlier version listen
+    (HOST1, "_INBOX.host2.process.1", False),
+    (HOST1, "_INBOX.host2.process.host1", False),
     (HOST1, "$SYS.REQ.SERVER.PING", False),
     (HOST1, "$SYS.REQ.USER.INFO", False),
     (HOST1, "$JS.API.INFO", False),

@@ -177,20 +177,6 @@ async def test_only_who_was_asked_can_answer(guarded: Guarded) -> None:
         assert len(places) == 2 and all(len(place) == 32 for place in places)
 
 
-async def test_an_asker_of_an_earlier_version_is_answered(guarded: Guarded) -> None:
-    """It listens on `_INBOX.HOST.PROCESS.*` and counts its requests."""
-    own, answers = OwnFiles(guarded.folder / "agent-host2"), asyncio.Queue[Any]()
-    async with joined(guarded, HOST1) as one, voice(guarded, own) as host2:
-
-        async def answer(incoming: Any) -> None:
-            await incoming.reply(b"yes")
-
-        await one.subscribe("sterna.agent.host1.call.*", answer)
-        assert await host2.subscribes("_INBOX.host2.process.*", answers)
-        assert await host2.publishes("sterna.agent.host1.call.host2", b"", "_INBOX.host2.process.7")
-        assert (await asyncio.wait_for(answers.get(), 10)).data == b"yes"
-
-
 async def test_a_new_certificate_is_shown_at_the_next_connection(guarded: Guarded) -> None:
     """The present one is taken off the bus while the agent runs."""
     async with joined(guarded, HOST1) as bus:

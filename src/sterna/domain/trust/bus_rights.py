@@ -46,8 +46,6 @@ def _of_agent(token: str) -> Rights:
             f"{EVENT}.leaving.{token}.*",
             f"{EVENT}.vms.{token}",
             f"{INBOX}.*.*.*.{token}",
-            # where askers of an earlier version listen (docs/how-to/upgrade.md); those of this one do not
-            f"{INBOX}.*.*.*",
         ),
         subscribe=(
             f"{AGENT}.{token}.call.*",
