@@ -129,6 +129,7 @@ async def test_one_that_runs_twice_is_said_to_once_its_host_was_asked_again(flee
     assert [(v.host, v.also) for v in await fleet.vms()] == [("b", ("a",))]
     await b.tell(seen(1, memory_bytes=2**31))
     assert [(v.host, v.also) for v in await fleet.vms()] == [("b", ("a",))]
+    assert [await names(fleet, host=host) for host in "abc"] == [["vm1"], ["vm1"], []]
     await a.tell(seen(1, OFF))
     assert [(v.host, v.also) for v in await fleet.vms()] == [("b", ())]
 

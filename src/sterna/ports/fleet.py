@@ -189,6 +189,7 @@ class VmPage(Value):
     """Only those behind this name and UUID."""
     limit: int = 50
     host: str | None = None
+    """Also those that are at home elsewhere, and that it says it runs."""
     name: str = ""
     """Part of the name."""
     states: tuple[GuestState, ...] = ()

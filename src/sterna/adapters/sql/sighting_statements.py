@@ -63,7 +63,7 @@ def page_of_vms(c: Connection, page: VmPage) -> list[VmRecord]:
         name, uuid = page.after
         query = query.where(or_(vms.c.name > name, and_(vms.c.name == name, vms.c.uuid > uuid)))
     if page.host is not None:
-        query = query.where(vms.c.host == page.host)
+        query = query.where(or_(vms.c.host == page.host, _runs_also(page.host)))
     if page.name:
         query = query.where(vms.c.name.contains(page.name, autoescape=True))
     if page.states:
@@ -74,6 +74,13 @@ def page_of_vms(c: Connection, page: VmPage) -> list[VmRecord]:
             asked = or_(known, vms.c.host.in_(page.silent)) if unknown else known
         query = query.where(asked)
     return [rows.vm(r) for r in c.execute(query)]
+
+
+def _runs_also(host: str) -> ColumnElement[bool]:
+    """VMs that are at home elsewhere, and that this host says it runs."""
+    said = select(sightings.c.uuid).where(sightings.c.host == host, sightings.c.state == GuestState.RUNNING.value)
+    running = vms.c.state == GuestState.RUNNING.value
+    return and_(running, vms.c.migration_id.is_(None), vms.c.uuid.in_(said))
 
 
 def settle_homes(c: Connection, uuids: Collection[str], at: str) -> None:

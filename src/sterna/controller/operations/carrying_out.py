@@ -300,7 +300,7 @@ class Operations:
 
 
 def _inside(snapshot: Snapshot, hosts: Collection[str]) -> set[str]:
-    return {vm.uuid for vm in snapshot.vms if vm.host in hosts}
+    return {vm.uuid for vm in snapshot.vms if vm.may_be_on(hosts)}
 
 
 def migration_id(operation: str, vm: str, number: int) -> str:

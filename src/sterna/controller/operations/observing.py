@@ -146,6 +146,7 @@ def _vm(vm: VmRecord, load: Load | None) -> planner.Vm:
         uuid=vm.uuid,
         name=vm.name,
         host=vm.host,
+        also=vm.also,
         memory_bytes=0 if off else vm.memory_bytes or 0,
         vcpus=0 if off else vm.vcpus or 0,
         touched_bytes=load.allocated_bytes if load is not None else None,

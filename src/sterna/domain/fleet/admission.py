@@ -136,4 +136,4 @@ def waits_for(status: OperationStatus, situation: Situation) -> str:
 
 def _inside(situation: Situation) -> set[str]:
     """Hosts that are to be empty and are not."""
-    return {vm.host for vm in situation.snapshot.vms if vm.host in situation.hosts}
+    return {host for vm in situation.snapshot.vms for host in vm.may_be_on(situation.hosts)}

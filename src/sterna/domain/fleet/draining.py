@@ -12,7 +12,7 @@ from sterna.domain.fleet.operations import Drain
 from sterna.domain.fleet.order import Ordered
 from sterna.domain.fleet.pace import Paces
 from sterna.domain.fleet.placement import Step
-from sterna.domain.fleet.plans import Plan, Purpose
+from sterna.domain.fleet.plans import LeftOver, Plan, Purpose
 from sterna.domain.fleet.promise import promise
 from sterna.domain.fleet.schedule import Planned, as_moves, jobs, queue
 from sterna.domain.fleet.tables import Tables
@@ -41,12 +41,28 @@ def plan_drain(tables: Tables, drain: Drain, kept: Mapping[int, int]) -> Plan:
     late = None if drain.finish_within_s is None else promised.promised_s - drain.finish_within_s
     return Plan(
         moves=tuple(as_moves(tables, moves, played)),
-        left=tuple(sorted(found.left, key=lambda one: (one.host, one.vm))),
+        left=tuple(sorted([*found.left, *_claimed(tables, drain)], key=lambda one: (one.host, one.vm))),
         aborts=tuple(sorted(tables.vms[v].uuid for v in aborted)),
         bounds=bounds(jobs(moves), Budgets(paces), paces),
         promise=promised,
         late_s=late if late is not None and late > 0 else None,
     )
+
+
+def _claimed(tables: Tables, drain: Drain) -> list[LeftOver]:
+    """VMs of these hosts that the records have elsewhere, as another host says that it runs them."""
+    return [
+        LeftOver(
+            vm=vm.uuid,
+            name=vm.name,
+            host=host,
+            reason=f"{vm.name} cannot be migrated: {vm.host} says that it runs there as well",
+            otherwise=vm.otherwise,
+        )
+        for vm in tables.vms
+        if vm.host not in drain.hosts
+        for host in sorted(vm.may_be_on(drain.hosts))
+    ]
 
 
 def on_their_way(board: Board, closed: set[int]) -> tuple[list[Step], list[int]]:

@@ -6,6 +6,7 @@ Whoever makes a snapshot translates into these words. The planner reads nothing 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
 
 from sterna.domain.forecast import JOB_MS, SETUP_MS, SPREAD
@@ -96,6 +97,8 @@ class Vm(Value):
     host: str
     memory_bytes: int
     vcpus: int
+    also: tuple[str, ...] = ()
+    """Other hosts that say that it runs there: one of them all is wrong, or lies."""
     huge_page_bytes: int | None = None
     """Its memory is in huge pages of this size, not in ordinary ones."""
     others: dict[str, int] = {}
@@ -127,6 +130,10 @@ class Vm(Value):
     """Migrations of it that have failed within this operation."""
     failed: str = ""
     """Where and why the last of them failed."""
+
+    def may_be_on(self, hosts: Collection[str]) -> set[str]:
+        """Those of the hosts that say that they have it."""
+        return {self.host, *self.also} & set(hosts)
 
     @property
     def copied_bytes(self) -> int:
