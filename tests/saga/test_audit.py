@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from sterna.controller.controller import Controller
 from sterna.domain.audit import Safety
 from sterna.domain.model import GuestState, Observation
@@ -24,6 +26,7 @@ from tests.saga.leftovers import (
     there_and_back,
 )
 from tests.saga.losses import power_back, power_cut
+from tests.saga.lying import lie
 
 
 async def test_each_kind_is_found_and_exactly_that_is_repaired(play: Play) -> None:
@@ -258,5 +261,28 @@ async def test_the_only_definition_is_never_to_be_undefined(play: Play) -> None:
         (found,) = (f for f in (await controller.audits.audit()).leftovers if f.kind == "definition")
         assert found.safety is Safety.CANNOT_TELL and "undefine" not in found.repair
         assert "may be the VM's only definition" in found.repair and "host2" in found.repair
+
+    await play(scenario)
+
+
+@pytest.mark.parametrize("moved", [True, False], ids=["came and stayed", "a failed migration"])
+async def test_another_hosts_word_undefines_no_vm_that_stayed(play: Play, moved: bool) -> None:
+    """It says that it runs the VM, which is off here: it may be one that was taken over."""
+
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        vm = fleet.vm()
+        at, liar = ("host2", "host1") if moved else ("host1", "host2")
+        if not moved:
+            fleet.agents["host1"].rules = [("copy", "before", "permanent")]
+        await fleet.start(vm)
+        assert await fleet.ended() is (Status.COMPLETED if moved else Status.FAILED)
+        fleet.world.shut_down_guest(vm)
+        runs = {"state": "running", "reason": "", "epoch": 2**19, "ran": True}
+        lie(fleet, liar, "observe_guest", lambda answer: {"observation": runs})
+        assert fleet.world.hosts[at].domains[vm].inactive is not None
+        found = [f for f in (await controller.audits.audit(repair=True)).leftovers if f.kind == "definition"]
+        assert [(f.safety, f.done) for f in found] == [(Safety.NEVER, "left alone")]
+        assert f"{liar} says" in found[0].why
+        assert fleet.world.hosts[at].domains[vm].inactive is not None
 
     await play(scenario)

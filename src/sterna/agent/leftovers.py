@@ -21,8 +21,9 @@ from sterna.domain.audit import (
 )
 from sterna.domain.entries.base import Failed, StatusSet
 from sterna.domain.entries.destination import ResourcesUpdated, TargetsRemoved, TargetsToMake, VolumesToAttach
+from sterna.domain.entries.destination_notes import Abandoned
 from sterna.domain.entries.notes import Waiting
-from sterna.domain.entries.source import FilesToRemove, TokensToLeave, VmRemoved
+from sterna.domain.entries.source import FilesToRemove, SourceProven, TokensToLeave, VmRemoved
 from sterna.domain.errors import NotFound, SternaError
 from sterna.domain.files import Created
 from sterna.domain.hosts import VmSummary
@@ -95,12 +96,26 @@ async def _definition(audit: AuditContext, vm: VmSummary) -> list[Found]:
     here = await hypervisor.observe(vm.uuid)
     if here.epoch is None or vm.uuid in audit.moving:
         return []
-    judged = judge_definition(here, await audit.elsewhere(vm.uuid))
+    elsewhere = await audit.elsewhere(vm.uuid)
+    judged = judge_definition(here, elsewhere)
+    if judged is not None and judged.safety is Safety.SAFE and _stays(audit, vm.uuid):
+        judged = judge_definition(here, elsewhere, stays=True)
     if judged is None or vm.uuid in audit.moving:
         return []
     words = {"vm": vm.uuid, "repair": judged.helps or "undefine it; its disks are left alone"}
     undefine = later(hypervisor.undefine, vm.uuid, here.epoch)
     return [Found(audit.leftover("definition", vm.name, judged.why, judged.safety, **words), undefine)]
+
+
+def _stays(audit: AuditContext, vm: str) -> bool:
+    """Has the last migration of that VM left it here, as far as this host's journal goes back?"""
+    last, stays = 0, False
+    for kind in (ResourcesUpdated, SourceProven, VmRemoved, TargetsRemoved, Abandoned):
+        for entry in audit.journal.settled(kind.entry):
+            known = audit.journal.get(entry.migration_id) if entry.kind is kind.kind else None
+            if known is not None and known[0].vm_uuid == vm and entry.seq > last:
+                last, stays = entry.seq, kind in (ResourcesUpdated, SourceProven)
+    return stays
 
 
 async def secrets(audit: AuditContext) -> list[Found]:

@@ -83,13 +83,18 @@ def _unknown(silent: Sequence[str], why: str, last: str) -> Judgement:
     return Judgement(Safety.CANNOT_TELL, why, helps)
 
 
-def judge_definition(here: Observation, elsewhere: Elsewhere) -> Judgement | None:
-    """A guest that is off here and carries Sterna's epoch: left behind by a move? None: it is simply off."""
+def judge_definition(here: Observation, elsewhere: Elsewhere, *, stays: bool = False) -> Judgement | None:
+    """A guest that is off here and carries Sterna's epoch: left behind by a move? None: it is simply off. `stays`:
+    by this host's journal it is here; then no other host's word is enough."""
     if here.state is not GuestState.SHUTOFF or here.epoch is None:
         return None
     running = elsewhere.running
     if len(running) == 1 and not elsewhere.silent:
         ((host, there),) = running.items()
+        if stays:
+            why = f"{host} says that it runs this VM; the last migration of it here has left it on this host"
+            helps = f"see whether it runs on {host}, and which of the two is the VM that is meant"
+            return Judgement(Safety.NEVER, why, helps)
         if there.epoch is not None and there.epoch >= here.epoch:
             why = f"the same VM runs on {host} with epoch {there.epoch}; this definition has {here.epoch}"
             return Judgement(Safety.SAFE, why)

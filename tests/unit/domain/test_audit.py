@@ -50,6 +50,14 @@ def test_definitions(
     assert (judged and judged.safety) == safety
 
 
+@pytest.mark.parametrize("epoch", [5, 6, 2**40])
+def test_a_vm_that_has_not_left_is_not_undefined_by_another_hosts_word(epoch: int) -> None:
+    judged = not_none(judge_definition(OFF, Elsewhere({"b": runs(epoch)}), stays=True))
+    assert judged.safety is Safety.NEVER and "b says" in judged.why and judged.helps
+    assert judge_definition(OFF, Elsewhere({"b": ABSENT}), stays=True) is None
+    assert not_none(judge_definition(OFF, Elsewhere({}, ("b",)), stays=True)).safety is Safety.CANNOT_TELL
+
+
 INCOMING = [
     (WAITS, {"b": runs()}, (), Safety.SAFE),
     (WAITS, {"b": runs(job_active=True)}, (), None),
