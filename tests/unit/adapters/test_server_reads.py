@@ -129,6 +129,40 @@ async def test_a_nova_says_where_it_has_a_server() -> None:
             await OtherNova(cloud, "elsewhere", "internal").host_of(WEB1)
 
 
+NOWHERE = [
+    Answer(404, "<html>404 Not Found: nginx</html>"),
+    Answer(404, {}),
+    Answer(404, {"code": "404 Not Found", "message": "The resource could not be found.", "title": "Not Found"}),
+    Answer(404, {"itemNotFound": "x"}),
+    Answer(404, []),
+    Answer(404),
+    Answer(300, {"choices": []}),
+]
+"""Of a proxy, of a catalog with the wrong address (Nova's own for an unknown path among them)."""
+
+
+@pytest.mark.parametrize("answer", NOWHERE)
+async def test_only_the_services_own_word_says_that_something_is_not_there(answer: Answer) -> None:
+    """Taken for one, a proxy's 404 would permit to move what Nova has, and to delete an attachment in use."""
+    with serving(lambda _: answer) as (cloud, _):
+        for asking in (
+            CinderReads(cloud).volume(VOLUME),
+            OtherNova(cloud, "RegionOne", "internal").host_of(WEB1),
+            OtherNova(cloud, "RegionOne", "internal").hosts(),
+            NeutronReads(cloud).ports([WEB1]),
+        ):
+            with pytest.raises(Unreachable):
+                await asking
+
+
+async def test_a_volume_whose_attachments_are_not_there_is_not_unknown() -> None:
+    def answer(asked: Asked) -> Answer | None:
+        return cinder(asked) if asked.path == f"/v3/volumes/{VOLUME}" else None
+
+    with serving(answer) as (cloud, _), pytest.raises(Unreachable):
+        await CinderReads(cloud).volume(VOLUME)
+
+
 @pytest.mark.parametrize(
     "answer",
     [Answer(500, {}), Answer(503, {}), Answer(403, {}), Answer(body={}), Answer(body=[]), Answer(lost=True)],

@@ -24,6 +24,11 @@ def test_a_code_of_a_newer_peer_is_taken_as_it_comes() -> None:
     assert remedy("disk-on-the-moon") == ""
 
 
+def test_nobody_is_told_to_delete_what_nova_has() -> None:
+    """No call of Nova's deletes a record alone: deleting the server ends the guest and removes its volumes."""
+    assert "delete" not in remedy("nova-owned") and "take" not in remedy("nova-owned")
+
+
 @pytest.mark.parametrize("entry", CATALOGUE.values(), ids=CATALOGUE)
 def test_an_entry_is_a_sentence_and_a_fix(entry: Entry) -> None:
     assert entry.cause[0].isupper()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sterna.adapters.openstack.session import Cloud
-from sterna.domain.errors import NotFound, SternaError, Unreachable
+from sterna.domain.errors import SternaError, Unreachable
 from sterna.ports.cloud import CloudVolume, ServerPort, VolumeAttachment
 
 if TYPE_CHECKING:
@@ -67,8 +68,11 @@ class CinderReads:
     async def volume(self, id: str) -> CloudVolume | None:
         """See ports.cloud.VolumeReads.volume."""
 
-        def read(cloud: Connection) -> CloudVolume:
-            raw = _answer(cloud.block_storage.get(f"/volumes/{id}"))["volume"]
+        def read(cloud: Connection) -> CloudVolume | None:
+            answer = _item(cloud.block_storage.get(f"/volumes/{id}"))
+            if answer is None:
+                return None
+            raw = answer["volume"]
             query = {"volume_id": id, "all_tenants": "1"}
             listed = _answer(cloud.block_storage.get("/attachments", params=query))["attachments"]
             own = [a for a in listed if a["volume_id"] == id]
@@ -80,10 +84,7 @@ class CinderReads:
                 ),
             )
 
-        try:
-            return await _read(self._cloud, "Cinder", f"read volume {id}", read)
-        except NotFound:
-            return None
+        return await _read(self._cloud, "Cinder", f"read volume {id}", read)
 
 
 class OtherNova:
@@ -97,15 +98,12 @@ class OtherNova:
     async def host_of(self, server: str) -> str | None:
         """See ports.cloud.NovaReads.host_of."""
 
-        def read(cloud: Connection) -> str:
+        def read(cloud: Connection) -> str | None:
             path = f"/servers/{server}"
-            answer = _answer(cloud.session.get(path, endpoint_filter=self._where, raise_exc=False))["server"]
-            return str(answer["OS-EXT-SRV-ATTR:host"] or "none")
+            answer = _item(cloud.session.get(path, endpoint_filter=self._where, raise_exc=False))
+            return None if answer is None else str(answer["server"]["OS-EXT-SRV-ATTR:host"] or "none")
 
-        try:
-            return await _read(self._cloud, "Nova", f"read server {server}", read)
-        except NotFound:
-            return None
+        return await _read(self._cloud, "Nova", f"read server {server}", read)
 
     async def hosts(self) -> list[str]:
         """See ports.cloud.NovaReads.hosts."""
@@ -126,12 +124,30 @@ def _answer(response: requests.Response) -> dict[str, Any]:
     return dict(response.json())
 
 
+def _item(response: requests.Response) -> dict[str, Any] | None:
+    """The same of one item; None where the service itself says that it has none of that ID.
+
+    Another 404 says nothing of the item: it is a proxy's, or that of an address which the catalog has wrong.
+    """
+    if response.status_code == HTTPStatus.NOT_FOUND and _says_not_found(response):
+        return None
+    return _answer(response)
+
+
+def _says_not_found(response: requests.Response) -> bool:
+    try:
+        body = response.json()
+    except ValueError:
+        return False
+    return isinstance(body, dict) and isinstance(body.get("itemNotFound"), dict)
+
+
 async def _read(cloud: Cloud, service: str, what: str, act: Callable[[Connection], T]) -> T:
-    """Raises NotFound, Unreachable."""
+    """Raises Unreachable, also for a 404 that `act` has no meaning for."""
     try:
         async with cloud.asking_for_a_check(service):
             return await cloud.ask(what, act, of=service.lower())
-    except (NotFound, Unreachable):
+    except Unreachable:
         raise
     except SternaError as error:
         raise Unreachable(f"{service} does not say: {error.message}", fix=error.fix or _FIX) from error

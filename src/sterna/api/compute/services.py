@@ -57,9 +57,9 @@ async def list_services(call: Asking, request: Request) -> dict[str, Any]:
     query = request.query_params
     if call.has(75):
         check_query(query, ("host", "binary"))
-    binary, host = query.get("binary", BINARY), query.get("host")
+    binary, host = query.get("binary") or BINARY, query.get("host")
     hosts = await call.controller.registry.hosts() if binary == BINARY else []
-    return {"services": [view(call, one) for one in hosts if host in (None, one.name)]}
+    return {"services": [view(call, one) for one in hosts if not host or host == one.name]}
 
 
 @router.put("/{service}", dependencies=_UPDATE)
@@ -98,23 +98,23 @@ def host_word(host: Host) -> str:
 
 async def _update_before_ids(call: Call, what: str, body: dict[str, Any]) -> dict[str, Any]:
     more = {"disable-log-reason": ("disabled_reason",), "force-down": ("forced_down",)}
+    known = ("disabled_reason", "forced_down") if call.has(11) else ("disabled_reason",)
     if what not in ("enable", "disable", *more) or (what == "force-down" and not call.has(11)):
         raise HTTPException(404, f"Unknown action {what[:64]}")
-    fields = more.get(what, ())
-    only(body, what, ("host", "binary", *fields) if what != "force-down" else ("host", "binary"), fields)
+    only(body, what, ("host", "binary", *more.get(what, ())), known)
     name = text(body["host"], "host")
     host = next((h for h in await call.controller.registry.hosts() if h.name == name), None)
     if host is None or body["binary"] != BINARY:
         raise HTTPException(404, f"There is no service {str(body['binary'])[:64]} on a host {name}.")
     answer = {"host": name, "binary": BINARY}
     if what == "force-down":
-        down = boolean(body.get("forced_down", True), "forced_down")
+        down = boolean(body["forced_down"], "forced_down")
         await _force(call, host, down=down)
         return answer | {"forced_down": down}
     reason = _reason(body.get("disabled_reason"))
-    await _maintain(call, name, on=what != "enable", reason=reason)
+    await _maintain(call, name, on=what != "enable", reason="" if what == "enable" else reason)
     answer |= {"status": ENABLED if what == "enable" else DISABLED}
-    return answer | ({"disabled_reason": reason} if fields else {})
+    return answer | ({"disabled_reason": reason} if what in more else {})
 
 
 def _reason(said: Any) -> str:

@@ -11,7 +11,8 @@ from enum import StrEnum
 
 from sterna.domain.model import Value
 
-_GONE = frozenset({"detached", "deleted", "error_detaching"})
+_GONE = frozenset({"detached", "deleted"})
+"""Not `error_detaching`: the connection may still be there."""
 
 
 class Say(StrEnum):

@@ -43,7 +43,7 @@ VM = Group(
         Entry(
             "nova-owned",
             cause="A Nova that Sterna is configured to ask (`[nova]`) has this VM on a host of its own.",
-            remedy="migrate it with that Nova; or take the VM over for good: delete Nova's record of it first",
+            remedy="migrate it with that Nova",
             by=By.CONTROLLER,
             when="plan",
             against=Against.VM,

@@ -31,6 +31,7 @@ async def test_there_is_one_service_for_each_host(cloud: Cloud) -> None:
     assert found == (await cloud.get("/os-services", "2.69"))["services"]  # the same IDs
     assert (await cloud.get("/os-services?binary=nova-scheduler", "2.69"))["services"] == []
     assert (await cloud.get("/os-services?host=z", "2.69"))["services"] == []
+    assert (await cloud.get("/os-services?host=&binary=", "2.69"))["services"] == found  # as no filter
     assert isinstance((await service(cloud, version="2.1"))["id"], int)
 
 
@@ -91,6 +92,11 @@ async def test_before_2_53_the_path_says_what_is_done(cloud: Cloud) -> None:
     assert (await service(cloud))["disabled_reason"] == "new fans"
     assert (await put(cloud, "enable", named, "2.1")).json() == {"service": named | {"status": "enabled"}}
     assert (await put(cloud, "disable", named, "2.1")).json() == {"service": named | {"status": "disabled"}}
+    reason = named | {"disabled_reason": "old fans"}
+    assert (await put(cloud, "disable", reason, "2.1")).json() == {"service": named | {"status": "disabled"}}
+    assert (await service(cloud))["disabled_reason"] == "old fans"
+    assert (await put(cloud, "enable", reason | {"forced_down": False}, "2.11")).status_code == 200
+    assert (await put(cloud, "enable", reason | {"forced_down": False}, "2.1")).status_code == 400
     assert (await put(cloud, "disable", {"host": "z", "binary": "nova-compute"}, "2.1")).status_code == 404
     assert (await put(cloud, "disable", named | {"binary": "nova-conductor"}, "2.1")).status_code == 404
     assert (await put(cloud, "disable", {"host": "b"}, "2.1")).status_code == 400
@@ -98,6 +104,19 @@ async def test_before_2_53_the_path_says_what_is_done(cloud: Cloud) -> None:
     assert (await put(cloud, "explode", named, "2.1")).status_code == 404
     assert (await put(cloud, "force-down", named, "2.10")).status_code == 404
     assert (await put(cloud, "force-down", named | {"forced_down": True}, "2.11")).status_code == 409
+
+
+async def test_a_host_is_declared_dead_only_where_that_is_said(cloud: Cloud) -> None:
+    """Nova's schema requires the field as well."""
+    world = cloud.world
+    world.b.listening = False
+    world.clock.ms += 60_000
+    await world.bus.beat(world.controller)
+    named = {"host": "b", "binary": "nova-compute"}
+    answer = await put(cloud, "force-down", named, "2.11")
+    assert answer.status_code == 400 and "'forced_down' is required" in fault_of(answer, "badRequest")
+    assert world.a.told_dead == [] and not (await world.controller.registry.host("b")).dead
+    assert (await put(cloud, "force-down", named | {"forced_down": True}, "2.11")).status_code == 200
 
 
 async def test_forced_down_is_believed_only_of_a_silent_host(cloud: Cloud) -> None:

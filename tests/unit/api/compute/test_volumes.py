@@ -154,5 +154,14 @@ def test_no_answer_lets_cinder_delete_what_is_in_use() -> None:
 
 
 def test_what_was_detached_admits_nobody() -> None:
-    pairs = [("a", "attached"), ("b", "detached"), ("c", "reserved"), ("d", "deleted"), ("e", "attaching")]
-    assert live(pairs) == ("a", "c", "e")
+    pairs = [
+        ("a", "attached"),
+        ("b", "detached"),
+        ("c", "reserved"),
+        ("d", "deleted"),
+        ("e", "attaching"),
+        ("f", "error_detaching"),  # what was to be detached is perhaps still connected
+        ("g", "error_attaching"),
+        ("h", "detaching"),
+    ]
+    assert live(pairs) == ("a", "c", "e", "f", "g", "h")
