@@ -179,10 +179,11 @@ def _flat(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _target(path: Mapping[str, Any], body: Mapping[str, Any]) -> str:
-    for found in (path.get("server"), path.get("service"), body.get("host")):
+    for found in (path.get("server"), path.get("service")):
         if isinstance(found, str):
-            return printable(found)[:LONGEST_TARGET]
-    return ""
+            return printable(found.lower())[:LONGEST_TARGET]  # IDs, in whatever case they were typed
+    host = body.get("host")
+    return printable(host)[:LONGEST_TARGET] if isinstance(host, str) else ""
 
 
 def made_id(kind: str, name: str) -> str:

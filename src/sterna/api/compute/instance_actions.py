@@ -132,18 +132,30 @@ async def _events(call: Call, server: Server, one: _Done) -> list[dict[str, Any]
     if one.migration is None:
         return [_event(call, server, f"sterna_{one.action}", (one.began, one.began), (server.vm.host, None))]
     items = [i for i in await call.controller.timeline(one.migration.id) if i.what is What.STATUS]
+    if not items:
+        return [_event_of_record(call, server, one, one.migration)]
     ends = [item.started_at for item in items[1:]] + [one.updated if one.migration.status.final else ""]
     events = [
         _event(
             call,
             server,
-            f"sterna_{item.status.replace('-', '_')}",
+            _name(item.status),
             (item.started_at, end),
             (item.host, _why(item, one.migration)),
         )
         for item, end in zip(items, ends, strict=True)
     ]
     return events[::-1]
+
+
+def _event_of_record(call: Call, server: Server, one: _Done, record: MigrationRecord) -> dict[str, Any]:
+    """No journal has anything of it: its source has not accepted it yet, or never did."""
+    ended, why = one.updated if record.status.final else "", record.reason if one.failed else None
+    return _event(call, server, _name(record.status), (one.began, ended), (record.migration.source, why))
+
+
+def _name(status: str) -> str:
+    return f"sterna_{status.replace('-', '_')}"
 
 
 def _why(item: Item, record: MigrationRecord) -> str | None:

@@ -9,7 +9,7 @@ import pytest
 from sterna.controller.intents.request import MigrateRequest
 from sterna.domain.compute.statuses import MIGRATION, statuses_called
 from sterna.domain.copying import JobSample
-from sterna.domain.errors import Permanent
+from sterna.domain.errors import Permanent, Unknown
 from sterna.domain.journal import Kind, Role
 from sterna.domain.objective import Asked
 from sterna.domain.policies import May
@@ -237,6 +237,36 @@ async def test_each_accepted_request_is_an_action(cloud: Cloud) -> None:
     assert {(one["user_id"], one["project_id"], one["message"]) for one in done.values()} == {(USER, OURS, None)}
     for id in done:
         assert (await cloud.get(f"{path}/{id}", "2.84"))["instanceAction"]["events"]
+
+
+async def test_one_that_its_source_has_not_accepted_yet_has_an_event(cloud: Cloud) -> None:
+    """`openstack server event show` right after the 202: no journal has anything of it."""
+    cloud.world.bus.faults["start_migration"] = [Unknown("the answer of a was lost")] * 100
+    cloud.world.bus.faults["journal_since"] = [Unknown("the answer of a was lost")] * 100
+    accepted = await cloud.migrate()
+    assert accepted.status_code == 202
+    request = accepted.headers["x-openstack-request-id"]
+    path = f"/servers/{WEB1}/os-instance-actions/{request}"
+    for version, token in (("2.84", "admin"), ("2.51", "reader"), ("2.1", "admin")):
+        (event,) = (await cloud.get(path, version, token))["instanceAction"]["events"]
+        assert (event["event"], event["result"], event["finish_time"]) == ("sterna_queued", None, None)
+    at = cloud.world.clock.now().isoformat()
+    await cloud.world.fleet.settle(request.removeprefix("req-"), Status.FAILED, "a never accepted it", at)
+    shown = (await cloud.get(path, "2.84"))["instanceAction"]
+    (event,) = shown["events"]
+    told = (event["event"], event["result"], event["details"], event["host"])
+    assert told == ("sterna_failed", "Error", "a never accepted it", "a")
+    assert event["finish_time"] and shown["message"] == "Error"
+
+
+async def test_an_action_is_found_whatever_the_case_of_the_servers_id(cloud: Cloud) -> None:
+    await moving(cloud, "preparing", "migrating")
+    shouted = f"/servers/{WEB1.upper()}"
+    aborted = await cloud.ask(f"{shouted}/migrations/1", "2.80", method="DELETE")
+    assert aborted.status_code == 202
+    for path in (f"/servers/{WEB1}", shouted):
+        done = (await cloud.get(f"{path}/os-instance-actions", "2.84"))["instanceActions"]
+        assert aborted.headers["x-openstack-request-id"] in {one["request_id"] for one in done}
 
 
 async def test_a_failed_migration_says_why_in_its_events(cloud: Cloud) -> None:
