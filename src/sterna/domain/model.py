@@ -253,6 +253,8 @@ class Disk(Reached):
     """All it stands on, nearest first: backing files and external data; a path, or another place (`nbd://...`)."""
     data_file: str | None = None
     """The guest's data is in this file and not in the image (qcow2's `data_file`)."""
+    mirrored: bool = omitted(False)
+    """A block job copies it to another place, which may be a volume of its own (`<mirror>`)."""
     optional: bool = False
     """A medium without which the VM starts as well (`startupPolicy`)."""
     against: tuple[Refusal, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from uuid import UUID
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 ISCSI_NAME = re.compile(r"(?!-)[^\s,\"'\\\x00-\x20\x7f-\x9f]{1,223}")
@@ -11,3 +12,11 @@ ISCSI_NAME = re.compile(r"(?!-)[^\s,\"'\\\x00-\x20\x7f-\x9f]{1,223}")
 def is_plain(text: str) -> bool:
     """One line of text that no option could be taken for."""
     return not text.startswith("-") and CONTROL.search(text) is None
+
+
+def is_uuid(text: str) -> bool:
+    """With its hyphens; in capitals as well."""
+    try:
+        return str(UUID(text)) == text.lower()
+    except ValueError:
+        return False

@@ -60,6 +60,14 @@ def test_what_stays_the_same_wherever_the_guest_is(name: str) -> None:
     assert nic.port_id == describe(read("booted")).nics[0].port_id
 
 
+@pytest.mark.parametrize(("inside", "mirrored"), [("", False), ("<mirror type='network' job='copy'/>", True)])
+def test_a_disk_that_a_block_job_copies_elsewhere(inside: str, mirrored: bool) -> None:
+    disk = f"<disk type='file'><source file='/a'/><target dev='vda'/>{inside}</disk>"
+    (found,) = describe(small(disk)).disks
+    assert found.mirrored is mirrored
+    assert ("mirrored" in found.model_dump(mode="json")) is mirrored  # journals stay as they were
+
+
 def test_a_guest_that_booted_here() -> None:
     vm = describe(read("booted"))
     assert vm.epoch == 0

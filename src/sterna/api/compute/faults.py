@@ -34,7 +34,9 @@ NAMES = {
 }
 OTHER = "computeFault"
 NOT_HERE = "there is nothing of this name here, in this version of the API"
-_STATE = frozenset({"vm-not-running", "vm-paused", "vm-job-active", reasons.UNDER_WAY, reasons.NOVA_OWNED})
+_STATE = frozenset(
+    {"vm-not-running", "vm-paused", "vm-job-active", reasons.UNDER_WAY, reasons.NOVA_OWNED, reasons.TWICE}
+)
 """Refusals because of the state the server is in."""
 
 

@@ -34,13 +34,14 @@ def hypervisor_id(call: Call, host: str) -> str | int:
 
 
 class _Fleet:
-    """All hosts, and the VMs on each."""
+    """All hosts, and the VMs on each; one that runs on two hosts is on both."""
 
     def __init__(self, hosts: list[Host], vms: list[VmRecord]) -> None:
         self.hosts = hosts
         self.vms: defaultdict[str, list[VmRecord]] = defaultdict(list)
         for vm in vms:
-            self.vms[vm.host].append(vm)
+            for host in (vm.host, *vm.also):
+                self.vms[host].append(vm)
 
 
 async def _fleet(call: Call) -> _Fleet:

@@ -80,12 +80,17 @@ def check_query(query: QueryParams, known: Iterable[str]) -> None:
 
 def limit_of(query: QueryParams) -> int:
     """How many are wanted on this page."""
-    said = query.get("limit")
+    return min(number(query, "limit", MOST_LISTED), MOST_LISTED)
+
+
+def number(query: QueryParams, name: str, otherwise: int) -> int:
+    """From 0 on."""
+    said = query.get(name)
     if said is None:
-        return MOST_LISTED
+        return otherwise
     if not (said.isascii() and said.isdecimal() and len(said) <= 10):
-        raise wrong("limit", "it is not a number from 0 on")
-    return min(int(said), MOST_LISTED)
+        raise wrong(name, "it is not a number from 0 on")
+    return int(said)
 
 
 def instant(query: QueryParams, name: str) -> datetime | None:

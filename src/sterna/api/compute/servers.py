@@ -45,9 +45,9 @@ FOR_ALL: dict[str, Filter] = {
 }
 """By parameter."""
 FOR_ADMINS: dict[str, Filter] = {
-    "host": lambda s, v: s.vm.host == v,
+    "host": lambda s, v: v in (s.vm.host, *s.vm.also),
     "hostname": lambda s, v: server_view.name_of(s) == v,
-    "node": lambda s, v: s.vm.host == v,
+    "node": lambda s, v: v in (s.vm.host, *s.vm.also),
     "project_id": lambda s, v: s.project_id == v,
     "tenant_id": lambda s, v: s.project_id == v,
     "user_id": lambda s, v: s.vm.nova is not None and s.vm.nova.user_id == v,

@@ -8,15 +8,26 @@ from __future__ import annotations
 from typing import Any
 
 import structlog
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.exceptions import HTTPException
 
 from sterna.api.compute.call import Asking, Call, made_id, rule
+from sterna.api.compute.reading import MOST_LISTED, check_query, limit_of, number
 from sterna.controller.records.servers import Server
-from sterna.domain.compute.attachments import Answer, Say, Seen, judge, judge_unknown_server, live
+from sterna.domain.compute.attachments import (
+    Answer,
+    Say,
+    Seen,
+    judge,
+    judge_unknown_server,
+    live,
+    may_be_any,
+    volumes_of,
+)
 from sterna.domain.compute.policies import Rule
 from sterna.domain.errors import NotFound, SternaError
 from sterna.domain.model import Disk, Vm
+from sterna.domain.texts import is_uuid
 from sterna.ports.cloud import CloudVolume
 
 log = structlog.get_logger(__name__)
@@ -25,26 +36,36 @@ _SHOWS_ID = 89
 
 
 @router.get("", dependencies=[rule(Rule.VOLUMES)])
-async def list_attachments(server: str, call: Asking) -> dict[str, Any]:
-    """All volumes of the server, as its host says now."""
+async def list_attachments(server: str, call: Asking, request: Request) -> dict[str, Any]:
+    """All volumes of the server, as its host says now. From 2.89 on without those of which Cinder has no attachment
+    for it: each has to name one, and Nova leaves them out, too."""
+    if call.has(75):
+        check_query(request.query_params, ("limit", "offset"))
+    limit, offset = limit_of(request.query_params), number(request.query_params, "offset", 0)
     found = await call.server(server, Rule.VOLUMES)
     details = await _details(call, found)
     if details is None:
         raise HTTPException(503, f"The host of server {server} does not answer: its volumes are not known now.")
+    if found.vm.also:
+        raise HTTPException(503, f"Server {server} runs on several hosts, each with volumes of its own.")
     listed = []
-    for disk in _volumes(details):
+    for disk in volumes_of(details):
         volume = disk.volume_id or ""
-        answer = judge(await _seen(call, found, details, volume), with_id=call.has(_SHOWS_ID))
-        if answer.say is Say.UNKNOWN:
+        seen = await _seen(call, found, details, volume)
+        answer = judge(seen, with_id=call.has(_SHOWS_ID))
+        if answer.say is Say.UNKNOWN and seen.attachments != ():
             raise _not_known(server, volume, answer)
-        listed.append(_view(call, server, disk, answer))
-    return {"volumeAttachments": listed}
+        if answer.say is Say.ATTACHED:
+            listed.append(_view(call, server, disk, answer))
+    return {"volumeAttachments": listed[offset : offset + (limit or MOST_LISTED)]}
 
 
 @router.get("/{volume}", dependencies=[rule(Rule.VOLUME)])
 async def show_attachment(server: str, volume: str, call: Asking) -> dict[str, Any]:
     """One of them. 404 says that the volume is not attached, and nothing else does."""
     volume = volume.lower()
+    if not is_uuid(volume):
+        raise HTTPException(400, f"{volume[:64]} is not the ID of a volume: that is a UUID.")
     try:
         found = await call.setup.servers.one(server)
     except NotFound:
@@ -54,7 +75,7 @@ async def show_attachment(server: str, volume: str, call: Asking) -> dict[str, A
     answer = judge(await _seen(call, found, details, volume), with_id=call.has(_SHOWS_ID))
     if answer.say is Say.UNKNOWN:
         raise _not_known(server, volume, answer)
-    disk = next((d for d in _volumes(details) if d.volume_id == volume), None) if details is not None else None
+    disk = next((d for d in volumes_of(details) if d.volume_id == volume), None) if details is not None else None
     if answer.say is Say.NOT_ATTACHED or disk is None:
         raise HTTPException(404, f"Instance {server} is not attached to volume {volume[:64]}.")
     return {"volumeAttachment": _view(call, server, disk, answer)}
@@ -86,11 +107,26 @@ async def _details(call: Call, server: Server) -> Vm | None:
 
 
 async def _seen(call: Call, server: Server, details: Vm | None, volume: str) -> Seen:
-    used = None if details is None else any(d.volume_id == volume for d in _volumes(details))
-    unnamed = details is not None and _has_unnamed(details)
-    wanted = used is not None and not server.moving and (call.has(_SHOWS_ID) if used else unnamed)
+    """Cinder is asked only where its word decides."""
+    twice, named = bool(server.vm.also), [] if details is None else [d.volume_id for d in volumes_of(details)]
+    used = None if details is None else volume in named
+    if details is None or server.moving or twice:
+        return Seen(used=used, moving=server.moving, twice=twice, attachments=None)
+    others = sorted({other for other in named if other and other != volume})
+    unnamed = may_be_any(details)
+    wanted = call.has(_SHOWS_ID) if used else bool(unnamed or others)
     known = await _attachments(call, server.vm.uuid, volume) if wanted else None
-    return Seen(used=used, unnamed=unnamed, moving=server.moving, attachments=known)
+    if not used and not unnamed and known != ():
+        unnamed = not await _are_confirmed(call, server, others)
+    return Seen(used=used, unnamed=unnamed, moving=False, attachments=known)
+
+
+async def _are_confirmed(call: Call, server: Server, volumes: list[str]) -> bool:
+    """Does Cinder have an attachment of each for this server? Else a serial may be another volume's."""
+    for volume in volumes:
+        if not await _attachments(call, server.vm.uuid, volume):
+            return False
+    return True
 
 
 async def _attachments(call: Call, server: str, volume: str) -> tuple[str, ...] | None:
@@ -104,18 +140,6 @@ async def _attachments(call: Call, server: str, volume: str) -> tuple[str, ...] 
         return None
     mine = [] if found is None else [a for a in found.attachments if a.server == server.lower()]
     return live([(a.id, a.status) for a in mine])
-
-
-def _volumes(vm: Vm) -> list[Disk]:
-    """Its disks that are volumes, those that only the next start would use included."""
-    disks = [d.model_copy(update={"volume_id": d.volume_id.lower()}) for d in (*vm.disks, *vm.cold) if d.volume_id]
-    return [d for d in disks if len(d.volume_id or "") == 36]
-
-
-def _has_unnamed(vm: Vm) -> bool:
-    """Has it a disk that may be any volume? Drives for media are none."""
-    named = {disk.target for disk in _volumes(vm)}
-    return any(disk.target not in named and disk.device in ("disk", "lun") for disk in (*vm.disks, *vm.cold))
 
 
 def _view(call: Call, server: str, disk: Disk, answer: Answer) -> dict[str, Any]:

@@ -105,6 +105,11 @@ class FakeCloud:
         attachments = tuple(VolumeAttachment(id=id, server=server, status=status) for id in ids)
         self.volumes[VOLUME] = CloudVolume(id=VOLUME, project_id=OURS, attachments=attachments)
 
+    def has(self, volume: str, server: str) -> None:
+        """Another volume, with one attachment."""
+        attachment = VolumeAttachment(id=f"{volume[:-1]}f", server=server, status="attached")
+        self.volumes[volume] = CloudVolume(id=volume, project_id=OURS, attachments=(attachment,))
+
 
 @dataclass
 class Cloud:
@@ -141,6 +146,12 @@ class Cloud:
     async def migrate(self, server: str = WEB1, host: str | None = "b", token: str = "admin") -> httpx2.Response:
         body = {"os-migrateLive": {"host": host, "block_migration": "auto"}}
         return await self.ask(f"/servers/{server}/action", "2.30", method="POST", token=token, body=body)
+
+    async def run_twice(self) -> None:
+        """`web1` runs on `b` as well, whoever has started it."""
+        self.world.b.vms[WEB1] = self.world.a.vms[WEB1]
+        for _ in range(2):  # the second time it is asked about again
+            await self.world.controller.inventory.vms()
 
     async def arrive(self, server: str = WEB1) -> None:
         """Its migration is played to the end; the agents tell it."""

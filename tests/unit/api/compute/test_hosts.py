@@ -157,6 +157,19 @@ async def test_hypervisors_with_their_servers(cloud: Cloud) -> None:
     assert (await cloud.ask("/os-hypervisors?foo=bar", "2.80")).status_code == 400
 
 
+async def test_a_server_that_runs_on_two_hosts_is_on_both(cloud: Cloud) -> None:
+    """`nova host-evacuate-live` asks for those of a host, and moves each: it is refused with the reason."""
+    await cloud.run_twice()
+    for host in ("a", "b"):
+        (found,) = (await cloud.get(f"/os-hypervisors?hypervisor_hostname_pattern={host}&with_servers=True"))[
+            "hypervisors"
+        ]
+        assert WEB1 in [s["uuid"] for s in found["servers"]]
+        assert WEB1 in [s["id"] for s in (await cloud.get(f"/servers?all_tenants=1&host={host}"))["servers"]]
+    answer = await cloud.migrate(host="c")
+    assert answer.status_code == 409 and "runs on several hosts" in fault_of(answer, "conflictingRequest")
+
+
 async def test_what_a_hypervisor_has_and_what_is_used_of_it(cloud: Cloud) -> None:
     (a, *_) = (await cloud.get("/os-hypervisors/detail", "2.80"))["hypervisors"]
     assert (a["vcpus"], a["memory_mb"], a["memory_mb_used"], a["free_ram_mb"]) == (4, 16384, 8192, 8192)

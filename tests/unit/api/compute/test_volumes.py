@@ -6,6 +6,7 @@ Cinder deletes it after 404, and after the ID of another attachment. Neither may
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 
@@ -58,6 +59,61 @@ async def test_a_disk_without_a_serial_may_be_the_volume(cloud: Cloud) -> None:
     assert (await cloud.ask(PATH, "2.89")).status_code == 404
     cloud.services.fault = Unreachable("Cinder does not answer")
     assert (await cloud.ask(PATH, "2.89")).status_code == 503
+
+
+def named(serial: str, target: str = "vdb", **more: Any) -> Disk:
+    return Disk(**{"target": target, "kind": DiskKind.ISCSI, "volume_id": serial} | more)
+
+
+MAY_BE_ANY: dict[str, tuple[tuple[Disk, ...], tuple[str, ...]]] = {
+    "a serial that Cinder does not know": ((named(OTHER),), ()),
+    "a volume that is copied to another place": ((named(SECOND, mirrored=True),), ()),
+    "an overlay over a network disk": ((named(SECOND, chain=("iscsi://iqn.2026-11.lab:x/1",)),), ()),
+    "an overlay over a device": ((named(SECOND, chain=("/images/base", "/dev/dm-3")),), ()),
+    "an image whose data is in a device": ((named(SECOND, data_file="/dev/dm-3"),), ()),
+    "a drive with a network disk": ((named(SECOND), Disk(target="sda", kind=DiskKind.ISCSI, device="cdrom")), ()),
+    "a device of the host": ((named(SECOND),), ("hostdev scsi",)),
+}
+"""What a VM has besides a volume that Cinder confirms."""
+
+
+@pytest.mark.parametrize("case", MAY_BE_ANY)
+async def test_what_may_be_the_volume_proves_nothing(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    """Cinder has an attachment of the volume for this server, and asks before it deletes that."""
+    disks, immovable = MAY_BE_ANY[case]
+    cloud.services.has(SECOND, WEB1)
+    details = await cloud.world.controller.inventory.details((await cloud.setup.servers.one(WEB1)).vm)
+    assert details is not None
+    seen = details.model_copy(update={"disks": disks, "immovable": immovable})
+
+    async def said(_vm: object) -> object:
+        return seen
+
+    monkeypatch.setattr(cloud.world.controller.inventory, "details", said)
+    answer = await cloud.ask(PATH, "2.89")
+    assert answer.status_code == 503 and "may be this volume" in fault_of(answer, "serviceUnavailable")
+    cloud.services.attach()
+    assert (await cloud.ask(PATH, "2.89")).status_code == 404
+
+
+async def test_a_volume_is_not_another_one_that_cinder_confirms(cloud: Cloud) -> None:
+    cloud.world.a.disks[WEB1] = (named(SECOND, chain=("/images/base",)),)
+    cloud.services.has(SECOND, WEB1)
+    assert (await cloud.ask(PATH, "2.89")).status_code == 404
+    cloud.services.fault = Unreachable("Cinder does not answer")
+    assert (await cloud.ask(PATH, "2.89")).status_code == 503
+
+
+async def test_nor_of_a_server_that_runs_on_two_hosts(cloud: Cloud) -> None:
+    """Each has a definition of its own, and is admitted to volumes of its own."""
+    await cloud.run_twice()
+    cloud.world.a.disks[WEB1] = ()
+    for path in (PATH, f"/servers/{WEB1}/os-volume_attachments"):
+        for version in ("2.1", "2.89"):
+            answer = await cloud.ask(path, version)
+            assert answer.status_code == 503 and "several hosts" in fault_of(answer, "serviceUnavailable")
 
 
 async def test_a_disk_of_the_next_start_is_attached(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,17 +192,60 @@ async def test_one_that_has_just_appeared_is_asked_about_again(cloud: Cloud) -> 
     assert (await cloud.get(path, "2.89"))["volumeAttachment"]["attachment_id"] == ATTACHMENT
 
 
+@pytest.mark.parametrize("volume", ["web1", "x" * 300, VOLUME.replace("-", ""), "detail%3Fall=1", "..;"])
+async def test_what_is_no_uuid_never_reaches_cinder(cloud: Cloud, volume: str) -> None:
+    """404 would let Cinder delete, and the volume's ID becomes a part of an address that an administrator asks."""
+    cloud.services.asked.clear()
+    for server in (WEB1, OTHER):
+        answer = await cloud.ask(f"/servers/{server}/os-volume_attachments/{volume}", "2.89", token="reader")
+        assert answer.status_code == 400 and "is a UUID" in fault_of(answer, "badRequest")
+    assert not [what for what in cloud.services.asked if what.startswith("volume")]
+
+
+async def test_a_serial_that_cinder_does_not_have_spoils_no_list(cloud: Cloud) -> None:
+    """Nova leaves out what has no attachment's ID from 2.89 on; before, it is there."""
+    cloud.world.a.disks[WEB1] = (*cloud.world.a.disks[WEB1], named(OTHER), named(SECOND, "vdc"))
+    cloud.services.has(SECOND, DB1)
+    path = f"/servers/{WEB1}/os-volume_attachments"
+    assert [a["volumeId"] for a in (await cloud.get(path, "2.89"))["volumeAttachments"]] == [VOLUME]
+    listed = [a["volumeId"] for a in (await cloud.get(path, "2.88"))["volumeAttachments"]]
+    assert listed == [VOLUME, OTHER, SECOND]
+    cloud.services.attach(ATTACHMENT, SECOND)
+    answer = await cloud.ask(path, "2.89")
+    assert answer.status_code == 503 and "2 attachments" in fault_of(answer, "serviceUnavailable")
+    cloud.services.attach(ATTACHMENT)
+    cloud.services.fault = Unreachable("Cinder does not answer")
+    assert (await cloud.ask(path, "2.89")).status_code == 503
+
+
+async def test_a_list_is_limited(cloud: Cloud) -> None:
+    cloud.world.a.disks[WEB1] = (*cloud.world.a.disks[WEB1], named(OTHER), named(SECOND, "vdc"))
+    path = f"/servers/{WEB1}/os-volume_attachments"
+
+    async def listed(query: str, version: str = "2.75") -> list[str]:
+        return [a["volumeId"] for a in (await cloud.get(f"{path}?{query}", version))["volumeAttachments"]]
+
+    assert await listed("limit=1") == [VOLUME]
+    assert await listed("limit=1&offset=1") == [OTHER]
+    assert await listed("offset=2") == [SECOND]
+    assert await listed("limit=0") == [VOLUME, OTHER, SECOND]  # no limit
+    assert await listed("foo=bar", "2.74") == [VOLUME, OTHER, SECOND]
+    for query in ("foo=bar", "offset=-1", "limit=x"):
+        answer = await cloud.ask(f"{path}?{query}", "2.75")
+        assert answer.status_code == 400 and fault_of(answer, "badRequest")
+
+
 def test_no_answer_lets_cinder_delete_what_is_in_use() -> None:
     """Of everything that can be seen: where a disk uses the volume, or a migration may, each attachment stays."""
     ids = [None, (), ("a",), ("a", "b")]
     both = [False, True]
-    for used, unnamed, moving, attachments in itertools.product([True, False, None], both, both, ids):
-        seen = Seen(used=used, unnamed=unnamed, moving=moving, attachments=attachments)
+    for used, unnamed, moving, twice, attachments in itertools.product([True, False, None], both, both, both, ids):
+        seen = Seen(used=used, unnamed=unnamed, moving=moving, twice=twice, attachments=attachments)
         answer = judge(seen, with_id=True)
         status = {Say.ATTACHED: 200, Say.NOT_ATTACHED: 404, Say.UNKNOWN: 503}[answer.say]
         for mine in attachments or ():
             gone = deletes(status, {"volumeAttachment": {"attachment_id": answer.attachment_id}}, mine)
-            assert not gone or (used is False and not moving and not unnamed), (seen, mine)
+            assert not gone or (used is False and not (moving or unnamed or twice)), (seen, mine)
     for attachments, complete in itertools.product(ids, [True, False]):
         answer = judge_unknown_server(attachments, complete=complete)
         assert (answer.say is Say.NOT_ATTACHED) == (attachments == () and complete)

@@ -86,6 +86,7 @@ def read_disk(disk: Element, vm_uuid: str | None = None) -> Disk:
         shareable=disk.find("shareable") is not None,
         chain=tuple(dict.fromkeys(_below(disk))),
         data_file=_attr(disk, "source/dataStore/source", "file") or None,
+        mirrored=disk.find("mirror") is not None,
         optional=_attr(disk, "source", "startupPolicy") in ("optional", "requisite"),
         backing_path=any_location(backing) if backing is not None else None,
         backing_format=_backing_format(disk),
