@@ -6,31 +6,40 @@ not depend on it: an event names no host, and the destination's switch knows ear
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from sterna.api.access import needs
 from sterna.api.dependencies import Served
 from sterna.api.problems import documented
-from sterna.controller.controller import Controller
-from sterna.controller.intents.external_events import ExternalEvent
 from sterna.domain.access import Action
+from sterna.domain.compute.external_events import LONGEST_TAG, ExternalEvent, status_of
 
 router = APIRouter(tags=["openstack"], dependencies=[needs(Action.HINT)])
-Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
-MOST_EVENTS = 200
-"""In one request; Neutron gathers those of a few seconds."""
+_UUID = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
+_TAG = "The port's ID, or that of what else the event is about."
+Name = Literal[
+    "network-changed",
+    "network-vif-plugged",
+    "network-vif-unplugged",
+    "network-vif-deleted",
+    "volume-extended",
+    "power-update",
+    "accelerator-request-bound",
+    "volume-reimaged",
+]
 
 
 class EventIn(BaseModel):
-    """One event. Fields that this version does not know are ignored, as Nova does."""
+    """One event."""
 
     model_config = ConfigDict(extra="ignore")
-    name: Annotated[str, Field(pattern=r"^[a-z-]{1,64}$")]
-    server_uuid: Id
-    tag: Id | None = Field(default=None, description="The port.")
+    name: Name
+    server_uuid: Annotated[str, Field(pattern=_UUID)]
+    tag: Annotated[str | None, Field(max_length=LONGEST_TAG, description=_TAG)] = None
     status: Literal["completed", "failed", "in-progress"] = "completed"
 
 
@@ -38,13 +47,13 @@ class EventsIn(BaseModel):
     """What the notifier posts."""
 
     model_config = ConfigDict(extra="ignore")
-    events: list[EventIn] = Field(min_length=1, max_length=MOST_EVENTS)
+    events: list[EventIn] = Field(min_length=1)
 
 
 class EventOut(EventIn):
     """The same, with its result."""
 
-    code: int
+    code: int = Field(description="200, 404 (no such VM), 422 (Sterna does nothing about it), 400 (without a tag).")
 
 
 class EventsOut(BaseModel):
@@ -53,17 +62,27 @@ class EventsOut(BaseModel):
     events: list[EventOut]
 
 
-@router.post("/v2.1/os-server-external-events", summary="Receive events of wired ports", responses=documented(503))
-@router.post("/os-server-external-events", include_in_schema=False)
-async def take_external_events(wanted: EventsIn, controller: Served) -> EventsOut:
-    """Passed on to every agent as a hint; each is answered 200, also one about a server without a migration. The
-    role `neutron` may post them as well."""
-    return await take_events(wanted, controller)
+_ANSWERS = documented(503) | {207: {"model": EventsOut, "description": "The code of an event is another than 200."}}
 
 
-async def take_events(wanted: EventsIn, controller: Controller) -> EventsOut:
-    """The same, for the Compute API."""
-    for event in wanted.events:
-        report = ExternalEvent(name=event.name, vm=event.server_uuid, port=event.tag or "", status=event.status)
-        await controller.external_event(report)
-    return EventsOut(events=[EventOut(**event.model_dump(), code=200) for event in wanted.events])
+@router.post(
+    "/v2.1/os-server-external-events",
+    summary="Receive events of wired ports",
+    responses=_ANSWERS,
+    response_model_exclude_none=True,
+)
+@router.post("/os-server-external-events", include_in_schema=False, response_model_exclude_none=True)
+async def take_external_events(wanted: EventsIn, controller: Served, response: Response) -> EventsOut:
+    """Those of ports are passed on to every agent as a hint. Each event has a code of its own, as Nova answers it.
+    The role `neutron` may post them as well."""
+    reports = [
+        ExternalEvent(name=event.name, vm=event.server_uuid.lower(), port=event.tag or "", status=event.status)
+        for event in wanted.events
+    ]
+    codes = await controller.take_events(reports)
+    answered = [
+        EventOut(**event.model_dump() | {"status": status_of(code)}, code=code)
+        for event, code in zip(wanted.events, codes, strict=True)
+    ]
+    response.status_code = HTTPStatus.OK if set(codes) == {HTTPStatus.OK} else HTTPStatus.MULTI_STATUS
+    return EventsOut(events=answered)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import structlog
 
@@ -12,7 +12,7 @@ from sterna.controller.calls import AgentCalls
 from sterna.controller.intents.abort_migration import AbortMigration
 from sterna.controller.intents.audit import AuditFleet
 from sterna.controller.intents.declare_dead import DeclareDead
-from sterna.controller.intents.external_events import ExternalEvent, pass_on
+from sterna.controller.intents.external_events import take_events
 from sterna.controller.intents.force_complete import ForceComplete
 from sterna.controller.intents.migrate_vm import MigrateVm
 from sterna.controller.intents.operate import Operate, request_of
@@ -34,6 +34,7 @@ from sterna.controller.records.projector import Projector
 from sterna.controller.records.registry import Registry
 from sterna.controller.records.snapshot import Snapshot
 from sterna.controller.revoking import Revoking
+from sterna.domain.compute.external_events import ExternalEvent
 from sterna.domain.diagram import draw
 from sterna.domain.errors import Refused
 from sterna.domain.fleet.attempts import Attempt
@@ -189,9 +190,9 @@ class Controller:
         """See TuneMigration.tune."""
         return await self._tune.tune(migration_id, bandwidth_bytes_s)
 
-    async def external_event(self, event: ExternalEvent) -> None:
-        """See external_events.pass_on."""
-        await pass_on(self._calls, event)
+    async def take_events(self, events: Sequence[ExternalEvent]) -> list[int]:
+        """See external_events.take_events."""
+        return await take_events(self.fleet, self._calls, events)
 
     async def switch_to_postcopy(self, migration_id: str) -> MigrationRecord:
         """See SwitchToPostcopy.switch."""

@@ -329,6 +329,7 @@ EVENT = {"name": "network-vif-plugged", "server_uuid": "aaaaaaaa-0000-4000-8000-
 
 async def test_neutron_s_notifier_is_answered_as_nova_would(api: Api) -> None:
     """The body is the notifier's own, `status` and all; it looks at each event's `code`."""
+    await api.world.controller.inventory.vms()
     posted = {
         "events": [EVENT | {"status": "completed"}, EVENT | {"name": "network-changed", "status": "completed"}]
     }
@@ -344,7 +345,20 @@ async def test_neutron_s_notifier_is_answered_as_nova_would(api: Api) -> None:
     assert hint == {"name": EVENT["name"], "vm": EVENT["server_uuid"], "port": "p-1", "status": "completed"}
 
 
-@pytest.mark.parametrize("wrong", [{"server_uuid": "x.>"}, {"tag": "*"}, {"name": "A b"}, {"status": "perhaps"}])
+async def test_what_is_not_done_about_an_event_is_said(api: Api) -> None:
+    """Cinder must not believe that a guest's disk was resized."""
+    await api.world.controller.inventory.vms()
+    unknown = EVENT | {"server_uuid": "aaaaaaaa-0000-4000-8000-000000000099"}
+    extended = {"name": "volume-extended", "server_uuid": EVENT["server_uuid"]}
+    answer = await api.http.post("/v2.1/os-server-external-events", json={"events": [EVENT, unknown, extended]})
+    assert answer.status_code == 207
+    told = [(e["code"], e["status"], "tag" in e) for e in answer.json()["events"]]
+    assert told == [(200, "completed", True), (404, "failed", True), (400, "failed", False)]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"server_uuid": "x.>"}, {"tag": "x" * 256}, {"name": "a-b"}, {"status": "perhaps"}]
+)
 async def test_events_that_are_none(api: Api, wrong: dict[str, str]) -> None:
     await api.problem("POST", "/v2.1/os-server-external-events", 422, json={"events": [EVENT | wrong]})
     assert api.world.bus.announced == []

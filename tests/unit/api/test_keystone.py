@@ -86,6 +86,7 @@ async def test_neutrons_notifier_posts_events_and_no_more(
     http: httpx2.AsyncClient, keystone: ScriptedCloud, world: World
 ) -> None:
     keystone.users["t"] = user("service", "admin")
+    await world.controller.inventory.vms()
     assert (await http.post(HINTS, json={"events": [EVENT]}, headers=sending("t"))).status_code == 200
     assert len(world.bus.announced) == 1
     assert (await http.get("/v1/hosts", headers=sending("t"))).status_code == 403

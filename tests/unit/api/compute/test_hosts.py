@@ -8,7 +8,7 @@ import pytest
 
 from sterna.controller.intents.operate import OperationRequest
 
-from .cloud import DB1, WEB1, Cloud, fault_of
+from .cloud import DB1, VOLUME, WEB1, Cloud, fault_of
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
@@ -211,14 +211,67 @@ async def test_one_zone_and_no_aggregates(cloud: Cloud) -> None:
     assert (await cloud.ask("/os-aggregates/1")).status_code == 404
 
 
-async def test_neutrons_events_are_passed_on(cloud: Cloud) -> None:
-    event = {"name": "network-vif-plugged", "server_uuid": WEB1, "tag": "p-1", "status": "completed"}
+PLUGGED = {"name": "network-vif-plugged", "server_uuid": WEB1, "tag": "p-1", "status": "completed"}
+EXTENDED = {"name": "volume-extended", "server_uuid": WEB1, "tag": VOLUME}
+
+
+async def post(cloud: Cloud, *events: Any, version: str = "2.1") -> Any:
     path = "/os-server-external-events"
-    answer = await cloud.ask(path, "2.1", method="POST", token="service", body={"events": [event]})
-    assert answer.status_code == 200 and answer.json()["events"] == [event | {"code": 200}]
+    return await cloud.ask(path, version, method="POST", token="service", body={"events": list(events)})
+
+
+async def test_neutrons_events_are_passed_on(cloud: Cloud) -> None:
+    answer = await post(cloud, PLUGGED)
+    assert (answer.status_code, answer.json()) == (200, {"events": [PLUGGED | {"code": 200}]})
     ((topic, told),) = cloud.world.bus.announced
     assert (topic, told["port"]) == (f"external.{WEB1}", "p-1")
-    bodies: tuple[dict[str, Any], ...] = ({}, {"events": []}, {"events": [{"name": "Plugged!"}]})
-    for body in bodies:
+
+
+async def test_each_event_has_a_code_of_its_own(cloud: Cloud) -> None:
+    """Cinder reads them: it must not believe that a guest's disk was resized."""
+    untagged = {"name": "network-changed", "server_uuid": WEB1}
+    asked = [PLUGGED, untagged, PLUGGED | {"server_uuid": UNKNOWN}, EXTENDED,
+             {"name": "volume-extended", "server_uuid": WEB1}]  # fmt: skip
+    answer = await post(cloud, *asked, version="2.51")
+    assert answer.status_code == 207
+    codes = [200, 200, 404, 422, 400]
+    words = ["completed" if code == 200 else "failed" for code in codes]
+    assert answer.json()["events"] == [
+        event | {"status": word, "code": code} for event, word, code in zip(asked, words, codes, strict=True)
+    ]
+    alone = await post(cloud, EXTENDED, version="2.51")
+    assert alone.status_code == 207 and alone.json()["events"][0]["code"] == 422
+
+
+async def test_an_event_is_of_a_server_in_whatever_case(cloud: Cloud) -> None:
+    asked = [PLUGGED | {"server_uuid": WEB1.upper(), "tag": "a_b " + "x" * 251}] * 250
+    answer = await post(cloud, *asked)
+    assert answer.status_code == 200 and len(answer.json()["events"]) == 250
+    assert cloud.world.bus.announced[0][0] == f"external.{WEB1}"
+    many = [PLUGGED | {"server_uuid": f"{n:08x}{UNKNOWN[8:]}"} for n in range(1, 30)]
+    assert {e["code"] for e in (await post(cloud, *many)).json()["events"]} == {404}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"name": "Plugged!"},
+        {"name": "volume-extended"},  # from 2.51 on
+        {"name": None},
+        {"server_uuid": "web1"},
+        {"server_uuid": 7},
+        {"tag": "x" * 256},
+        {"tag": None},
+        {"status": "perhaps"},
+        {"more": 1},
+    ],
+    ids=str,
+)
+async def test_an_event_that_is_none_is_named_and_nothing_is_passed_on(cloud: Cloud, event: Any) -> None:
+    answer = await post(cloud, PLUGGED, PLUGGED | event, version="2.50")
+    assert answer.status_code == 400 and "events.1" in fault_of(answer, "badRequest")
+    assert cloud.world.bus.announced == []
+    path, good = "/os-server-external-events", {"events": [PLUGGED]}
+    for body in ({}, {"events": []}, {"events": 7}, {"events": [7]}, good | {"x": 1}, {"events": [{}]}):
         answer = await cloud.ask(path, "2.1", method="POST", token="service", body=body)
-        assert answer.status_code == 400 and "events" in fault_of(answer, "badRequest")
+        assert answer.status_code == 400 and fault_of(answer, "badRequest")
