@@ -5,6 +5,7 @@ Every route names its rule with `rule(...)`: the API does not start with one tha
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -133,12 +134,15 @@ Asking = Annotated[Call, Depends(call_of)]
 class Ruled:
     """The dependency of a route: what changes something is logged; whoever is not allowed is refused."""
 
-    def __init__(self, rule: Rule) -> None:
-        self.rule = rule
+    def __init__(self, rule: Rule, action: str = "") -> None:
+        """`action`: the rule is about bodies with this one name; the route refuses all others to everybody."""
+        self.rule, self.action = rule, action
 
     async def __call__(self, request: Request) -> None:
         """Raises Forbidden."""
         if policies.NEEDS[self.rule] is Needs.NOBODY:
+            return
+        if self.action and _names(await raw_body(request)) != [self.action]:
             return
         call = call_of(request)
         user = call.known_user
@@ -158,9 +162,9 @@ class Ruled:
         return True
 
 
-def rule(rule: Rule) -> Any:
+def rule(rule: Rule, action: str = "") -> Any:
     """For a route's `dependencies`."""
-    return Depends(Ruled(rule))
+    return Depends(Ruled(rule, action))
 
 
 def rule_of(route: APIRoute) -> Rule | None:
@@ -176,6 +180,15 @@ def _flat(body: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(inner, dict):
             return {"action": name, **inner}
     return dict(body)
+
+
+def _names(raw: bytes) -> list[str]:
+    """Of the fields of a body; none of one that is no object."""
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError):
+        return []
+    return list(body) if isinstance(body, dict) else []
 
 
 def _target(path: Mapping[str, Any], body: Mapping[str, Any]) -> str:

@@ -38,6 +38,8 @@ _STATE = frozenset(
     {"vm-not-running", "vm-paused", "vm-job-active", reasons.UNDER_WAY, reasons.NOVA_OWNED, reasons.TWICE}
 )
 """Refusals because of the state the server is in."""
+_SILENT = frozenset({reasons.NOVA_SILENT, reasons.CHECK_FAILED})
+"""Because somebody has not answered: the same request may be accepted later."""
 
 
 def fault(status: int, message: str) -> JSONResponse:
@@ -60,6 +62,8 @@ def status_for(error: SternaError) -> int:
     """Nova's for this kind of error."""
     if isinstance(error, Refused):
         codes = {r.code for r in error.refusals}
+        if codes and codes <= _SILENT:
+            return HTTPStatus.SERVICE_UNAVAILABLE
         return HTTPStatus.CONFLICT if codes & _STATE else HTTPStatus.BAD_REQUEST
     return status_of(error)
 

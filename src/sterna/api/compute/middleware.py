@@ -55,7 +55,7 @@ class ComputeMiddleware:
         try:
             origin = share_of(scope, state.get("peer"))
             user = None if inner["path"] in _OPEN else await self._who(headers, origin)
-            version = self._version(headers, state)
+            version = MIN if inner["path"] == "/" else self._version(headers, state)  # it lists all there are
             inner["path"] = _without_project(inner["path"], user)
         except _Answered as answered:
             return await answered.answer(inner, receive, send)

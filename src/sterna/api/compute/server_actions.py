@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
 from sterna.api.compute.call import Asking, Call, rule
-from sterna.api.compute.faults import sentence, status_for
+from sterna.api.compute.hiding import hiding_hosts
 from sterna.api.compute.reading import boolean, json_body, only, text, wrong
 from sterna.api.compute.servers import refuse_to_change
 from sterna.controller.intents.request import MigrateRequest
 from sterna.controller.records.servers import Server
 from sterna.domain.compute.policies import Rule
 from sterna.domain.compute.statuses import server_state
-from sterna.domain.errors import SternaError
 from sterna.domain.model import GuestState
 from sterna.domain.options import Requester
 
@@ -35,7 +32,7 @@ _MOVABLE = (GuestState.RUNNING, GuestState.PAUSED, GuestState.UNKNOWN)
 """As Nova; what else speaks against a move of a paused guest is said by its host."""
 
 
-@router.post("/{server}/action", status_code=202, dependencies=[rule(Rule.MIGRATE_LIVE)])
+@router.post("/{server}/action", status_code=202, dependencies=[rule(Rule.MIGRATE_LIVE, action=MIGRATE)])
 async def act(server: str, request: Request, call: Asking) -> Response:
     """202 with an empty body once the migration is accepted: the server shows as MIGRATING before that."""
     body = await json_body(request)
@@ -44,7 +41,7 @@ async def act(server: str, request: Request, call: Asking) -> Response:
     ((name, wanted),) = body.items()
     if name != MIGRATE and name not in NOT_DONE:
         raise HTTPException(400, f"There is no such action: {name[:64]}")
-    found = await call.server(server, Rule.MIGRATE_LIVE)
+    found = await call.server(server, Rule.MIGRATE_LIVE if name == MIGRATE else Rule.SERVER)
     if name != MIGRATE:
         raise refuse_to_change(found, name)
     await _migrate(call, found, _wish(call, wanted))
@@ -89,13 +86,8 @@ async def _migrate(call: Call, server: Server, wish: _Wish) -> None:
         requested_by=user.actor.name,
         requester=Requester(user_id=user.user_id, project_id=user.project_id),
     )
-    try:
+    async with hiding_hosts(call):
         await call.controller.migrate(request)
-    except SternaError as error:
-        if user.admin:
-            raise
-        names = [host.name for host in await call.controller.registry.hosts()]
-        raise HTTPException(status_for(error), without_names(sentence(error), names)) from error
 
 
 def _check_state(server: Server) -> None:
@@ -107,9 +99,3 @@ def _check_state(server: Server) -> None:
     else:
         return
     raise HTTPException(409, f"Cannot '{MIGRATE}' instance {server.vm.uuid} {why}.")
-
-
-def without_names(said: str, hosts: Iterable[str]) -> str:
-    """The same for those who may not know how hosts are called."""
-    names = sorted((re.escape(name) for name in hosts if name), key=len, reverse=True)
-    return re.sub(rf"(?<![\w-])({'|'.join(names)})(?![\w-])", "a host", said) if names else said

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 
 from sterna.api.compute import migration_view
 from sterna.api.compute.call import Asking, Call, rule
+from sterna.api.compute.hiding import hiding_hosts
 from sterna.api.compute.reading import json_body, only, wrong
 from sterna.controller.records.registry import Host
 from sterna.controller.records.servers import Server
@@ -19,6 +20,8 @@ from sterna.ports.fleet import MigrationRecord, Page
 
 router = APIRouter(prefix="/v2.1/servers/{server}/migrations")
 _BEFORE_THE_COPY = (Status.QUEUED, Status.PREPARING)
+_ARRIVED = (Status.POST_COPY, Status.RECOVERING, Status.POST_MIGRATING)
+_ABORT = "abort live migration"
 
 
 @router.get("", dependencies=[rule(Rule.SERVER_MIGRATIONS)])
@@ -55,21 +58,23 @@ async def force_complete(server: str, number: str, request: Request, call: Askin
         raise wrong("force_complete", "it is not null")
     found = await call.server(server, Rule.FORCE_COMPLETE)
     record = await _to_change(call, found, number, "force_complete", unknown=400)
-    if record.status in _BEFORE_THE_COPY:
-        raise _too_early(server, record, "force complete")
-    await call.controller.force_complete(record.id)
+    if record.status is not Status.MIGRATING:
+        raise _wrong_state(server, record, "force complete")
+    async with hiding_hosts(call):
+        await call.controller.force_complete(record.id)
     return Response(status_code=202, media_type="application/json")
 
 
 @router.delete("/{number}", status_code=202, dependencies=[rule(Rule.ABORT)])
 async def abort(server: str, number: str, call: Asking) -> Response:
-    """Everything is rolled back; after the switch-over, 409."""
+    """Everything is rolled back; after the switch-over, 400."""
     call.needs_version(24)
     found = await call.server(server, Rule.ABORT)
-    record = await _to_change(call, found, number, "abort live migration", unknown=404)
-    if record.status in _BEFORE_THE_COPY and not call.has(65):
-        raise _too_early(server, record, "abort")
-    await call.controller.abort(record.id)
+    record = await _to_change(call, found, number, _ABORT, unknown=404)
+    if record.status in _ARRIVED or (record.status in _BEFORE_THE_COPY and not call.has(65)):
+        raise _wrong_state(server, record, _ABORT)
+    async with hiding_hosts(call):
+        await call.controller.abort(record.id)
     return Response(status_code=202, media_type="application/json")
 
 
@@ -93,7 +98,7 @@ async def _to_change(call: Call, server: Server, number: str, what: str, *, unkn
     """Raises HTTPException where the server is not under way, or not in this one."""
     if not _under_way(server):
         raise HTTPException(
-            409, f"Instance {server.vm.uuid} is in an invalid state for '{what}': it does not migrate."
+            409, f"Instance {server.vm.uuid} is in an invalid state for '{what}': {_instead(server)}."
         )
     record = await _called(call, server, number)
     if record is None or record.status in NOT_SHOWN_IN_PROGRESS:
@@ -101,9 +106,21 @@ async def _to_change(call: Call, server: Server, number: str, what: str, *, unkn
     return record
 
 
-def _too_early(server: str, record: MigrationRecord, verb: str) -> HTTPException:
+def _instead(server: Server) -> str:
+    """What a server does of which no migration is under way here."""
+    record = server.migration
+    if record is not None and record.migration.options.rehearse:
+        return f"migration {record.id} only rehearses a move, and ends by itself (`sterna abort` ends it at once)"
+    if record is not None and record.status is Status.ERROR:
+        return f"migration {record.id} has stopped with an error, which an operator has to see to"
+    return "it does not migrate"
+
+
+def _wrong_state(server: str, record: MigrationRecord, verb: str) -> HTTPException:
+    """400, as Nova."""
     why = f"Migration {record.number} state of instance {server} is {record.status}."
-    return HTTPException(400, f"{why} Cannot {verb} while the migration is in this state.")
+    more = " The guest runs on its destination already." if record.status in _ARRIVED else ""
+    return HTTPException(400, f"{why} Cannot {verb} while the migration is in this state.{more}")
 
 
 async def _hosts(call: Call) -> dict[str, Host]:

@@ -116,6 +116,12 @@ async def test_a_version_that_is_not_served_is_not_acceptable(cloud: Cloud, vers
     assert "the newest is 2.96" in fault_of(answer, "computeFault")
 
 
+@pytest.mark.parametrize("version", ["2.80", "2.999", "abc"])
+async def test_the_list_of_versions_has_none_itself(cloud: Cloud, version: str) -> None:
+    answer = await cloud.http.get("/compute/", headers={"OpenStack-API-Version": f"compute {version}"})
+    assert answer.status_code == 200 and not {STANDARD, LEGACY} & set(answer.headers)
+
+
 @pytest.mark.parametrize("version", ["abc", "2", "2.1.1", "2.01", "-2.1", "2.99999"])
 async def test_what_is_not_a_version_is_a_bad_request(cloud: Cloud, version: str) -> None:
     answer = await cloud.ask("/servers", version)

@@ -6,22 +6,22 @@ from typing import Any
 
 import pytest
 
-from sterna.api.compute.server_actions import without_names
+from sterna.api.compute.hiding import without_names
 from sterna.domain.errors import Unknown, Unreachable
 from sterna.domain.model import GuestState, Refusal
 from sterna.domain.objective import Asked
 from sterna.domain.policies import May
 
 from ...controller.conftest import World
-from .cloud import LOCAL, OFF1, USER, WEB1, Cloud, fault_of, make
+from .cloud import DB1, LOCAL, OFF1, USER, WEB1, Cloud, FakeCloud, fault_of, make
 
 AUTO = {"host": None, "block_migration": "auto"}
 OLD = {"host": "b", "block_migration": False, "disk_over_commit": False}
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
 
-async def act(cloud: Cloud, body: Any, version: str = "2.30", server: str = WEB1) -> Any:
-    return await cloud.ask(f"/servers/{server}/action", version, method="POST", body=body)
+async def act(cloud: Cloud, body: Any, version: str = "2.30", server: str = WEB1, token: str = "admin") -> Any:
+    return await cloud.ask(f"/servers/{server}/action", version, method="POST", body=body, token=token)
 
 
 @pytest.mark.parametrize(
@@ -144,6 +144,37 @@ async def test_what_nova_does_besides_is_refused_with_a_sentence(cloud: Cloud, a
     assert (await cloud.migrate()).status_code == 202
     answer = await act(cloud, {action: None})
     assert answer.status_code == 409 and "task_state migrating" in fault_of(answer, "conflictingRequest")
+
+
+@pytest.mark.parametrize("token", ["member", "reader", "manager"])
+async def test_what_is_no_migration_is_no_question_of_the_role(cloud: Cloud, token: str) -> None:
+    """`openstack server stop` of a member: nobody may do it here, and the sentence says why."""
+    for body, status, name in (
+        ({"os-stop": None}, 501, "notImplemented"),
+        ({"foo": 1}, 400, "badRequest"),
+        ({}, 400, "badRequest"),
+        ({"os-stop": None, "os-migrateLive": AUTO}, 400, "badRequest"),
+    ):
+        answer = await act(cloud, body, token=token)
+        assert answer.status_code == status and fault_of(answer, name)
+    assert (await act(cloud, {"os-stop": None}, server=DB1, token=token)).status_code == 404
+    long = {"os-migrateLive": AUTO | {"host": "x" * 20_000}}
+    assert (await act(cloud, long, token=token)).status_code == (400 if token == "manager" else 403)
+    assert (await act(cloud, {"os-stop": None}, token="nobody")).status_code == 404
+
+
+async def test_a_nova_that_is_silent_may_answer_later(world: World) -> None:
+    cloud = await make(world)
+    nova = FakeCloud(fault=Unreachable("Nova does not answer"))
+    world.controller._migrate._nova = nova
+    for version in ("2.30", "2.68"):
+        answer = await act(cloud, {"os-migrateLive": AUTO | {"host": "b"}}, version)
+        assert answer.status_code == 503 and "Nova does not answer" in fault_of(answer, "serviceUnavailable")
+    await world.controller.registry.set_maintenance("b", True)
+    assert (await act(cloud, {"os-migrateLive": AUTO | {"host": "b"}})).status_code == 400  # that stays
+    nova.fault, nova.owned = None, {WEB1: "compute7"}
+    answer = await act(cloud, {"os-migrateLive": AUTO | {"host": "b"}})
+    assert answer.status_code == 409 and "compute7" in fault_of(answer, "conflictingRequest")
 
 
 async def test_an_unknown_server_is_not_found(cloud: Cloud) -> None:

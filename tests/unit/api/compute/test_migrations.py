@@ -9,7 +9,7 @@ import pytest
 from sterna.controller.intents.request import MigrateRequest
 from sterna.domain.compute.statuses import MIGRATION, statuses_called
 from sterna.domain.copying import JobSample
-from sterna.domain.errors import Permanent, Unknown
+from sterna.domain.errors import Conflict, Permanent, Unknown
 from sterna.domain.journal import Kind, Role
 from sterna.domain.objective import Asked
 from sterna.domain.policies import May
@@ -127,7 +127,8 @@ async def test_a_rehearsal_is_not_shown(cloud: Cloud) -> None:
     assert (await cloud.get("/os-migrations", "2.80"))["migrations"] == []
     assert (await cloud.get(BELOW, "2.80"))["migrations"] == []
     assert (await cloud.ask(f"{BELOW}/1", "2.80")).status_code == 404
-    assert (await cloud.ask(f"{BELOW}/1", "2.80", method="DELETE")).status_code == 409
+    answer = await cloud.ask(f"{BELOW}/1", "2.80", method="DELETE")
+    assert answer.status_code == 409 and "only rehearses" in fault_of(answer, "conflictingRequest")
 
 
 async def test_only_what_is_under_way_is_shown_below_a_server(cloud: Cloud) -> None:
@@ -156,18 +157,41 @@ async def test_one_that_is_queued_can_be_aborted_from_2_65_on(cloud: Cloud, vers
     assert (await cloud.ask(f"{BELOW}/1", version, method="DELETE")).status_code == status
 
 
-async def test_who_has_arrived_is_not_aborted(cloud: Cloud) -> None:
-    await moving(cloud, "preparing", "migrating", "post-copy")
-    answer = await cloud.ask(f"{BELOW}/1", "2.80", method="DELETE")
-    assert answer.status_code == 409 and "is on b already" in fault_of(answer, "conflictingRequest")
+@pytest.mark.parametrize("status", ["post-copy", "post-migrating"])
+async def test_who_has_arrived_is_neither_aborted_nor_forced(cloud: Cloud, status: str) -> None:
+    """400, as Nova's InvalidMigrationState."""
+    await moving(cloud, "preparing", "migrating", status)
+    for token in ("admin", "manager"):
+        aborted = await cloud.ask(f"{BELOW}/1", "2.80", method="DELETE", token=token)
+        forced = await force(cloud, token=token)
+        for answer, verb in ((aborted, "abort live migration"), (forced, "force complete")):
+            told = fault_of(answer, "badRequest")
+            assert f"is {status}. Cannot {verb} while the migration is in this state." in told
+    assert cloud.world.bus.asked("abort_migration") == cloud.world.bus.asked("pause_guest") == 0
+
+
+async def test_what_its_hosts_say_names_none_to_a_manager(cloud: Cloud) -> None:
+    await moving(cloud, "preparing", "migrating")
+    fault = Conflict("web1 is on b already: a, 10.0.0.2", fix="`sterna migrate web1 --to a` brings it back")
+    for token, named in (("manager", False), ("admin", True)):
+        cloud.world.bus.faults |= {"abort_migration": [fault], "pause_guest": [fault]}
+        for answer in (
+            await cloud.ask(f"{BELOW}/1", "2.80", method="DELETE", token=token),
+            await force(cloud, token=token),
+        ):
+            told = fault_of(answer, "conflictingRequest")
+            assert ("is on b already" in told) is named and ("10.0.0.2" in told) is named
+            assert ("is on a host already: a host, a host" in told) is not named
 
 
 # ------------------------------------------------------------ force complete
 
 
-async def force(cloud: Cloud, number: str = "1", version: str = "2.80", body: Any = None) -> Any:
+async def force(
+    cloud: Cloud, number: str = "1", version: str = "2.80", body: Any = None, token: str = "admin"
+) -> Any:
     body = {"force_complete": None} if body is None else body
-    return await cloud.ask(f"{BELOW}/{number}/action", version, method="POST", body=body)
+    return await cloud.ask(f"{BELOW}/{number}/action", version, method="POST", body=body, token=token)
 
 
 async def test_a_guest_pausing_where_post_copy_is_not_permitted(cloud: Cloud) -> None:
@@ -184,7 +208,7 @@ async def test_it_is_switched_to_post_copy_where_that_is_permitted(world: World)
     assert (world.bus.asked("pause_guest"), world.bus.asked("switch_to_postcopy")) == (0, 1)
     world.a.write(Book(Role.SOURCE, migration=next(iter(world.a.migrations.values()))).status("post-copy", "there"))
     await world.pull()
-    assert (await force(cloud)).status_code == 202
+    assert (await force(cloud)).status_code == 400  # it has been
     assert world.bus.asked("switch_to_postcopy") == 1
 
 
