@@ -40,9 +40,8 @@ def vm_values(record: VmRecord) -> dict[str, Any]:
 
 def seen_vm(old: VmRecord | None, host: str, summary: VmSummary, at: str) -> VmRecord:
     """A VM as one host just listed it."""
-    return VmRecord(
-        **summary.model_dump(), host=host, observed_at=at, migration_id=old.migration_id if old else None
-    )
+    kept = {} if old is None else {"migration_id": old.migration_id, "changed_at": old.changed_at}
+    return VmRecord(**summary.model_dump(), **kept, host=host, observed_at=at)
 
 
 def migration(row: Row[Any]) -> MigrationRecord:

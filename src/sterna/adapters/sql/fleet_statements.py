@@ -52,10 +52,12 @@ def put_vm(c: Connection, old: VmRecord | None, new: VmRecord) -> None:
 
 def free(c: Connection, migration_id: str, at: str) -> None:
     """The migration holds no VM any more."""
-    held = [r.uuid for r in c.execute(select(vms.c.uuid).where(vms.c.migration_id == migration_id))]
+    held = [rows.vm(r) for r in c.execute(select(vms).where(vms.c.migration_id == migration_id))]
+    for vm in held:
+        changed_at = max(at, vm.changed_at)
+        put_vm(c, vm, vm.model_copy(update={"migration_id": None, "changed_at": changed_at}))
     if held:
-        c.execute(update(vms).where(vms.c.migration_id == migration_id).values(migration_id=None))
-        settle_homes(c, held, at)
+        settle_homes(c, [vm.uuid for vm in held], at)
 
 
 def known_migration(c: Connection, migration_id: str) -> MigrationRecord | None:

@@ -156,23 +156,24 @@ def _parsed(iso: str) -> datetime | None:
 
 
 class NamePattern:
-    """A filter by name: Nova's is a regular expression of its database. Here `.`, `.*`, `^` and `$` mean what they
-    mean there, and all else stands for itself: no pattern takes longer than a name has characters."""
+    """A filter by name: Nova's is a regular expression of its database. Here `.`, `.*`, `^`, `$` and a character
+    behind `\\` mean what they mean there, and all else stands for itself: no pattern takes longer than a name has
+    characters."""
 
     def __init__(self, pattern: str) -> None:
         self._literal = pattern.lower()
         inner = self._literal.removeprefix("^")
-        self._from_begin, self._to_end = inner != self._literal, inner.endswith("$")
-        parts = inner.removesuffix("$").split(".*")
-        self._parts = [(re.compile(re.escape(p).replace(r"\.", "."), re.DOTALL), len(p)) for p in parts]
+        self._from_begin, self._to_end = inner != self._literal, inner.endswith("$") and not inner.endswith("\\$")
+        parts = _parts(inner.removesuffix("$") if self._to_end else inner)
+        self._parts = [(re.compile("".join(part), re.DOTALL), len(part)) for part in parts]
 
     def matches(self, name: str) -> bool:
-        """Anywhere in the name, whatever the case."""
-        value = name.lower()
-        return self._literal in value or self._in_order(value)
+        """Anywhere in the name, whatever the case; also where the pattern is a part of it as it stands."""
+        return self._literal in name.lower() or self.fits(name)
 
-    def _in_order(self, value: str) -> bool:
-        place = 0
+    def fits(self, name: str) -> bool:
+        """The same, as a pattern alone."""
+        value, place = name.lower(), 0
         for number, (part, width) in enumerate(self._parts):
             last = number == len(self._parts) - 1
             if number == 0 and self._from_begin:
@@ -185,3 +186,14 @@ class NamePattern:
                 return False
             place = found.end()
         return True
+
+
+def _parts(pattern: str) -> list[list[str]]:
+    """What stands between the `.*`, character by character, each as a regular expression."""
+    parts: list[list[str]] = [[]]
+    for said in re.findall(r"\.\*|\\.|.", pattern, re.DOTALL):
+        if said == ".*":
+            parts.append([])
+        else:
+            parts[-1].append("." if said == "." else re.escape(said[-1]))
+    return parts

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from sterna.api.compute.call import Call
-from sterna.api.compute.reading import moment, moment_z
+from sterna.api.compute.reading import at, moment, moment_z
 from sterna.controller.records.registry import Host
 from sterna.controller.records.servers import Server
 from sterna.domain.compute.flavors import flavor_of
@@ -35,9 +35,20 @@ def created_at(server: Server) -> str:
 
 
 def updated_at(server: Server) -> str:
-    """The same, of its last change that is known."""
+    """The same, of its last change that is known: it never goes back."""
     migration = server.migration
-    return (migration.updated_at if migration is not None else "") or created_at(server)
+    known = (created_at(server), server.vm.changed_at, migration.updated_at if migration is not None else "")
+    return max(known, key=at)
+
+
+def reservation_id(server: Server) -> str:
+    """Nova's have this form; each server has one of its own here."""
+    return f"r-{server.vm.uuid[:8]}"
+
+
+def progress(server: Server) -> int:
+    """Of its migration, in percent; 0 for none."""
+    return int(server.migration.progress.percent) if server.migration is not None else 0
 
 
 def host_id(project_id: str, host: str) -> str:
@@ -94,7 +105,7 @@ def detailed(call: Call, server: Server, host: Host | None, zone: str, *, alone:
         ],
     }
     if state.status in _WITH_PROGRESS:
-        view["progress"] = int(server.migration.progress.percent) if server.migration is not None else 0
+        view["progress"] = progress(server)
     return view | _of_versions(call, zone, alone=alone) | _of_hosts(call, server, host)
 
 
@@ -132,7 +143,7 @@ def _of_hosts(call: Call, server: Server, host: Host | None) -> dict[str, Any]:
             "OS-EXT-SRV-ATTR:kernel_id": "",
             "OS-EXT-SRV-ATTR:launch_index": 0,
             "OS-EXT-SRV-ATTR:ramdisk_id": "",
-            "OS-EXT-SRV-ATTR:reservation_id": f"r-{server.vm.uuid[:8]}",
+            "OS-EXT-SRV-ATTR:reservation_id": reservation_id(server),
             "OS-EXT-SRV-ATTR:root_device_name": None,
             "OS-EXT-SRV-ATTR:user_data": None,
         }

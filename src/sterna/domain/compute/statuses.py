@@ -24,6 +24,14 @@ _SERVER: dict[GuestState, ServerState] = {
 }
 
 
+STATUSES = frozenset({
+    "ACTIVE", "BUILD", "DELETED", "ERROR", "HARD_REBOOT", "MIGRATING", "PASSWORD", "PAUSED", "REBOOT", "REBUILD",
+    "RESCUE", "RESIZE", "REVERT_RESIZE", "SHELVED", "SHELVED_OFFLOADED", "SHUTOFF", "SOFT_DELETED", "SUSPENDED",
+    "UNKNOWN", "VERIFY_RESIZE",
+})  # fmt: skip
+"""All that Nova has."""
+
+
 def server_state(state: GuestState, *, migrating: bool) -> ServerState:
     """Of a VM that was last seen so; `migrating`: a migration holds it."""
     found = _SERVER[state]
