@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import PlainTextResponse
@@ -25,6 +25,9 @@ from sterna.ports.fleet import Page
 
 router = APIRouter(prefix="/v1", tags=["migrations"])
 _READ = [needs(Action.READ)]
+SVG = "image/svg+xml"
+SVG_HEADERS = {"Content-Security-Policy": "default-src 'none'", "X-Content-Type-Options": "nosniff"}
+"""Opened by itself, a picture is a document of this API's origin."""
 
 
 @router.post("/migrations", status_code=202, summary="Migrate a VM", dependencies=[needs(Action.MIGRATE)],
@@ -84,11 +87,20 @@ async def show_timeline(id: MigrationId, controller: Served) -> TimelineOut:
     return TimelineOut(items=[TimelineItemOut.of(i) for i in await controller.timeline(id)])
 
 
-@router.get("/migrations/{id}/diagram", summary="The run as a PlantUML sequence diagram", dependencies=_READ,
-            response_class=PlainTextResponse, responses=documented(404))  # fmt: skip
-async def show_diagram(id: MigrationId, controller: Served) -> PlainTextResponse:
-    """What really happened, a rollback included; text for PlantUML."""
-    return PlainTextResponse(await controller.diagram(id))
+@router.get("/migrations/{id}/diagram", summary="The run as a sequence diagram", dependencies=_READ,
+            response_class=PlainTextResponse,
+            responses={200: {"content": {SVG: {}}}, **documented(404, 422)})  # fmt: skip
+async def show_diagram(
+    id: MigrationId,
+    controller: Served,
+    format: Annotated[
+        Literal["plantuml", "svg"], Query(description="`plantuml`: text for PlantUML. `svg`: a picture.")
+    ] = "plantuml",
+) -> Response:
+    """What really happened, a rollback included."""
+    if format == "plantuml":
+        return PlainTextResponse(await controller.diagram(id))
+    return Response(await controller.diagram(id, svg=True), media_type=SVG, headers=SVG_HEADERS)
 
 
 @router.post("/migrations/{id}/abort", status_code=202, summary="Abort a migration",

@@ -107,9 +107,9 @@ class Client:
             whole = answer | {key: [*whole[key], *answer[key]]}
         return whole
 
-    def text(self, path: str) -> str:
+    def text(self, path: str, **query: Any) -> str:
         """GET plain text."""
-        return self._send("GET", path).text
+        return self._send("GET", path, params=query).text
 
     def post(self, path: str, body: Json | None = None) -> Json:
         """POST, and the JSON that comes back."""

@@ -251,28 +251,46 @@ def migrations(
 @app.command()
 def show(
     id: MigrationArg,
-    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="File that --diagram writes.")] = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[FORMAT] [FILE]",
+            help="What --diagram writes, `plantuml` or `svg`, and the file. Without a format, a file that ends in "
+            "`.svg` is SVG.",
+        ),
+    ] = None,
     diagram: Annotated[
-        bool, typer.Option("--diagram", help="Write the run as a PlantUML sequence diagram.")
+        bool, typer.Option("--diagram", help="Write the run as a sequence diagram, for PlantUML or as SVG.")
     ] = False,
     timeline: Annotated[bool, typer.Option("--timeline", help="Show every step of both agents.")] = False,
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
     """Show a migration and its report, its timeline, or its diagram."""
-    if file is not None and not diagram:
-        raise typer.BadParameter("FILE is for --diagram")
+    if words and not diagram:
+        raise typer.BadParameter("FORMAT and FILE are for --diagram")
+    kind, file = _diagram_of(words or [])
     with plain_errors():
         client = client_of(api)
         path = path_of("migrations", client.migration_id(id))
         if diagram:
-            _show_diagram(client.text(f"{path}/diagram"), file, as_json)
+            _show_diagram(client.text(f"{path}/diagram", format=kind), file, as_json)
         elif timeline:
             answer = client.get(f"{path}/timeline")
             print_json(answer) if as_json else formatting.show(formatting.timeline(answer["items"]))
         else:
             answer = client.get(path)
             print_json(answer) if as_json else formatting.show(formatting.report(answer))
+
+
+def _diagram_of(words: list[str]) -> tuple[str, Path | None]:
+    """Format and file of what follows `--diagram`. Raises typer.BadParameter."""
+    named = words[0] if words and words[0] in ("plantuml", "svg") else None
+    rest = words[1:] if named else words
+    if len(rest) > 1:
+        raise typer.BadParameter("--diagram takes a format, `plantuml` or `svg`, and one file")
+    file = Path(rest[0]) if rest else None
+    return named or ("svg" if file is not None and file.suffix == ".svg" else "plantuml"), file
 
 
 def _show_diagram(text: str, file: Path | None, as_json: bool) -> None:

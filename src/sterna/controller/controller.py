@@ -36,6 +36,7 @@ from sterna.controller.records.snapshot import Snapshot
 from sterna.controller.revoking import Revoking
 from sterna.domain.compute.external_events import ExternalEvent
 from sterna.domain.diagram import draw
+from sterna.domain.diagram_svg import draw_svg
 from sterna.domain.errors import Refused
 from sterna.domain.fleet.attempts import Attempt
 from sterna.domain.objective import Asked
@@ -223,10 +224,11 @@ class Controller:
         record = await self.fleet.migration(migration_id)
         return build_timeline(record.migration, await self.fleet.entries(migration_id))
 
-    async def diagram(self, migration_id: str) -> str:
-        """PlantUML source. Raises NotFound."""
+    async def diagram(self, migration_id: str, *, svg: bool = False) -> str:
+        """PlantUML source, or the picture. Raises NotFound."""
         record = await self.fleet.migration(migration_id)
-        return draw(record.migration, build_timeline(record.migration, await self.fleet.entries(migration_id)))
+        items = build_timeline(record.migration, await self.fleet.entries(migration_id))
+        return (draw_svg if svg else draw)(record.migration, items)
 
     async def event_batches(self, migration_id: str | None, after: int | None) -> AsyncIterator[list[Event]]:
         """See Events.batches."""

@@ -70,6 +70,10 @@ async def test_a_migration_from_request_to_report(api: Api) -> None:
     assert {"P9", "F11"} <= {i["row"] for i in items} and "data" not in items[0]
     diagram = await api.http.get(f"/v1/migrations/{ID}/diagram")
     assert diagram.headers["content-type"].startswith("text/plain") and "@enduml" in diagram.text
+    picture = await api.http.get(f"/v1/migrations/{ID}/diagram?format=svg")
+    assert picture.headers["content-type"] == "image/svg+xml" and picture.text.startswith("<svg ")
+    assert picture.headers["content-security-policy"] == "default-src 'none'"
+    await api.problem("GET", f"/v1/migrations/{ID}/diagram?format=gif", 422)
 
 
 async def test_what_is_wanted_is_handed_to_the_source(api: Api) -> None:

@@ -204,6 +204,13 @@ def test_watching_a_migration_to_its_report(sterna, fleet: Served, tmp_path: Pat
     assert target.read_text() == text
     assert document(sterna("show", ID, "--diagram", "--json"))["diagram"] == text
     assert "cannot be written" in sterna("show", ID, "--diagram", str(tmp_path / "no/dir"), code=1).stderr
+    svg = sterna("show", ID, "--diagram", "svg").stdout
+    assert svg.startswith("<svg ") and svg.endswith("</svg>\n") and "connect volumes" in svg
+    for words in (("svg", str(tmp_path / "run")), (str(tmp_path / "run.svg"),)):
+        sterna("show", ID, "--diagram", *words)
+        assert Path(words[-1]).read_text() == svg
+    assert "one file" in sterna("show", ID, "--diagram", "svg", "a", "b", code=2).stderr
+    assert "--diagram" in sterna("show", ID, "svg", code=2).stderr
     assert "on b already" in sterna("abort", ID, code=4).stderr
 
 
