@@ -13,6 +13,7 @@ from sterna.cli.client import Json
 from sterna.cli.console import safe
 from sterna.cli.exits import err, plain_errors
 from sterna.cli.options import Api, AsJson, client_of, print_json
+from sterna.domain import amounts
 
 
 def log(  # noqa: PLR0913 - one option per filter
@@ -55,7 +56,7 @@ def log(  # noqa: PLR0913 - one option per filter
 def _table(lines: list[Json]) -> Table:
     made = formatting.table("AT", "~WHO", "ROLE", "~FROM", "WHAT", "~ON", ">ANSWER", "~ASKED FOR")
     for line in lines:
-        status = formatting.UNKNOWN if line["status"] is None else str(line["status"])
+        status = amounts.UNKNOWN if line["status"] is None else str(line["status"])
         body = json.dumps(line["body"], ensure_ascii=False) if line["body"] else ""
         row = (line["at"][:19], line["actor"], line["role"], line["origin"], line["action"], line["target"])
         made.add_row(*(safe(cell) for cell in (*row, status, body)))

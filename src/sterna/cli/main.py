@@ -40,6 +40,7 @@ from sterna.cli.quantities import rate_bytes_s
 from sterna.cli.token import token_app
 from sterna.cli.version import options
 from sterna.cli.watch import watch as watch_until_end
+from sterna.domain import amounts
 from sterna.domain.errors import BadRequest, SternaError
 from sterna.domain.plain_text import printable
 
@@ -254,8 +255,8 @@ def show(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[FORMAT] [FILE]",
-            help="What --diagram writes, `plantuml` or `svg`, and the file. Without a format, a file that ends in "
+            metavar="[TARGET]",
+            help="For --diagram: the format, `plantuml` or `svg`, and the file, or one of them. A file that ends in "
             "`.svg` is SVG.",
         ),
     ] = None,
@@ -268,7 +269,7 @@ def show(
 ) -> None:
     """Show a migration and its report, its timeline, or its diagram."""
     if words and not diagram:
-        raise typer.BadParameter("FORMAT and FILE are for --diagram")
+        raise typer.BadParameter("a format and a file are for --diagram")
     kind, file = _diagram_of(words or [])
     with plain_errors():
         client = client_of(api)
@@ -351,7 +352,7 @@ def tune(
         client = client_of(api)
         body: Json = {"bandwidth_bytes_s": limit}
         migration = client.post(f"{path_of('migrations', client.migration_id(id))}/tune", body)
-        done = f"bandwidth limited to {formatting.rate(limit)}" if limit else "bandwidth limit removed"
+        done = f"bandwidth limited to {amounts.rate(limit)}" if limit else "bandwidth limit removed"
         if as_json:
             print_json(migration)
         else:

@@ -7,6 +7,7 @@ from rich.table import Table
 from sterna.cli import formatting
 from sterna.cli.client import Json
 from sterna.cli.console import safe
+from sterna.domain import amounts
 
 _MODES = {
     "precopy": "as it is",
@@ -59,17 +60,17 @@ def _load(plan: Json) -> str:
     load = plan["load"]
     if load is None:
         return f"load: unknown: {safe(plan['load_reason'])}"
-    dirtied = formatting.rate(load["dirty_bytes"] / load["dirty_period_s"])
-    within = f" within {formatting.size(load['working_set_bytes'])}" if load["working_set_bytes"] else ""
-    disks = f", {formatting.size(load['disk_bytes'])} of local disks" if load["disk_bytes"] else ""
-    touched = formatting.size(load["allocated_bytes"] or load["memory_bytes"])
+    dirtied = amounts.rate(load["dirty_bytes"] / load["dirty_period_s"])
+    within = f" within {amounts.size(load['working_set_bytes'])}" if load["working_set_bytes"] else ""
+    disks = f", {amounts.size(load['disk_bytes'])} of local disks" if load["disk_bytes"] else ""
+    touched = amounts.size(load["allocated_bytes"] or load["memory_bytes"])
     return f"load: {touched} of memory{disks}, {dirtied} dirtied{within}"
 
 
 def _bandwidth(plan: Json) -> str:
     if plan["bandwidth_bytes_s"] is None:
         return f"unknown: {safe(plan['bandwidth_from'])}"
-    return f"{formatting.rate(plan['bandwidth_bytes_s'])} ({plan['bandwidth_from']})"
+    return f"{amounts.rate(plan['bandwidth_bytes_s'])} ({plan['bandwidth_from']})"
 
 
 def _ways(forecasts: list[Json]) -> Table:
@@ -79,9 +80,9 @@ def _ways(forecasts: list[Json]) -> Table:
             _MODES.get(seen["mode"], seen["mode"]),
             "yes" if seen["ends"] else "no",
             f"{seen['odds'] * 100:.0f} %",
-            formatting.ms(seen["total_ms"]),
+            amounts.ms(seen["total_ms"]),
             _downtime(seen),
-            formatting.size(seen["bytes_sent"]),
+            amounts.size(seen["bytes_sent"]),
             safe(seen["why"]),
         )
     return made
@@ -91,8 +92,8 @@ def _downtime(seen: Json) -> str:
     """With what eight of ten are in between, where that is far apart."""
     middle, most = seen["downtime_ms"], seen.get("downtime_most_ms")
     if not middle or most is None or most <= middle * FAR:
-        return formatting.ms(middle)
-    return f"{formatting.ms(middle)} ({seen['downtime_least_ms']:.0f}-{most:.0f})"
+        return amounts.ms(middle)
+    return f"{amounts.ms(middle)} ({seen['downtime_least_ms']:.0f}-{most:.0f})"
 
 
 def accuracy(seen: Json) -> Table:
@@ -101,6 +102,6 @@ def accuracy(seen: Json) -> Table:
     for what, name in (("time", "total time"), ("downtime", "downtime"), ("bytes_sent", "bytes sent")):
         measure = seen[what]
         shares = [measure["within_10_percent"], measure["within_25_percent"], measure["median_error"]]
-        known = [formatting.UNKNOWN if s is None else f"{s * 100:.0f} %" for s in shares]
+        known = [amounts.UNKNOWN if s is None else f"{s * 100:.0f} %" for s in shares]
         made.add_row(name, str(measure["compared"]), *known)
     return made

@@ -21,6 +21,7 @@ from rich.text import Text
 from sterna.cli import formatting
 from sterna.cli.client import Client, Json
 from sterna.cli.console import safe, text_of
+from sterna.domain import amounts
 from sterna.domain.plain_text import printable
 from sterna.domain.progress import Progress, with_status
 from sterna.domain.rows import ROWS
@@ -116,12 +117,12 @@ def facts(migration: Json) -> str:
     if progress["iteration"] is not None:
         parts.append(f"iteration {progress['iteration']}")
     if progress["bytes_processed"] is not None:
-        parts.append(f"{formatting.size(progress['bytes_processed'])} sent")
-        parts.append(f"{formatting.size(progress['bytes_remaining'])} left")
+        parts.append(f"{amounts.size(progress['bytes_processed'])} sent")
+        parts.append(f"{amounts.size(progress['bytes_remaining'])} left")
     if progress["rate_bytes_s"] is not None:
-        parts.append(formatting.rate(progress["rate_bytes_s"]))
+        parts.append(amounts.rate(progress["rate_bytes_s"]))
     if progress["dirty_rate_bytes_s"] is not None:
-        parts.append(f"dirtied {formatting.rate(progress['dirty_rate_bytes_s'])}")
+        parts.append(f"dirtied {amounts.rate(progress['dirty_rate_bytes_s'])}")
     if migration["status"] not in _COPYING:
         return ", ".join(parts)
     if progress["eta_s"] is not None:

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from sterna.cli import host
 from sterna.cli.client import Client
-from sterna.cli.formatting import ms, rate, size
 from sterna.cli.main import app
 from sterna.controller.records import registry
+from sterna.domain.amounts import ms, rate, size
 from tests.unit.cli.reading import ID, document
 
 from .served import MIB, Served

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from sterna.cli import formatting
-from sterna.cli.formatting import UNKNOWN, _downtime_parts, _stream
+from sterna.cli.formatting import _downtime_parts, _stream
 from sterna.cli.plan import _downtime, _rehearsal
+from sterna.domain.amounts import UNKNOWN
 from sterna.domain.downtime import Downtime
 from sterna.domain.hosts import Transport
 from sterna.domain.objective import CopyParameters, Solution

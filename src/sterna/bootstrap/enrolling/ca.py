@@ -25,6 +25,7 @@ from sterna.cli.console import safe
 from sterna.cli.exits import err
 from sterna.cli.formatting import out
 from sterna.cli.options import AsJson, print_json
+from sterna.domain import amounts
 from sterna.domain.trust.identities import Identity, Kind, domains_of, identity
 from sterna.kit.clock import SystemClock
 
@@ -191,8 +192,8 @@ def show(ca: CaFolder = CA_FOLDER, as_json: AsJson = False) -> None:
                 member.kind.value,
                 safe(member.name),
                 state,
-                f"{until:%Y-%m-%d}" if until else formatting.UNKNOWN,
-                safe(", ".join(member.addresses) or formatting.UNKNOWN),
+                f"{until:%Y-%m-%d}" if until else amounts.UNKNOWN,
+                safe(", ".join(member.addresses) or amounts.UNKNOWN),
             )
         out.print(f"fingerprint: {authority.fingerprint}", markup=False)
         formatting.show(table)
