@@ -217,7 +217,7 @@ class PlannedMoveOut(BaseModel):
     vm_name: str
     source: str
     destination: str
-    purpose: str = Field(description="`empty`, `make room` or `park`.")
+    purpose: str = Field(description="`empty`, `make room`, `park` or `bring back`.")
     begun: bool = Field(description="It runs already.")
     start_s: float = Field(description="From now, as forecast.")
     end_s: float

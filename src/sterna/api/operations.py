@@ -91,6 +91,14 @@ async def stop_operation(id: OperationId, asking: Request, controller: Served) -
     return OperationOut.of(await controller.operate.order(id, Order.STOP, actor_of(asking).name))
 
 
+@router.get("/operations/{id}/undo", summary="Show what an undo would do", responses=documented(404, 503),
+            dependencies=[needs(Action.PLAN)])  # fmt: skip
+async def preview_undo(id: OperationId, controller: Served) -> PreviewOut:
+    """Changes nothing. The VMs that would be brought back, as the fleet is now, and those that would stay where
+    they are. Asks the hosts that they are on for lists of their VMs."""
+    return PreviewOut.of(await controller.operate.preview_undo(id))
+
+
 @router.post("/operations/{id}/undo", status_code=202, summary="Undo an operation", dependencies=_OPERATE,
              responses=documented(404, 409, 503))  # fmt: skip
 async def undo_operation(id: OperationId, asking: Request, controller: Served) -> OperationOut:

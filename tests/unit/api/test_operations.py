@@ -65,6 +65,10 @@ async def test_a_drain_from_request_to_undo(stage: Stage, http: httpx2.AsyncClie
     done = await get(http)
     assert (done["status"], done["promised_end_s"], done["waits"], done["stays"]) == ("done", None, [], [])
     assert done["ended_at"] and {one["state"] for one in done["moves"]} == {"arrived"}
+    preview = await get(http, f"{PATH}/undo")
+    back = {(one["vm_name"], one["destination"], one["purpose"]) for one in preview["moves"]}
+    assert back == {(name, "a", "bring back") for name in ("x1", "x2", "x3")} and preview["stays"] == []
+    assert (await get(http, "/v1/hosts/a"))["maintenance"], "a preview changes nothing"
     undoing = await post(http, f"{PATH}/undo", 202)
     assert (undoing["status"], undoing["changed_by"], undoing["ended_at"]) == ("undoing", "token:operator", None)
     assert not (await get(http, "/v1/hosts/a"))["maintenance"]
@@ -122,6 +126,7 @@ async def test_a_deadline_that_would_be_missed_is_refused(stage: Stage, http: ht
 
 async def test_what_is_not_there_or_makes_no_sense(stage: Stage, http: httpx2.AsyncClient) -> None:
     await get(http, status=404)
+    await get(http, f"{PATH}/undo", 404)
     await post(http, f"{PATH}/stop", 404)
     await post(http, "/v1/operations", 404, {"hosts": ["z"]})
     await post(http, "/v1/operations/preview", 404, {"hosts": ["z"]})

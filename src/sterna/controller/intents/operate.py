@@ -14,11 +14,12 @@ import structlog
 from sterna.controller import reasons
 from sterna.controller.intents.request import MigrateRequest
 from sterna.controller.operations.observing import Observer
-from sterna.controller.operations.planning import drain_of, forecast_of, made_plan
+from sterna.controller.operations.planning import drain_of, forecast_of, made_plan, may_of
 from sterna.controller.records.registry import Registry
 from sterna.domain.errors import NotFound, Refused
-from sterna.domain.fleet.attempts import Attempt
+from sterna.domain.fleet.attempts import Attempt, returns
 from sterna.domain.fleet.course import Order
+from sterna.domain.fleet.operations import BringBack, Drain
 from sterna.domain.fleet.plans import Plan
 from sterna.domain.fleet.snapshot import Snapshot
 from sterna.domain.model import Refusal, Value
@@ -102,6 +103,17 @@ class Operate:
         self._wake()
         return record, repeated
 
+    async def preview_undo(self, id: str) -> Preview:
+        """What an undo would bring back now. Changes nothing. Raises NotFound."""
+        record = await self._fleet.operation(id)
+        back = returns(one.attempt for one in await self._fleet.attempts(id))
+        unheard = await self._observer.ask(sorted({one.put_on for one in back}))
+        snapshot = (await self._observer.observe()).snapshot
+        opened = [host.model_copy(update={"closed": ""}) if host.name in record.closed else host
+                  for host in snapshot.hosts]  # fmt: skip
+        snapshot = snapshot.model_copy(update={"hosts": tuple(opened)})
+        return await self._foreseen(snapshot, BringBack(returns=back, may=may_of(record)), unheard)
+
     async def order(self, id: str, order: Order, by: str) -> OperationRecord:
         """Pause, resume, stop or undo it. May be repeated. Raises NotFound; Conflict where that cannot be asked
         now."""
@@ -159,7 +171,9 @@ class Operate:
     async def _planned(self, record: OperationRecord) -> Preview:
         unheard = await self._observer.ask(record.hosts)
         snapshot = await self._check(record)
-        wanted = drain_of(record, self._clock.now())
+        return await self._foreseen(snapshot, drain_of(record, self._clock.now()), unheard)
+
+    async def _foreseen(self, snapshot: Snapshot, wanted: BringBack | Drain, unheard: dict[str, str]) -> Preview:
         plan = await made_plan(snapshot, wanted)
         forecast, moved = forecast_of(plan, wanted), {move.vm for move in plan.moves}
         return Preview(
