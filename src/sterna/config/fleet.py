@@ -20,3 +20,5 @@ class FleetSettings(Section):
     room stay where they are."""
     preparing: int = Field(default=4, ge=1, le=64)
     """Migrations that a host prepares at once, besides those that copy."""
+    domains: dict[str, list[str]] = Field(default_factory=dict)
+    """Failure domains, such as racks: the name of each, and its hosts. The web UI shows hosts by them."""

@@ -104,6 +104,10 @@ class Controller:
         """What operations plan with from now on."""
         self._observer.capacity = capacity
 
+    def domain_of(self, host: str) -> str:
+        """The failure domain of a host, by the settings; '' where it has none."""
+        return self._observer.capacity.domains.get(host, "")
+
     async def start(self) -> None:
         """Follow the agents; return when it is known which are up, or that the database is away, or once
         `prepare_to_stop` was called."""

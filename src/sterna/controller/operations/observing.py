@@ -41,6 +41,8 @@ class Capacity(Value):
     """So many of the largest hosts may fail, and the rest has room for their VMs."""
     preparing: int = 4
     """Migrations that a host prepares at once."""
+    domains: dict[str, str] = {}
+    """Host -> its failure domain, where it has one."""
 
 
 class Observed(Value):
@@ -132,6 +134,7 @@ def _host(host: Host, bus: BusState, capacity: Capacity) -> planner.Host:
         overcommit=capacity.vcpus_per_cpu,
         out_bytes_s=facts.abilities.link_bytes_s,
         in_bytes_s=facts.abilities.link_bytes_s,
+        domain=capacity.domains.get(host.name, ""),
         closed=closed,
         unreachable="it was declared dead" if host.dead else (trouble.why if trouble is not None else ""),
         gone=host.gone,
