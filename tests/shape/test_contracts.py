@@ -31,6 +31,7 @@ BROKEN_BY = {
     "only-bootstrap-chooses": ("cli/main.py", "import sterna.adapters.sealing"),
     "agent-alone": ("bootstrap/process.py", "import sterna.api.app"),
     "controller-alone": ("bootstrap/process.py", "import sterna.adapters.libvirt.hypervisor"),
+    "pages-apart": ("api/web/pages.py", "import sterna.api.compute.faults"),
     "halves": ("migration/source/copy.py", "import sterna.migration.destination.taps"),
     "sim-storeys": ("sim/world/things.py", "import sterna.sim.libvirt.streams"),
     "cli-by-http": ("cli/main.py", "import sterna.controller.controller"),

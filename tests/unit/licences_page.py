@@ -13,7 +13,10 @@ from tests.unit.markdown import MADE, cell
 ROOT = Path(__file__).parents[2]
 SBOM, LOCK = ROOT / "sbom.cdx.json", ROOT / "requirements-run.lock"
 
+VENDOR = ROOT / "src/sterna/api/web/static/vendor/vendor.json"
+
 ACCEPTED = {
+    "0BSD",
     "Apache-2.0",
     "BSD-2-Clause",
     "BSD-3-Clause",
@@ -28,6 +31,7 @@ ACCEPTED = {
 """What Sterna, under Apache-2.0, may be installed with: a library under LGPL or MPL is loaded, and not changed."""
 READ_BY_US: Mapping[str, tuple[str, str]] = {
     "fixtures": ("Apache-2.0 OR BSD-3-Clause", 'its metadata say "Apache-2.0 or BSD"'),
+    "Jinja2": ("BSD-3-Clause", 'its metadata say "BSD License"'),
     "libvirt-python": ("LGPL-2.0-or-later", "its metadata do not name it by its identifier"),
     "netaddr": ("BSD-3-Clause", 'its metadata say "BSD License"'),
     "qemu.qmp": ("LGPL-2.0-or-later", "its file legacy.py alone is under GPL-2.0-only: Sterna does not load it"),
@@ -87,8 +91,25 @@ def page() -> str:
     for name, version, licence in components():
         note = READ_BY_US.get(name, ("", ""))[1]
         lines.append(f"| {cell(name)} | {version} | {cell(licence)} | {cell(note)} |")
+    lines += ["", "## In the pages of the web UI", "", *_PAGES, "", "| Package | Version | Licence | Files |"]
+    lines.append("|---|---|---|---|")
+    for one in vendored():
+        files = ", ".join(f"`{file['name']}`" for file in one["files"])
+        lines.append(f"| {cell(one['name'])} | {one['version']} | {cell(one['licence'])} | {files} |")
     return "\n".join(lines) + "\n"
 
+
+def vendored() -> list[dict[str, Any]]:
+    """The npm packages of which files are part of the source."""
+    found: list[dict[str, Any]] = json.loads(VENDOR.read_text(encoding="utf-8"))
+    return found
+
+
+_PAGES = """
+These files of npm packages are part of Sterna's source, unchanged, with the texts of their licences.
+`src/sterna/api/web/static/vendor/vendor.json` has the hash of each, and that of the package it is from. A test
+compares them.
+""".strip().splitlines()
 
 _INTRODUCTION = """
 Sterna is under Apache-2.0. These are the Python packages that an installation has, both extras included, and what

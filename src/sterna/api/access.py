@@ -1,6 +1,7 @@
 """Authentication and authorisation.
 
-Every request passes `AuthenticationMiddleware`, which refuses unknown users, also on routes that do not exist.
+Every request passes `AuthenticationMiddleware`, which refuses unknown users, also on routes that do not exist. A
+browser's session stands for the token that it was begun with.
 Every route names its action with `needs`. What a known user may do is looked up in `domain/access.py` by that
 action, just before the route begins.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -20,11 +22,13 @@ from fastapi.routing import APIRoute
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sterna.api import browsers, problems
+from sterna.api import browsers, forms, problems
 from sterna.api.dependencies import LARGEST
 from sterna.api.peers import Peer, PeerRoles
+from sterna.api.sessions import Session, Sessions, cookie_of, opens
 from sterna.controller.controller import Controller
 from sterna.controller.intents.external_users import ExternalUsers
 from sterna.controller.intents.users import FixedToken
@@ -108,7 +112,9 @@ async def _log(request: Request, actor: Actor, action: Action) -> bool:
     who = request.scope["state"]["request_id"], actor, request.scope["state"]["origin"]
     if not may(actor.role, action):
         return await controller.users.refused(*who, (action, _target(request, {})))
-    body = logged_body(await raw_body(request))
+    raw = await raw_body(request)
+    is_form = forms.is_form(request.headers.get("content-type"))
+    body = _short(forms.logged(raw)) if is_form else logged_body(raw)
     await controller.users.asked(*who, (action, _target(request, body), body))
     return True
 
@@ -139,6 +145,10 @@ def logged_body(raw: bytes) -> Data:
     return {printable(key): _plain(value) for key, value in body.items()} if isinstance(body, dict) else {}
 
 
+def _short(body: Data) -> Data:
+    return body if len(json.dumps(body)) <= LONGEST_BODY else {}
+
+
 def _plain(value: Any) -> Any:
     """As bodies of ours are: a scalar, a list or an object of some. A database, JSON and a terminal can take it."""
     if isinstance(value, dict):
@@ -162,11 +172,27 @@ def _target(request: Request, body: Data) -> str:
     return ""
 
 
+Refusing = Callable[[Request, SternaError], Awaitable[Response]]
+"""What answers a request that is not let in."""
+
+
+@dataclass(frozen=True)
+class Entrance:
+    """How users come in."""
+
+    rules: AccessRules
+    public: frozenset[str]
+    """Paths that need no user."""
+    sessions: Sessions
+    refuse: Refusing = problems.answer
+
+
 class AuthenticationMiddleware:
     """ASGI middleware: authenticates the user, and gives each request an id. Answers those that it refuses."""
 
-    def __init__(self, app: ASGIApp, controller: Controller, rules: AccessRules, public: frozenset[str]) -> None:
-        self._app, self._controller, self._rules, self._public = app, controller, rules, public
+    def __init__(self, app: ASGIApp, controller: Controller, entrance: Entrance) -> None:
+        self._app, self._controller, self._entrance = app, controller, entrance
+        self._rules, self._sessions = entrance.rules, entrance.sessions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As the application's, for those it lets in."""
@@ -177,7 +203,7 @@ class AuthenticationMiddleware:
         state = scope.setdefault("state", {})
         peer: Peer | None = state.get("peer")
         state |= {"request_id": uuid4().hex, "origin": origin_of(scope, peer), "actor": None}
-        state |= {"share": share_of(scope, peer), "logged": False, "status": 500}
+        state |= {"share": share_of(scope, peer), "logged": False, "status": 500, "session": ""}
         send = self._marked(send, state)
         try:
             browsers.check_host(scope, self._rules.names)
@@ -197,16 +223,27 @@ class AuthenticationMiddleware:
         """No user, where the route needs none. Raises Unauthenticated."""
         headers = Headers(scope=scope)
         token, of_a_cloud = _token(headers.get("authorization")), headers.get("x-auth-token")
+        cookie = cookie_of(scope) if opens(scope) else ""
+        session = self._sessions.find(cookie, used=_is_a_person_s(headers)) if cookie else None
         try:
+            if session is not None:
+                return await self._signed_in(scope, cookie, session)
             if token is not None:
                 return await self._controller.users.holder(token, self._rules.tokens)
             if of_a_cloud is not None and self._rules.external_users is not None:
                 return await self._rules.external_users.holder(of_a_cloud, share_of(scope, peer))
             return self._rules.peers.actor(peer)
         except SternaError:
-            if scope["path"] in self._public:
+            if scope["path"] in self._entrance.public:
                 return None
             raise
+
+    async def _signed_in(self, scope: Scope, cookie: str, session: Session) -> Actor:
+        """Raises Unauthenticated where its token was removed, or has expired."""
+        known = session.token_id, session.token_digest
+        actor = await self._controller.users.holder_by_digest(*known, self._rules.tokens)
+        scope["state"]["session"] = cookie
+        return actor
 
     async def _still(self, scope: Scope, peer: Peer | None, actor: Actor | None) -> bool:
         """Would the same request be let in as the same user now?"""
@@ -220,7 +257,7 @@ class AuthenticationMiddleware:
     async def _refuse(self, error: SternaError, scope: Scope, receive: Receive, send: Send) -> None:
         path = printable(scope["path"])[:LONGEST_TARGET]
         log.info("a request was refused", origin=scope["state"]["origin"], path=path, why=error.message)
-        answer = await problems.answer(Request(scope), error)
+        answer = await self._entrance.refuse(Request(scope), error)
         if isinstance(error, Unauthenticated):
             scheme = "Basic" if scope["path"] in ("/docs", "/openapi.json") else "Bearer"
             answer.headers["WWW-Authenticate"] = f'{scheme} realm="sterna"'
@@ -270,6 +307,11 @@ def origin_of(scope: Scope, peer: Peer | None = None) -> str:
 def share_of(scope: Scope, peer: Peer | None = None) -> str:
     """Of whom a request counts, before its sender is known: of an address, an IPv6 network or a user here."""
     return f"user {peer.uid} here" if peer is not None else network_of(origin_of(scope))
+
+
+def _is_a_person_s(headers: Headers) -> bool:
+    """Or does an open page ask by itself?"""
+    return "hx-request" not in headers and "text/event-stream" not in headers.get("accept", "")
 
 
 def _token(header: str | None) -> str | None:

@@ -29,10 +29,13 @@ from sterna.api import (
     tokens,
     tuning,
 )
-from sterna.api.access import AccessRules, AuthenticationMiddleware, action_of
+from sterna.api.access import AccessRules, AuthenticationMiddleware, Entrance, action_of
 from sterna.api.compute.app import create_compute_app
 from sterna.api.compute.call import Setup
 from sterna.api.compute.middleware import ComputeMiddleware
+from sterna.api.sessions import Sessions
+from sterna.api.web import errors
+from sterna.api.web.parts import PAGES
 from sterna.controller.controller import Controller
 from sterna.controller.intents.origin_shares import OriginShares
 from sterna.domain.access import NEEDS, Action
@@ -51,7 +54,7 @@ _TOKEN = Depends(
 def routes() -> list[APIRoute]:
     """All routes. Raises TypeError for one of another kind, whose action could not be known."""
     found = []
-    for route in (route for part in (*OPEN_PARTS, *PARTS) for route in part.router.routes):
+    for route in (route for part in (*OPEN_PARTS, *PAGES, *PARTS) for route in part.router.routes):
         if not isinstance(route, APIRoute):
             raise TypeError(f"{route} is not an APIRoute")
         found.append(route)
@@ -78,7 +81,7 @@ def _whole(parts: tuple[ModuleType, ...]) -> APIRouter:
     that takes it longer than the rest of the request.
     """
     whole = APIRouter()
-    for part in OPEN_PARTS:
+    for part in (*OPEN_PARTS, *PAGES):
         whole.include_router(part.router)
     for part in parts:
         whole.include_router(part.router, responses=problems.documented(401, 403), dependencies=[_TOKEN])
@@ -99,9 +102,9 @@ def create_app(
     desk: CertificateIssuer | None = None,
     compute: Setup | None = None,
 ) -> FastAPI:
-    """`/v1` over `controller`, which is started and stopped with the application. Without `rules` it knows the
-    tokens of the records, and the users of this machine that come through a Unix socket. `desk`: of the CA, where
-    it is on this machine. `compute`: with `/compute`."""
+    """`/v1` and the pages over `controller`, which is started and stopped with the application. Without `rules` it
+    knows the tokens of the records, and the users of this machine that come through a Unix socket. `desk`: of the
+    CA, where it is on this machine. `compute`: with `/compute`."""
 
     @asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
@@ -124,12 +127,15 @@ def create_app(
     )
     app.state.controller, app.state.desk = controller, desk
     app.state.streams, app.state.joining = Counter(), OriginShares()
+    app.state.rules, app.state.sessions = rules or AccessRules(), Sessions()
     problems.install(app, routes())
+    errors.install(app)
     for route in routes():
         role = NEEDS[action] if (action := action_of(route)) else None
         route.openapi_extra = {"x-role": str(role)} if role else None
     public = public_paths(with_ca=desk is not None)
-    app.add_middleware(AuthenticationMiddleware, controller=controller, rules=rules or AccessRules(), public=public)
+    entrance = Entrance(app.state.rules, public, app.state.sessions, errors.refuse)
+    app.add_middleware(AuthenticationMiddleware, controller=controller, entrance=entrance)
     if compute is not None:
         inner = create_compute_app(controller)
         app.add_middleware(ComputeMiddleware, inner=inner, controller=controller, setup=compute)

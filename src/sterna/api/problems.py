@@ -169,14 +169,16 @@ async def _bug(request: Request, error: Exception) -> JSONResponse:
     return _answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, "internal", reason.message, [reason])
 
 
+HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[JSONResponse]]] = {
+    SternaError: answer,
+    RequestValidationError: _invalid,
+    HTTPException: _http,
+    Exception: _bug,
+}
+
+
 def install(app: FastAPI, routes: Sequence[Route]) -> None:
     """Every error of `app` becomes a problem, those of unknown routes and of validation as well. `routes`: all."""
     app.state.routes = routes
-    handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[JSONResponse]]] = {
-        SternaError: answer,
-        RequestValidationError: _invalid,
-        HTTPException: _http,
-        Exception: _bug,
-    }
-    for kind, handler in handlers.items():
+    for kind, handler in HANDLERS.items():
         app.add_exception_handler(kind, handler)

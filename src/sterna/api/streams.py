@@ -31,7 +31,8 @@ def _after(last_event_id: Annotated[str | None, Header()] = None) -> int | None:
     return position(last_event_id, "Last-Event-ID", "leave it out") if last_event_id is not None else None
 
 
-async def _existing(id: MigrationId, controller: Served) -> str:
+async def existing(id: MigrationId, controller: Served) -> str:
+    """The migration's UUID. Raises NotFound."""
     return (await controller.fleet.migration(id)).id  # before the stream begins: a 404 must still be one
 
 
@@ -89,12 +90,11 @@ class EventStream(StreamingResponse):
         super().__init__(content, status_code, headers)
 
 
-async def _stream(
-    controller: Controller, migration_id: str | None, after: int | None, slot: StreamSlot
-) -> AsyncIterator[bytes]:
+async def written(pieces: AsyncIterator[bytes], slot: StreamSlot) -> AsyncIterator[bytes]:
+    """A stream of these events, while its user may read."""
     with slot:
         yield b": hello\nretry: 1000\n\n"
-        async for piece in _with_comments(_events(controller, migration_id, after)):
+        async for piece in _with_comments(pieces):
             if not await slot.is_allowed():
                 return
             yield piece
@@ -136,13 +136,13 @@ async def _with_comments(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 async def fleet_events(controller: Served, after: After, slot: Reserved) -> EventStream:
     """From now on, or behind `Last-Event-ID`. Events: `status`, `step`, `note`, `progress` (one a second of each
     running copy). `missed`: this client was too slow for some progress; all other events follow."""
-    return EventStream(_stream(controller, None, after, slot))
+    return EventStream(written(_events(controller, None, after), slot))
 
 
 @router.get("/migrations/{id}/events", summary="What happens in one migration", response_class=EventStream,
             responses=documented(400, 404, 503))  # fmt: skip
 async def migration_events(
-    controller: Served, migration_id: Annotated[str, Depends(_existing)], after: After, slot: Reserved
+    controller: Served, migration_id: Annotated[str, Depends(existing)], after: After, slot: Reserved
 ) -> EventStream:
     """All of it so far, then as it happens; `end` is the last event."""
-    return EventStream(_stream(controller, migration_id, after, slot))
+    return EventStream(written(_events(controller, migration_id, after), slot))

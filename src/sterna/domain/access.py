@@ -26,6 +26,9 @@ class Action(StrEnum):
     """Health and version: for load balancers, without authentication."""
     JOIN = "join"
     """A host proves with a token, or with the key of its certificate, that it may have a certificate."""
+    SIGN_IN = "sign-in"
+    """The page where a browser signs in, and the files that pages are made of."""
+    SIGN_OUT = "sign-out"
     READ = "read"
     EVENTS = "events"
     AUDIT = "audit"
@@ -49,6 +52,8 @@ class Action(StrEnum):
 NEEDS: dict[Action, UserRole | None] = {
     Action.PROBE: None,
     Action.JOIN: None,
+    Action.SIGN_IN: None,
+    Action.SIGN_OUT: UserRole.VIEWER,
     Action.READ: UserRole.VIEWER,
     Action.EVENTS: UserRole.VIEWER,
     Action.AUDIT: UserRole.VIEWER,

@@ -14,6 +14,7 @@ from sterna.api import app as application
 from sterna.api.access import LARGEST_BODY, UNLOGGED, action_of, needs
 from sterna.api.app import create_app, public_paths, routes
 from sterna.api.browsers import SAFE
+from sterna.api.web.assets import ADDRESSES
 from sterna.domain.access import BESIDE, NEEDS, Action, UserRole, may
 from sterna.domain.errors import Unreachable
 from sterna.domain.tokens import LONGEST_DAYS
@@ -23,7 +24,7 @@ from ..controller.requests import ID
 from .clients import TOKENS, bearing, client, secret_of, served
 from .rest import Api, body
 
-OPEN = {"/v1/health", "/v1/version"}
+OPEN = {"/v1/health", "/v1/version", "/sign-in", *ADDRESSES.values()}
 JOINING = {"/v1/ca", "/v1/join", "/v1/renewals"}
 
 
@@ -68,9 +69,9 @@ def test_a_route_that_does_not_name_its_action_keeps_the_controller_from_startin
 
 def test_each_role_may_what_the_one_before_it_may_and_more() -> None:
     mays = {role: {action for action in Action if may(role, action)} for role in UserRole}
-    assert mays[UserRole.VIEWER] == {Action.PROBE, Action.JOIN, Action.READ, Action.EVENTS, Action.AUDIT}
+    anybodys = {Action.PROBE, Action.JOIN, Action.SIGN_IN}
+    assert mays[UserRole.VIEWER] == {*anybodys, Action.SIGN_OUT, Action.READ, Action.EVENTS, Action.AUDIT}
     assert mays[UserRole.VIEWER] < mays[UserRole.OPERATOR] < mays[UserRole.ADMIN] == set(Action)
-    anybodys = {Action.PROBE, Action.JOIN}
     assert mays[UserRole.NEUTRON] == {*anybodys, Action.HINT} == {*anybodys, *BESIDE[UserRole.NEUTRON]}
     kept_for_admins = {Action.DECLARE_DEAD, Action.DECLARE_ALIVE, Action.REPAIR, Action.TOKENS, Action.LOG}
     assert mays[UserRole.ADMIN] - mays[UserRole.OPERATOR] == kept_for_admins

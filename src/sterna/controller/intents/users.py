@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from hmac import compare_digest
 
 import structlog
 
@@ -21,7 +22,7 @@ from sterna.domain.tokens import (
     written,
 )
 from sterna.domain.trust.bounds import REFUSALS, REFUSALS_OF_ALL
-from sterna.kit.digests import digest_of, matches
+from sterna.kit.digests import digest_of
 from sterna.ports.access import AccessRecords, Asked, LogPage, LogRecord
 from sterna.ports.clock import Clock
 from sterna.rpc.sender_limits import SenderRates
@@ -79,12 +80,15 @@ class Users:
 
     async def holder(self, secret: str, fixed: Sequence[FixedToken] = ()) -> Actor:
         """The user of this token: one of the records, or one of the settings. Raises Unauthenticated."""
-        matching = [one for one in fixed if matches(secret, one.digest)]
+        return await self.holder_by_digest(id_of(secret) or "", digest_of(secret), fixed)
+
+    async def holder_by_digest(self, id: str, digest: str, fixed: Sequence[FixedToken] = ()) -> Actor:
+        """The same, by the token's ID ('' for one of the settings) and its SHA-256. Raises Unauthenticated."""
+        matching = [one for one in fixed if compare_digest(digest, one.digest)]
         if matching:
             return Actor(name=actor_name(matching[0].name), role=matching[0].role)
-        id = id_of(secret)
         token = await self._records.token(id) if id else None
-        if token is None or not matches(secret, token.digest):
+        if token is None or not compare_digest(digest, token.digest):
             raise Unauthenticated("this token is not known here, or was removed", fix=HOW_TO_GET_IN)
         if has_expired(token, self._clock.now()):
             raise Unauthenticated(

@@ -1,0 +1,109 @@
+"""The pages of operations: what moves, what waits, what stays, and why."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from sterna.adapters.sql.fleet import SqlFleet
+from sterna.api.web.operations import offered
+from sterna.domain.access import UserRole
+from sterna.domain.fleet.course import OperationStatus
+from sterna.domain.model import GuestState
+from tests.unit.api.clients import served
+from tests.unit.api.web.browser import HOSTILE, Browser
+from tests.unit.controller.operating import OPERATION, Stage
+
+PATH = f"/operations/{OPERATION}"
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    stage = Stage.of(SqlFleet.open(f"sqlite:///{tmp_path}/controller.db"))
+    await stage.refresh()
+    yield stage
+    await stage.controller.stop()
+
+
+@pytest.fixture
+async def browser(stage: Stage) -> AsyncIterator[Browser]:
+    browser = Browser(served(stage.controller))
+    await browser.sign_in(UserRole.OPERATOR)
+    yield browser
+    await browser.http.aclose()
+
+
+async def test_what_moves_waits_and_stays_has_its_reason(stage: Stage, browser: Browser) -> None:
+    stage.set_state("x3", GuestState.PAUSED)
+    stage.bus.agents["a"].add_vm("x4", 4)
+    await stage.begin("a", reason=HOSTILE)
+    await stage.tick()
+    page = await browser.get(PATH)
+    assert "x3 a x3 cannot be migrated: it is paused" in page.text
+    assert "x4" in page.text and "What waits, and for what" in page.text
+    assert HOSTILE[:-1] in page.text and "<script>alert" not in page.answer.text
+    assert page.text.index("What stays") < page.text.index("State"), "what is in the way comes first"
+    assert page.tree.xpath("//*[@id='operation' and @hx-trigger='every 2s']")
+    listed = await browser.get("/operations?status=running")
+    assert PATH in listed.links() and PATH not in (await browser.get("/operations?status=done")).links()
+
+
+async def test_orders_are_offered_as_they_can_be_given(stage: Stage, browser: Browser) -> None:
+    await stage.begin("a")
+    page = await browser.get(PATH)
+    for order, status, then in (
+        ("pause", "paused", {"resume", "stop"}),
+        ("resume", "running", {"pause", "stop"}),
+        ("stop", "stopping", set()),
+    ):
+        page = await browser.follow(await browser.send(page, f"{PATH}/{order}"))
+        assert f"Status {status}" in page.text
+        assert {path.rpartition("/")[2] for path in page.forms()} - {"sign-out"} == then
+    fields = page.forms()["/sign-out"]
+    assert "cannot be asked to resume" in (await browser.post(f"{PATH}/resume", fields, 409)).text
+    await browser.post(f"{PATH}/explode", fields, 404)
+
+
+async def test_an_undo_is_shown_before_it_begins(stage: Stage, browser: Browser) -> None:
+    await stage.begin("a")
+    await stage.run()
+    done = await browser.get(PATH)
+    assert f"{PATH}/undo" in done.links() and not done.tree.xpath("//*[@hx-trigger]")
+    preview = await browser.get(f"{PATH}/undo")
+    assert "VMs brought back 3" in preview.text and "Hosts opened again a" in preview.text
+    assert "x1" in preview.text and (await stage.operation()).status is OperationStatus.DONE
+    begun = await browser.follow(await browser.send(preview, f"{PATH}/undo"))
+    assert "Status undoing" in begun.text
+    await stage.run()
+    assert "Status undone" in (await browser.get(PATH)).text
+
+
+async def test_a_vm_that_somebody_moved_since_stays(stage: Stage, browser: Browser) -> None:
+    await stage.begin("a")
+    await stage.run()
+    (vm, at) = next((vm, agent) for agent in stage.bus.agents.values() for vm in agent.vms.values())
+    to = stage.bus.agents["b" if at.name == "c" else "c"]
+    to.vms[vm.uuid] = at.vms.pop(vm.uuid)
+    await stage.refresh()
+    preview = await browser.get(f"{PATH}/undo")
+    assert "VMs brought back 2" in preview.text
+    assert f"{vm.name} was moved from {at.name} to {to.name} since" in preview.text
+
+
+async def test_a_viewer_reads_and_no_more(stage: Stage, browser: Browser) -> None:
+    await stage.begin("a")
+    viewer = Browser(served(stage.controller))
+    await viewer.sign_in(UserRole.VIEWER)
+    page = await viewer.get(PATH)
+    assert set(page.forms()) == {"/sign-out"} and f"{PATH}/undo" not in page.links()
+    await viewer.get(f"{PATH}/undo", 403)
+    for order in ("pause", "stop", "undo"):
+        await viewer.post(f"{PATH}/{order}", page.forms()["/sign-out"], 403)
+    assert (await stage.operation()).status is OperationStatus.RUNNING
+
+
+def test_what_would_change_nothing_is_not_offered() -> None:
+    assert offered(OperationStatus.RUNNING) == {"pause", "stop", "undo"}
+    assert offered(OperationStatus.UNDONE) == set()
