@@ -22,7 +22,7 @@ WRITERS = frozenset({"write", "append", "note", "note_once", "note_change"})
 SENDERS = frozenset({"call", "cast"})
 BY_NAME = ("domain/step.py", "domain/entries/base.py")
 """The history itself, which finds entries by their names, and the base of the types."""
-SHOW_ANY = ("domain/timeline.py", "domain/diagram.py", "controller/records/events.py")
+SHOW_ANY = ("domain/timeline.py", "domain/sequence.py", "controller/records/events.py")
 """They show the reason, the error and the network service of any entry, whatever its type."""
 NO_ENTRIES = ("api", "cli", "lab", "sim", "adapters")
 """They know no journal's entries: of the adapters, one stores them."""

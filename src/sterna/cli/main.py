@@ -256,8 +256,8 @@ def show(
         list[str] | None,
         typer.Argument(
             metavar="[TARGET]",
-            help="For --diagram: the format, `plantuml` or `svg`, and the file, or one of them. A file that ends in "
-            "`.svg` is SVG.",
+            help="For --diagram: the format, `plantuml` or `svg`, and the file, or one of them. A file that ends "
+            "in `.svg` is SVG.",
         ),
     ] = None,
     diagram: Annotated[

@@ -191,8 +191,8 @@ class _Sheet:
             )
         if answered:
             why = f"{_short(row.id)} failed: {_error_text(item.error)}"
-            ends = {"sender": hops[-1][1], "receiver": hops[0][0]}
-            self.answers.append(Arrow(**ends, text=why, returns=True, failed=True))
+            answer = Arrow(sender=hops[-1][1], receiver=hops[0][0], text=why, returns=True, failed=True)
+            self.answers.append(answer)
         if not failed and item.error:
             self.note(item.role, f"{_short(row.id)} failed before: {_error_text(item.error)}", failed=True)
 

@@ -10,7 +10,8 @@ from collections import Counter
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from sterna.api.access import AuthenticationMiddleware
+from sterna.api.access import AuthenticationMiddleware, Entrance
+from sterna.api.sessions import Sessions
 from sterna.domain.access import UserRole
 
 from ..controller.conftest import World
@@ -57,7 +58,7 @@ async def test_the_line_is_written_behind_the_answer(
         return {"type": "http.request", "body": b""}
 
     monkeypatch.setattr(world.controller.users, "answered", answered)
-    door = AuthenticationMiddleware(app, world.controller, ACCESS, frozenset({"/v1/health"}))
+    door = AuthenticationMiddleware(app, world.controller, Entrance(ACCESS, frozenset({"/v1/health"}), Sessions()))
     if END in messages:
         await door(dict(SCOPE), receive, send)
     else:

@@ -37,7 +37,7 @@ def address(name: str) -> str:
 
 
 def why_not(vm: VmOut) -> str:
-    """Why it cannot be moved now, as far as its state says; '' where it says nothing against it."""
+    """Why it cannot be moved now, as far as its state shows; '' where it may be possible."""
     if vm.migration_id:
         return "it is being migrated"
     return next((why for state, why in CANNOT_MOVE.items() if vm.state == state), "")

@@ -8,7 +8,7 @@ from sterna.api.web.forms import Fields
 
 
 def of_form(fields: Fields) -> dict[str, Any]:
-    """The fields of `ObjectiveIn`; None where the form says nothing."""
+    """The fields of `ObjectiveIn`; None where the form has nothing."""
     return {
         "policy": fields.text("policy") or None,
         "max_downtime_ms": fields.whole("max_downtime_ms"),

@@ -14,6 +14,8 @@ class _Reader(HTMLParser):
         super().__init__(convert_charrefs=True)
         self.wrong: list[str] = []
         self.open: list[str] = []
+        self.classes: list[str] = []
+        """Of each of `open`."""
         self.ids: Counter[str] = Counter()
         self.wanted: list[str] = []
         """IDs that something refers to."""
@@ -27,17 +29,22 @@ class _Reader(HTMLParser):
         self._usable(tag, given)
         if tag not in VOID:
             self.open.append(tag)
+            self.classes.append(given.get("class") or "")
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.handle_starttag(tag, attrs)
         if tag not in VOID:
-            self.open.pop()
+            self._close()
+
+    def _close(self) -> None:
+        self.open.pop()
+        self.classes.pop()
 
     def handle_endtag(self, tag: str) -> None:
         if not self.open or self.open[-1] != tag:
             self.wrong.append(f"</{tag}> at {self.getpos()} closes {self.open[-1:]}")
         else:
-            self.open.pop()
+            self._close()
 
     def _safe(self, tag: str, given: dict[str, str | None]) -> None:
         """Nothing that the content security policy refuses, and nothing from elsewhere."""
@@ -60,6 +67,8 @@ class _Reader(HTMLParser):
             named = "label" in self.open or given.get("aria-label") or given.get("id")
             if not named:
                 self.wrong.append(f"<{tag} name={given.get('name')!r}> has no label")
+        if tag == "table" and "scroll" not in self.classes[-1:]:
+            self.wrong.append("<table> outside of what can be scrolled: the page would, on a phone")
         if tag == "img" and "alt" not in given:
             self.wrong.append("<img> without alt")
         if tag == "th" and "scope" not in given:
