@@ -26,7 +26,11 @@ from sterna.ports.fleet import Page
 router = APIRouter(prefix="/v1", tags=["migrations"])
 _READ = [needs(Action.READ)]
 SVG = "image/svg+xml"
-SVG_HEADERS = {"Content-Security-Policy": "default-src 'none'", "X-Content-Type-Options": "nosniff"}
+SVG_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
 """Opened by itself, a picture is a document of this API's origin."""
 
 
