@@ -41,6 +41,8 @@ async def _patches(request: Request, controller: Controller, id: str, after: int
     last = after
     try:
         async for batch in controller.event_batches(id, after):
+            if not batch:
+                continue
             last = max((event.id for event in batch if event.id is not None), default=last)
             yield await _patch(request, controller, id, batch, last)
             if batch[-1].kind == "end":

@@ -64,7 +64,8 @@ class Browser:
         assert page.status == status, page.answer.text
         if page.answer.text and page.answer.headers["content-type"].startswith("text/html"):
             assert wrong_with(page.answer.text) == []
-            assert "script-src 'self';" in page.answer.headers["content-security-policy"]
+            policy = page.answer.headers["content-security-policy"]
+            assert "default-src 'none'; script-src 'self'; style-src 'self';" in policy and "unsafe" not in policy
             assert page.answer.headers["cache-control"] == "no-store"
         return page
 
@@ -85,3 +86,14 @@ class Browser:
     async def sign_in(self, role: UserRole = UserRole.OPERATOR, token: str = "") -> Page:
         form = await self.get("/sign-in")
         return await self.send(form, "/sign-in", token=token or TOKENS[role])
+
+
+def events_of(text: str) -> list[tuple[str, str, str]]:
+    """Of an event stream: name, ID and data of each."""
+    found = []
+    for block in text.split("\n\n"):
+        fields = [line.partition(": ")[::2] for line in block.split("\n") if not line.startswith(":")]
+        values = {name: "\n".join(v for n, v in fields if n == name) for name, _ in fields}
+        if "event" in values:
+            found.append((values["event"], values.get("id", ""), values.get("data", "")))
+    return found

@@ -9,6 +9,7 @@ import pytest
 
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.controller.operations.observing import Capacity
+from sterna.controller.records.registry import Host
 from sterna.domain.access import UserRole
 from sterna.domain.model import GuestState
 from tests.unit.api.clients import served
@@ -52,6 +53,21 @@ async def test_filters(viewer: Browser, world: World, query: str, shown: str) ->
     page = await viewer.get(f"/?{query}")
     assert {link for link in page.links() if link.startswith("/hosts/")} == {f"/hosts/{one}" for one in shown}
     assert f"{len(shown)} of 3 hosts" in page.text
+
+
+async def test_a_thousand_hosts_are_one_page(
+    viewer: Browser, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await world.controller.registry.host("a")
+    many = [one.model_copy(update={"facts": one.facts.model_copy(update={"name": f"h{n}"})}) for n in range(1000)]
+
+    async def hosts() -> list[Host]:
+        return many
+
+    monkeypatch.setattr(world.controller.registry, "hosts", hosts)
+    page = await viewer.get("/")
+    assert len([link for link in page.links() if link.startswith("/hosts/")]) == 1000
+    assert len(page.answer.content) < 250_000 and "1000 of 1000 hosts" in page.text
 
 
 async def test_why_a_host_cannot_be_used_is_on_its_page(viewer: Browser, world: World) -> None:

@@ -14,7 +14,7 @@ from sterna.api.web.live import patch
 from sterna.controller.records.events import Event
 from sterna.domain.errors import Permanent
 from sterna.domain.journal import Role
-from tests.unit.api.web.browser import HOSTILE, Browser
+from tests.unit.api.web.browser import HOSTILE, Browser, events_of
 from tests.unit.api.web.markup import wrong_with
 from tests.unit.controller.conftest import World
 from tests.unit.controller.requests import ID, MOVE, request
@@ -95,17 +95,6 @@ async def test_a_viewer_is_offered_nothing_and_may_nothing(viewer: Browser, worl
     for what in ("abort", "post-copy", "tune"):
         await viewer.post(f"{PATH}/{what}", page.forms()["/sign-out"], 403)
     assert world.bus.asked("abort_migration") == 0
-
-
-def events_of(text: str) -> list[tuple[str, str, str]]:
-    """Name, ID and data of each."""
-    found = []
-    for block in text.split("\n\n"):
-        fields = [line.partition(": ")[::2] for line in block.split("\n") if not line.startswith(":")]
-        values = {name: "\n".join(v for n, v in fields if n == name) for name, _ in fields}
-        if "event" in values:
-            found.append((values["event"], values.get("id", ""), values.get("data", "")))
-    return found
 
 
 async def test_the_stream_brings_what_the_page_has(

@@ -28,6 +28,11 @@ async def test_who_is_not_known_is_led_to_the_sign_in_and_back(stranger: Browser
     assert (await stranger.get("/sign-in", 303)).answer.headers["location"] == "/"
 
 
+async def test_an_open_page_whose_session_has_ended_leads_to_the_sign_in(stranger: Browser) -> None:
+    answer = await stranger.http.get("/", headers={"HX-Request": "true"})
+    assert (answer.status_code, answer.headers["hx-redirect"], answer.text) == (401, "/sign-in", "")
+
+
 async def test_the_cookie_is_for_this_host_and_its_own_pages(stranger: Browser) -> None:
     before = (await stranger.get("/sign-in")).answer.headers["set-cookie"]
     after = (await stranger.sign_in()).answer.headers["set-cookie"]
