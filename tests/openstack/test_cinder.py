@@ -189,4 +189,4 @@ async def test_wrong_kinds_of_volume_are_refused(scene: Scene) -> None:
     disk = scene.volume().model_copy(update={"vm_uuid": str(uuid.uuid4())})
     assert [r.code for r in await scene.host2.check(disk, "host1")] == ["volume-attachments"]
     unknown = disk.model_copy(update={"volume_id": str(uuid.uuid4())})
-    assert [r.code for r in await scene.host2.check(unknown)] == ["volume-missing"]
+    assert [r.code for r in await scene.host2.check(unknown, "host1")] == ["volume-missing"]

@@ -14,8 +14,9 @@ from starlette.types import Receive, Scope, Send
 
 from sterna.adapters.openstack.session import Cloud, CloudAccess
 from sterna.adapters.users.keystone import KeystoneUsers
-from sterna.api.access import AuthenticationMiddleware
+from sterna.api.access import AuthenticationMiddleware, Entrance
 from sterna.api.app import create_app
+from sterna.api.sessions import Sessions
 from sterna.bootstrap.controller import cloud_of, external_users_of
 from sterna.config.access import KeystoneSettings
 from sterna.config.compute import ComputeSettings
@@ -157,7 +158,7 @@ async def test_a_stream_goes_on_until_its_user_may_no_more(keystone: ScriptedClo
         await PlainTextResponse("")(scope, receive, send)
 
     rules = replace(ACCESS, external_users=external_users_at(keystone, world))
-    door = AuthenticationMiddleware(stream, world.controller, rules, frozenset())
+    door = AuthenticationMiddleware(stream, world.controller, Entrance(rules, frozenset(), Sessions()))
     transport = httpx2.ASGITransport(app=door)
     keystone.users["t"] = user("sterna_operator")
     async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:

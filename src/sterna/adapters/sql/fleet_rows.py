@@ -40,7 +40,7 @@ def vm_values(record: VmRecord) -> dict[str, Any]:
 
 def seen_vm(old: VmRecord | None, host: str, summary: VmSummary, at: str) -> VmRecord:
     """A VM as one host just listed it."""
-    kept = {} if old is None else {"migration_id": old.migration_id, "changed_at": old.changed_at}
+    kept: dict[str, Any] = {} if old is None else {"migration_id": old.migration_id, "changed_at": old.changed_at}
     return VmRecord(**summary.model_dump(), **kept, host=host, observed_at=at)
 
 
