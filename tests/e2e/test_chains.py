@@ -11,7 +11,7 @@ from lxml import etree
 from sterna.lab.guest_view import Guest
 from sterna.lab.places import INSTANCES, SHARED
 from tests.e2e.conftest import Fleet
-from tests.e2e.files import codes, guest, image, listing, redefine, refused, second_disk
+from tests.e2e.files import codes, disk_of, guest, image, listing, plan, redefine, refused, second_disk
 from tests.narrowing import not_none
 
 __all__ = ["guest"]
@@ -114,6 +114,24 @@ def test_a_local_image_with_its_data_in_another_file_is_refused(fleet: Fleet, gu
     before = listing(fleet)
     assert codes(fleet, guest.name) == {"disk-data-file"}
     assert listing(fleet) == before
+
+
+def test_a_local_image_with_snapshots_that_libvirt_does_not_know_is_refused(fleet: Fleet, guest: Guest) -> None:
+    host1 = fleet.lab.hosts["host1"]
+    host1.virsh("destroy", guest.name)
+    host1.run(["qemu-img", "snapshot", "-c", "before", disk_of(guest)])
+    host1.virsh("start", guest.name)
+    guest.status(timeout=60)
+    assert host1.virsh("snapshot-list", guest.name, "--name").strip() == ""
+    before = listing(fleet)
+    (why,) = refused(fleet, guest.name)
+    assert why["code"] == "disk-snapshots" and f"qemu-img snapshot -d NAME {disk_of(guest)}" in why["fix"]
+    assert listing(fleet) == before
+    host1.virsh("destroy", guest.name)
+    host1.run(["qemu-img", "snapshot", "-d", "before", disk_of(guest)])
+    host1.virsh("start", guest.name)
+    guest.status(timeout=60)
+    assert plan(fleet, guest.name) == []
 
 
 def test_a_disk_behind_a_link_to_shared_storage_is_shared_where_both_hosts_have_the_link(

@@ -46,6 +46,10 @@ def image(path: Path, *options: str) -> Disk:
     return Disk(target="vda", kind=DiskKind.FILE, path=str(path), format="qcow2")
 
 
+def snapshot(disk: Disk, action: str, name: str) -> None:
+    subprocess.run(["qemu-img", "snapshot", action, name, str(disk.path)], check=True, timeout=30)
+
+
 async def decided(disk: Disk, seen: Callable[[Sight], Sight]) -> Disk:
     storage = FileStorage(Path(disk.path or "").parent)
     (found,) = await decide_local(storage, Elsewhere(storage, seen), (disk,), "token")
@@ -68,6 +72,20 @@ async def test_another_file_under_the_same_name_is_refused(tmp_path: Path, seen:
     (refusal,) = found.against
     assert (found.local, refusal.code) == (False, "disk-not-the-same")
     assert str(tmp_path / "disk") in refusal.message
+
+
+@pytest.mark.parametrize("version", ["0.10", "1.1"])
+async def test_an_image_with_snapshots_inside_is_not_copied_without_them(tmp_path: Path, version: str) -> None:
+    disk = image(tmp_path / "disk", "-o", f"compat={version}")
+    for name in ("before", "after"):
+        snapshot(disk, "-c", name)
+    found = await decided(disk, nothing)
+    assert [(r.code, "qemu-img snapshot -d" in r.fix) for r in found.against] == [("disk-snapshots", True)]
+    assert "2 snapshots" in found.against[0].message and str(disk.path) in found.against[0].message
+    assert (await decided(disk, lambda sight: sight)).against == ()  # they stay in it
+    for name in ("before", "after"):
+        snapshot(disk, "-d", name)
+    assert (await decided(disk, nothing)).against == ()
 
 
 async def test_an_image_with_its_data_in_another_file_is_not_copied(tmp_path: Path) -> None:

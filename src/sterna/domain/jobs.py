@@ -99,7 +99,7 @@ def snapshots_refusal(vm: str, names: Sequence[str]) -> Refusal:
     )
     fix = (
         f"delete each: virsh snapshot-delete {vm} SNAPSHOT. With --metadata libvirt only forgets it: what it holds "
-        "stays in the disk's image, or in the files it is made of"
+        "stays in the files it is made of, or in the disk's image, which is then not copied (disk-snapshots)"
     )
     return Refusal(code="vm-snapshots", message=message, fix=fix)
 

@@ -255,6 +255,8 @@ class Disk(Reached):
     """The guest's data is in this file and not in the image (qcow2's `data_file`)."""
     mirrored: bool = omitted(False)
     """A block job copies it to another place, which may be a volume of its own (`<mirror>`)."""
+    snapshots: int = omitted(0)
+    """Internal snapshots of the image, those included that libvirt does not know."""
     optional: bool = False
     """A medium without which the VM starts as well (`startupPolicy`)."""
     against: tuple[Refusal, ...] = ()

@@ -108,6 +108,8 @@ async def _decide(storage: Storage, there: Elsewhere, disk: Disk, path: str, tok
     elif proof is Proof.OTHER:
         against.append(_another_file(disk))
     local = proof is Proof.APART
+    if local and disk.snapshots:
+        against.append(_snapshots_inside(disk))
     below = tuple(dict.fromkeys(p for p in (disk.backing_path, *disk.chain) if p))
     problems = [p for p in [await _below(storage, there, p, token) for p in below] if p]
     if local and disk.data_file:
@@ -181,6 +183,19 @@ def _another_file(disk: Disk) -> Refusal:
     message = f"disk {disk.target}: both hosts see the folder of {disk.path}, but another file under that name"
     fix = "see what is mounted over it, or where a symbolic link leads"
     return Refusal(code="disk-not-the-same", message=message, fix=fix)
+
+
+def _snapshots_inside(disk: Disk) -> Refusal:
+    count = "a snapshot" if disk.snapshots == 1 else f"{disk.snapshots} snapshots"
+    message = (
+        f"disk {disk.target}: {disk.path} is only on this host, with {count} inside the image, which a copy would "
+        "not have"
+    )
+    fix = (
+        f"shut the VM down, list them (qemu-img snapshot -l {disk.path}), delete each (qemu-img snapshot -d NAME "
+        f"{disk.path}) and start the VM again; or put the disk on storage both hosts see"
+    )
+    return Refusal(code="disk-snapshots", message=message, fix=fix)
 
 
 def _another_medium(disk: Disk) -> Refusal:

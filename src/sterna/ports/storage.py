@@ -91,8 +91,8 @@ class Storage(TokenSweeper, Protocol):
         """Does this host see the file and may it be opened for reading and writing?"""
 
     async def examine(self, disk: Disk) -> Disk:
-        """With all it stands on (`chain`, `data_file`) as the images themselves say; what cannot be read is in
-        `against`."""
+        """With all it stands on (`chain`, `data_file`) and the snapshots inside it, as the images themselves say;
+        what cannot be read is in `against`."""
 
     async def identity(self, path: str) -> str | None:
         """Distinguishes this file from a later one of the same name; None where there is no file."""

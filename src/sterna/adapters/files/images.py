@@ -26,6 +26,8 @@ _EXTENSION_BACKING_FORMAT = 0xE2792ACA
 _EXTENSION_DATA_FILE = 0x44415441
 _DATA_FILE_BIT = 1 << 2
 """Incompatible feature: the guest's data is in another file."""
+_WITH_SNAPSHOTS = 2
+"""The version of the format that first had internal snapshots."""
 
 
 @dataclass(frozen=True)
@@ -72,16 +74,37 @@ def _real(path: str) -> str:
         return os.path.realpath(path)
 
 
-def _directly_below(path: str, form: str | None) -> list[Part]:
+def snapshots_in(path: str, form: str | None) -> int:
+    """How many internal snapshots a qcow2 image has; 0 for one that is missing or of another format.
+
+    Raises Unreadable; StorageSilent where its file system does not answer.
+    """
+    with touching(path):
+        header = _header(path, form)
+    if not header.startswith(_QCOW2_MAGIC):
+        return 0
+    try:
+        version, snapshots = struct.unpack_from(">4xI52xI", header)
+    except struct.error as error:
+        raise Unreadable(f"{path} has a header that makes no sense ({error})") from error
+    return int(snapshots) if version >= _WITH_SNAPSHOTS else 0
+
+
+def _header(path: str, form: str | None) -> bytes:
+    """b'' of an image that is raw or missing. Raises Unreadable."""
     if form in (None, "raw", "luks", "file", "host_device"):
-        return []
+        return b""
     try:
         with opened(path, devices=True) as fd:
-            header = os.pread(fd, _HEADER_BYTES, 0)
+            return os.pread(fd, _HEADER_BYTES, 0)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        return []
+        return b""
     except OSError as error:
         raise Unreadable(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _directly_below(path: str, form: str | None) -> list[Part]:
+    header = _header(path, form)
     try:
         return list(_parse(path, header))
     except (struct.error, ValueError, UnicodeDecodeError) as error:

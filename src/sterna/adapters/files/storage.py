@@ -208,7 +208,7 @@ class FileStorage:
         )
 
     async def examine(self, disk: Disk) -> Disk:
-        """With everything it stands on, as the images' own headers have it."""
+        """With everything it stands on and the snapshots inside it, as the images' own headers have it."""
         return await _look(lambda: usage.examine(disk), disk.path or "/", *disk.chain)
 
     async def identity(self, path: str) -> str | None:

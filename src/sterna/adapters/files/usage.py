@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sterna.adapters.files.images import Unreadable, parts_of
+from sterna.adapters.files.images import Unreadable, parts_of, snapshots_in
 from sterna.domain.claims import Claim
 from sterna.domain.model import Disk, DiskKind, Refusal
 from sterna.kit.mounts import NOWHERE, Mount, unless_failing
@@ -74,18 +74,19 @@ class Reach(NamedTuple):
 
 
 def examine(disk: Disk) -> Disk:
-    """The disk with all it stands on, as its images' headers say."""
+    """The disk with all it stands on and the snapshots inside it, as its images' headers say."""
     if disk.kind is not DiskKind.FILE or not disk.path:
         return disk
     try:
         parts = list(parts_of(disk.path, disk.format))
+        snapshots = snapshots_in(disk.path, disk.format)
     except Unreadable as error:
         fix = "see its mode and its content (qemu-img info --backing-chain)"
         why = Refusal(code="disk-chain-unknown", message=f"disk {disk.target}: {error}", fix=fix)
         return disk.model_copy(update={"against": (why,)})
     chain = dict.fromkeys((*(part.path for part in parts), *disk.chain))
     data = disk.data_file or next((part.path for part in parts if part.data), None)
-    return disk.model_copy(update={"chain": tuple(chain), "data_file": data})
+    return disk.model_copy(update={"chain": tuple(chain), "data_file": data, "snapshots": snapshots})
 
 
 def identity_of(path: str) -> str | None:

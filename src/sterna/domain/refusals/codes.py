@@ -74,6 +74,7 @@ Code = Literal[
     "disk-chain-unknown",
     "disk-backing-file",
     "disk-data-file",
+    "disk-snapshots",
     "disk-not-a-file",
     "disk-format",
     "disk-size-unknown",

@@ -89,6 +89,13 @@ DISKS = Group(
             when="plan, P2",
         ),
         Entry(
+            "disk-snapshots",
+            cause="The disk is only on the source, and its qcow2 image has snapshots inside, which are not copied.",
+            remedy="delete them with `qemu-img snapshot -d` while the VM is off, or put the disk on shared storage",
+            by=By.SOURCE,
+            when="plan, P2",
+        ),
+        Entry(
             "disk-not-a-file",
             cause="The disk would have to be copied and is not a file.",
             remedy="use a file, or a volume that both hosts reach",
