@@ -134,6 +134,36 @@ def test_a_local_image_with_snapshots_that_libvirt_does_not_know_is_refused(flee
     assert plan(fleet, guest.name) == []
 
 
+def written_by_an_argument(path: str) -> Callable[[etree._Element], None]:
+    def edit(xml: etree._Element) -> None:
+        space = "http://libvirt.org/schemas/domain/qemu/1.0"
+        for old in xml.findall(f"{{{space}}}commandline"):
+            xml.remove(old)
+        line = etree.SubElement(xml, f"{{{space}}}commandline")
+        for value in ("-drive", f"file={path},format=raw,if=none,id=extra"):
+            etree.SubElement(line, f"{{{space}}}arg", {"value": value})
+
+    return edit
+
+
+def test_a_disk_in_qemus_own_arguments_is_refused_but_where_both_hosts_see_it(fleet: Fleet, guest: Guest) -> None:
+    """A copy of it that somebody makes on the destination would miss what the guest writes until it leaves."""
+    with images(fleet):
+        own = image(fleet, "host1", "/srv/sterna/other/t-raw", form="raw")
+        redefine(fleet, guest, "host1", written_by_an_argument(own))
+        assert {why["code"] for why in plan(fleet, guest.name)} == {"argument-disk"}
+        image(fleet, "host2", own, form="raw")  # of the same content, for now
+        assert codes(fleet, guest.name) == {"argument-disk"}
+        redefine(
+            fleet, guest, "host1", written_by_an_argument(image(fleet, "host1", f"{SHARED}/t-raw", form="raw"))
+        )
+        before = listing(fleet)
+        assert plan(fleet, guest.name) == []
+        assert listing(fleet) == before
+        assert fleet.wait(fleet.started(guest.name, "host2"))["status"] == "completed"
+        fleet.lab.hosts["host2"].virsh("destroy", guest.name)
+
+
 def test_a_disk_behind_a_link_to_shared_storage_is_shared_where_both_hosts_have_the_link(
     fleet: Fleet, guest: Guest
 ) -> None:

@@ -22,7 +22,10 @@ KINDS = {
     Kind.FIRMWARE: ("A firmware or option ROM", "the file, with the same size"),
     Kind.PRESENT: ("A file whose content is the host's own business", "the file"),
     Kind.DEVICE: ("A device or named pipe", "the device"),
-    Kind.ARGUMENT: ("An absolute path in QEMU's own arguments", "the same file, device or folder, or its folder"),
+    Kind.ARGUMENT: (
+        "An absolute path in QEMU's own arguments",
+        "the same file, device or folder, or its folder; of a file that QEMU writes, proof that it is the same",
+    ),
     Kind.NETWORK: ("A network of libvirt", "the network, started"),
     Kind.FILTER: ("A network filter of libvirt", "the filter"),
     Kind.SECRET: ("A secret that is not a disk's", "the secret"),

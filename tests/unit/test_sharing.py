@@ -11,7 +11,8 @@ import pytest
 from sterna.adapters.files.storage import FileStorage
 from sterna.domain.claims import Sight
 from sterna.domain.model import Disk, DiskKind
-from sterna.migration.sharing import decide_local
+from sterna.domain.references import Kind, Reference
+from sterna.migration.sharing import decide_local, prove_written
 
 
 def other_inode(sight: Sight) -> Sight:
@@ -86,6 +87,21 @@ async def test_an_image_with_snapshots_inside_is_not_copied_without_them(tmp_pat
     for name in ("before", "after"):
         snapshot(disk, "-d", name)
     assert (await decided(disk, nothing)).against == ()
+
+
+@pytest.mark.parametrize(("seen", "shared"), [(lambda sight: sight, True), (nothing, False), (other_inode, False)])
+async def test_a_file_that_qemu_writes_by_an_argument_of_its_own_is_compared_as_a_disk_is(
+    tmp_path: Path, seen: Callable[[Sight], Sight], shared: bool
+) -> None:
+    (tmp_path / "raw").write_text("content")
+    storage = FileStorage(tmp_path)
+    written, read = (
+        Reference(kind=Kind.ARGUMENT, name=str(tmp_path / "raw"), where="qemu:arg", written=is_written)
+        for is_written in (True, False)
+    )
+    found = await prove_written(storage, Elsewhere(storage, seen), (written, read), "token")
+    assert [ref.shared for ref in found] == [shared, False]
+    assert await storage.tokens(str(tmp_path / "raw")) == ()
 
 
 async def test_an_image_with_its_data_in_another_file_is_not_copied(tmp_path: Path) -> None:

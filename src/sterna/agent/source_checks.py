@@ -33,10 +33,11 @@ from sterna.domain.journal import leaps
 from sterna.domain.model import Disk, DiskKind, Refusal, Value, Vm
 from sterna.domain.objective import Objective
 from sterna.domain.policies import Accept
+from sterna.domain.references import Reference
 from sterna.kit.tasks import both
 from sterna.migration import secrets
 from sterna.migration.context import HostPorts
-from sterna.migration.sharing import PeersFiles, decide_local, silent_on
+from sterna.migration.sharing import PeersFiles, decide_local, prove_written, silent_on
 from sterna.migration.source import stream
 from sterna.ports.records import Journal
 from sterna.rpc.client import RpcClient
@@ -136,7 +137,8 @@ class SourceChecks:
         with silent_on(self._host.name):
             disks = await self._left_where_they_are(await self._decide_local(vm.disks, destination))
             cold = await self._decide_local(await self._there_at_all(vm.cold), destination)
-        return vm.model_copy(update={"disks": disks, "cold": cold})
+            references = await self._prove_written(vm, destination)
+        return vm.model_copy(update={"disks": disks, "cold": cold, "references": references})
 
     async def _left_where_they_are(self, disks: tuple[Disk, ...]) -> tuple[Disk, ...]:
         """With a reason against each file that both hosts see and that the hypervisor takes for this host's own."""
@@ -258,6 +260,14 @@ class SourceChecks:
     async def _facts(self, destination: str) -> HostFacts:
         reply = await self._client.call(destination, "describe_host", {})
         return untrusted.host_facts(reply.get("host"), name=destination)
+
+    async def _prove_written(self, vm: Vm, destination: str) -> tuple[Reference, ...]:
+        """What its definition names, with what of it is proven to be shared (as P2 does it)."""
+        if not vm.written:
+            return vm.references
+        there = PeersFiles(partial(self._client.call, destination), destination)
+        with self.tokens.fresh() as token:
+            return await prove_written(self._host.storage, there, vm.references, token)
 
     async def _decide_local(self, disks: tuple[Disk, ...], destination: str) -> tuple[Disk, ...]:
         """`local` of each disk, by what the destination sees (as P2 does it)."""

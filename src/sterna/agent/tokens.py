@@ -86,7 +86,7 @@ class CheckTokens:
             except Exception as error:
                 failed = failed or error
                 continue
-            for path in {path for d in (*vm.disks, *vm.cold) for path in d.files}:
+            for path in {*vm.written, *(path for d in (*vm.disks, *vm.cold) for path in d.files)}:
                 try:
                     with own_cancellation_only():
                         await self._sweeper.sweep_tokens(path, self._prefix, frozenset(self._in_use))

@@ -386,6 +386,11 @@ class Vm(Value):
     """Image metadata from the domain's own metadata element (protocol P7)."""
 
     @property
+    def written(self) -> tuple[str, ...]:
+        """Files that its QEMU writes because of arguments of its own: disks in all but name."""
+        return tuple(dict.fromkeys(ref.name for ref in self.references if ref.written))
+
+    @property
     def ordinary_bytes(self) -> int:
         """Its memory without what is in huge pages: what takes from a host's free memory."""
         return max(0, self.memory_bytes - huge_bytes(self.references))

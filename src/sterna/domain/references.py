@@ -144,6 +144,10 @@ class Reference(BaseModel):
     """Only the persistent definition names it: the next cold start needs it, the move does not."""
     thing: Thing | None = None
     """Of a path: what it leads to on the source."""
+    written: bool = False
+    """Of a path in QEMU's own arguments: the running guest's QEMU reads and writes that file."""
+    shared: bool = False
+    """Of such a file: the destination is proven to see the same one."""
     silent: bool = False
     """Of a path: its file system on the source does not answer."""
     unless: str = ""

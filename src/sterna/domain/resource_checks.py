@@ -7,7 +7,16 @@ from collections.abc import Callable, Iterable, Iterator
 
 from sterna.domain.model import Refusal
 from sterna.domain.next_start import ONLY_PERSISTENT
-from sterna.domain.references import Form, HostResources, Kind, Reference, in_words, numbers, translations
+from sterna.domain.references import (
+    Form,
+    HostResources,
+    Kind,
+    Reference,
+    Thing,
+    in_words,
+    numbers,
+    translations,
+)
 from sterna.domain.refusals import Code
 
 Judge = Callable[[Reference, HostResources], Iterator[Refusal]]
@@ -151,14 +160,21 @@ def _file(ref: Reference, host: HostResources) -> Iterator[Refusal]:
         yield _missing(ref, host)
     elif was is None or was.form is not Form.FILE or here.form is not Form.FILE:
         return  # no file at the source either: what it is, QEMU knows
-    elif (was.size, was.inode, was.modified_ns) == (here.size, here.inode, here.modified_ns):
+    elif was.digest is not None and was.digest == here.digest:
+        return
+    elif None in (was.digest, here.digest) and _looks_the_same(was, here):
         return  # one file, on storage that both hosts see
-    elif was.digest is not None and was.digest != here.digest:
+    elif was.digest is not None:
         message = f"{ref.where}: {ref.name} on {host.name} has other content, which the guest would be given"
         yield Refusal(code="file-differs", message=message, fix=f"copy it from the source to {host.name}")
-    elif was.digest is None:
+    else:
         message = f"{ref.where}: {ref.name} is too long to be compared with the one on {host.name}"
         yield Refusal(code="file-differs", message=message, fix="put it on storage that both hosts see")
+
+
+def _looks_the_same(was: Thing, here: Thing) -> bool:
+    """Hosts that are clones of one image have such files too: where both could be read, their content counts."""
+    return (was.size, was.inode, was.modified_ns) == (here.size, here.inode, here.modified_ns)
 
 
 def _firmware(ref: Reference, host: HostResources) -> Iterator[Refusal]:
@@ -180,7 +196,9 @@ def _device(ref: Reference, host: HostResources) -> Iterator[Refusal]:
 def _argument(ref: Reference, host: HostResources) -> Iterator[Refusal]:
     """Judged by what it is on the source: something that exists is needed, anything else is made."""
     was = ref.thing
-    if was is None or was.form is Form.FILE:
+    if ref.written:
+        yield from _written(ref, host)
+    elif was is None or was.form is Form.FILE:
         yield from _file(ref, host)
     elif was.form is Form.BLOCK:
         message = f"{ref.where} gives QEMU {ref.name}, a disk that cannot be proven to be the same on {host.name}"
@@ -190,6 +208,18 @@ def _argument(ref: Reference, host: HostResources) -> Iterator[Refusal]:
             yield _missing(ref, host)
     elif was.folder:
         yield from _without_folder(ref, host, "names")
+
+
+def _written(ref: Reference, host: HostResources) -> Iterator[Refusal]:
+    """A copy of the file, however new, would lack what the guest writes until it leaves."""
+    if not ref.shared:
+        message = (
+            f"{ref.where} lets QEMU write to {ref.name}, which is not proven to be the same file on {host.name}"
+        )
+        fix = (
+            "give it to the VM as a <disk>, put it on storage that both hosts see, or take it out: a copy is stale"
+        )
+        yield Refusal(code="argument-disk", message=message, fix=fix)
 
 
 def _network(ref: Reference, host: HostResources) -> Iterator[Refusal]:

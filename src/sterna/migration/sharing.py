@@ -14,6 +14,7 @@ from sterna.domain.calls import DigestOf, SeesToken
 from sterna.domain.claims import Proof, Sight, compare, compare_unwritten
 from sterna.domain.errors import BadRequest, Permanent, StorageSilent
 from sterna.domain.model import Data, Disk, DiskKind, Refusal
+from sterna.domain.references import Reference
 from sterna.kit.aborts import raise_if_aborted, unless_aborted
 from sterna.kit.tasks import both
 from sterna.ports.storage import Storage
@@ -91,6 +92,23 @@ async def decide_local(storage: Storage, there: Elsewhere, disks: tuple[Disk, ..
         else:
             decided.append(disk.model_copy(update={"local": False}))
     return tuple(decided)
+
+
+async def prove_written(
+    storage: Storage, there: Elsewhere, references: tuple[Reference, ...], token: str
+) -> tuple[Reference, ...]:
+    """The references; each file that QEMU writes by an argument of its own as `shared` where the other host is
+    proven to see it. Raises as `decide_local`."""
+    shared = {}
+    for path in dict.fromkeys(ref.name for ref in references if ref.written and not ref.silent):
+        try:
+            proof, _ = await _prove(storage, there, path, token)
+        except Permanent:  # it cannot be known
+            proof = Proof.APART
+        shared[path] = proof is Proof.SAME
+    return tuple(
+        ref.model_copy(update={"shared": shared.get(ref.name, False)}) if ref.written else ref for ref in references
+    )
 
 
 async def _decide(storage: Storage, there: Elsewhere, disk: Disk, path: str, token: str) -> Disk:

@@ -43,7 +43,8 @@ DOMAIN = f"""
   <rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>
   <interface type='bridge'><script path='/ifup'/><rom file='/rom'/></interface>
  </devices>
- <qemu:commandline><qemu:arg value='-drive'/><qemu:arg value='if=none,file=/raw.img,format=raw'/></qemu:commandline>
+ <qemu:commandline><qemu:arg value='-drive'/><qemu:arg value='if=none,file=/raw.img,format=raw'/>
+  <qemu:arg value='{{"driver": "file","filename": "/json.img"}}'/></qemu:commandline>
 </domain>"""
 
 
@@ -70,7 +71,7 @@ def test_every_file_that_a_definition_names_is_claimed() -> None:
         "/folder",
         "/share",
     }
-    named |= {"/serial.log", "/serial2.log", "/nvdimm", "/dev/urandom", "/ifup", "/rom", "/raw.img"}
+    named |= {"/serial.log", "/serial2.log", "/nvdimm", "/dev/urandom", "/ifup", "/rom", "/raw.img", "/json.img"}
     assert set(claims) == named | {f"/var/lib/libvirt/swtpm/{UUID}"}
     images = {c.path: c.format for c in claims.values() if c.image}
     assert images == {

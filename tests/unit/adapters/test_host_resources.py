@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sterna.adapters.host import resources
+from sterna.adapters.host import open_files, resources
 from sterna.domain.references import Form, Thing
 
 NOBODYS = "192.0.2.231"
@@ -110,17 +110,30 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     assert resources.thing(str(file), digest=True).digest != before
 
 
-def test_a_file_that_a_program_only_writes(tmp_path: Path) -> None:
+def test_how_a_program_has_a_file_open(tmp_path: Path) -> None:
     (tmp_path / "read").write_text("")
-    with open(tmp_path / "written", "w"), open(tmp_path / "read"), open(tmp_path / "both", "w+"):
-        written = [
-            name
-            for name in ("written", "read", "both")
-            if resources.only_written(str(tmp_path / name), os.getpid())
-        ]
-    assert written == ["written"]
-    assert not resources.only_written(str(tmp_path / "written"), os.getpid())
-    assert not resources.only_written(str(tmp_path / "nothing"), os.getpid())
+    names = ("written", "read", "both", "twice")
+    with (
+        open(tmp_path / "written", "w"),
+        open(tmp_path / "read"),
+        open(tmp_path / "both", "w+"),
+        open(tmp_path / "twice", "w"),
+        open(tmp_path / "twice"),
+    ):
+        modes = [open_files.access(str(tmp_path / name), os.getpid()) for name in names]
+    assert modes == [os.O_WRONLY, os.O_RDONLY, os.O_RDWR, os.O_RDWR]
+    assert open_files.access(str(tmp_path / "written"), os.getpid()) is None
+    assert open_files.access(str(tmp_path / "nothing"), os.getpid()) is None
+    assert open_files.access(str(tmp_path / "written"), 2**22 + 1) is None  # no such process
+
+
+def test_a_file_that_a_program_still_writes_under_a_name_that_another_one_has(tmp_path: Path) -> None:
+    with open(tmp_path / "disk", "w+"):
+        (tmp_path / "new").write_text("another")
+        (tmp_path / "new").rename(tmp_path / "disk")
+        assert open_files.access(str(tmp_path / "disk"), os.getpid()) == os.O_RDWR
+        (tmp_path / "disk").unlink()
+        assert open_files.access(str(tmp_path / "disk"), os.getpid()) == os.O_RDWR
 
 
 def test_nothing_is_asked_of_another_file_or_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,8 +164,8 @@ def test_nothing_is_asked_of_another_file_or_socket(tmp_path: Path, monkeypatch:
             one.listen()
         monkeypatch.setattr(os, "stat", watched(stat))
         monkeypatch.setattr(os, "lstat", watched(os.lstat))
-        assert resources.only_written(str(tmp_path / "log"), os.getpid())
-        assert not resources.only_written(str(tmp_path / "real"), os.getpid())
+        assert open_files.access(str(tmp_path / "log"), os.getpid()) == os.O_WRONLY
+        assert open_files.access(str(tmp_path / "real"), os.getpid()) is None
         assert resources.listening(str(tmp_path / "real" / "wanted"))
         assert resources.listening(str(tmp_path / "link" / "wanted"))
         assert not resources.listening(str(tmp_path / "real" / "none"))

@@ -45,6 +45,8 @@ CASES = [
         {"/a/b": FILE.model_copy(update={"digest": "b", "inode": 8})},
         "file-differs",
     ),
+    (ref(Kind.FILE, "/a/b", thing=FILE), {"/a/b": FILE.model_copy(update={"digest": "b"})}, "file-differs"),
+    (ref(Kind.FILE, "/a/b", thing=FILE), {"/a/b": FILE.model_copy(update={"digest": None})}, ""),
     (
         ref(Kind.FILE, "/a/b", thing=FILE.model_copy(update={"digest": None})),
         {"/a/b": FILE.model_copy(update={"digest": None})},
@@ -75,6 +77,9 @@ CASES = [
     (ref(Kind.DEVICE, "/dev/x"), {}, "device-missing"),
     (ref(Kind.ARGUMENT, "/a/b", thing=FILE), {"/a/b": FILE}, ""),
     (ref(Kind.ARGUMENT, "/a/b", thing=FILE), {}, "file-missing"),
+    (ref(Kind.ARGUMENT, "/a/b", thing=FILE, written=True), {"/a/b": FILE}, "argument-disk"),
+    (ref(Kind.ARGUMENT, "/a/b", thing=FILE, written=True), {}, "argument-disk"),
+    (ref(Kind.ARGUMENT, "/a/b", thing=FILE, written=True, shared=True), {"/a/b": FILE}, ""),
     (ref(Kind.ARGUMENT, "/dev/vg/a", thing=BLOCK), {"/dev/vg/a": BLOCK}, "argument-disk"),
     (ref(Kind.ARGUMENT, "/a/b", thing=Thing(form=Form.FOLDER)), {}, "file-missing"),
     (ref(Kind.ARGUMENT, "/a/b", thing=Thing()), {"/a/b": Thing(folder=False)}, "folder-missing"),

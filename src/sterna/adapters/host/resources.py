@@ -6,7 +6,6 @@ is added by `adapters/libvirt/resources.py`.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import ipaddress
 import os
@@ -65,29 +64,6 @@ def _digest(path: str) -> str | None:
         return file_digest(path, most_bytes=LONGEST_BYTES)
     except OSError:
         return None
-
-
-def only_written(path: str, pid: int) -> bool:
-    """Has this process the file open to write to it, and not to read it? Asks nothing of its other files: they may
-    be on a file system that does not answer."""
-    with contextlib.suppress(OSError):
-        file, real = os.stat(path), os.path.realpath(path)
-        for fd in os.listdir(f"/proc/{pid}/fd"):
-            with contextlib.suppress(OSError):
-                fields = _fdinfo(pid, fd)
-                alike = fields.get("ino", str(file.st_ino)) == str(file.st_ino)
-                if not alike and os.readlink(f"/proc/{pid}/fd/{fd}") != real:
-                    continue
-                seen = os.stat(f"/proc/{pid}/fd/{fd}")
-                if (seen.st_dev, seen.st_ino) == (file.st_dev, file.st_ino):
-                    return int(fields["flags"], 8) & os.O_ACCMODE == os.O_WRONLY
-    return False
-
-
-def _fdinfo(pid: int, fd: str) -> dict[str, str]:
-    """What the kernel says of an open file: `flags`, since Linux 5.14 `ino`."""
-    lines = Path(f"/proc/{pid}/fdinfo/{fd}").read_text().splitlines()
-    return {name: rest.strip() for name, _, rest in (line.partition(":") for line in lines)}
 
 
 def bindable(address: str, port: int = 0, *, udp: bool = False) -> str:

@@ -20,8 +20,9 @@ from sterna.adapters.libvirt.xml.metadata import Element, parse_xml
 from sterna.domain.claims import Claim
 from sterna.domain.errors import Permanent
 
-_PATH = re.compile(r"(?:^|[=:,])(/[^,]*)")
-"""An absolute path: all of a value, or a part of one (`<qemu:arg value='if=none,file=/srv/a.img'/>`)."""
+_PATH = re.compile(r'(?:^|[=:,])\s*"?(/[^,"]*)')
+"""An absolute path: all of a value, or a part of one: `<qemu:arg value='if=none,file=/srv/a.img'/>`, or in JSON
+`{"filename": "/srv/a.img"}`."""
 _IMAGES = ("disk", "backingStore", "mirror", "dataStore", "hostdev")
 """Elements whose <source> is an image, which may stand on others."""
 

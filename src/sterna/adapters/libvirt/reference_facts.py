@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from sterna.adapters.host import looks
+import os
+
+from sterna.adapters.host import looks, open_files
 from sterna.adapters.host import resources as kernel
 from sterna.adapters.libvirt.session.host import HostSettings
-from sterna.domain.references import Kind, Reference, Thing, in_words, numbers
+from sterna.domain.references import Form, Kind, Reference, Thing, in_words, numbers
 
 _SEEN = {Kind.CPUS, Kind.NODES, Kind.ADDRESS, Kind.FILE, Kind.FIRMWARE, Kind.ARGUMENT}
 _SEEN_COLD = {Kind.PRESENT, Kind.DEVICE, Kind.SOCKET, Kind.OUTPUT}
@@ -29,11 +31,20 @@ def _as_seen(ref: Reference, own: HostSettings, pid: int | None) -> Reference:
         return ref.model_copy(update={"name": in_words(has)}) if has else ref
     if ref.kind is Kind.ADDRESS:
         return ref.model_copy(update={"own": ref.name == own.address, "network": kernel.network_of(ref.name)})
+    if ref.kind is Kind.ARGUMENT and pid is not None and not ref.cold:
+        return _of_argument(ref, pid)
     if ref.kind in (Kind.FILE, Kind.FIRMWARE, Kind.ARGUMENT):
-        found = kernel.thing(ref.name, digest=ref.kind is not Kind.FIRMWARE)
-        if ref.kind is Kind.ARGUMENT and pid is not None and kernel.only_written(ref.name, pid):
-            found = Thing()  # its QEMU makes it
-        return ref.model_copy(update={"thing": found})
+        return ref.model_copy(update={"thing": kernel.thing(ref.name, digest=ref.kind is not Kind.FIRMWARE)})
     if ref.cold and ref.kind in _SEEN_COLD:
         return ref.model_copy(update={"thing": kernel.thing(ref.name)})
     return ref
+
+
+def _of_argument(ref: Reference, pid: int) -> Reference:
+    """What its QEMU only writes, it makes as well. What it reads and writes is not read here: it changes."""
+    mode = open_files.access(ref.name, pid)
+    if mode == os.O_WRONLY:
+        return ref.model_copy(update={"thing": Thing()})
+    found = kernel.thing(ref.name, digest=mode != os.O_RDWR)
+    written = mode == os.O_RDWR and found.form in (Form.FILE, Form.NOTHING)
+    return ref.model_copy(update={"thing": found, "written": written})

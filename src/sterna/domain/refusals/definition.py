@@ -86,8 +86,8 @@ DEFINITION = Group(
         ),
         Entry(
             "argument-disk",
-            cause="QEMU's own arguments name a block device, which cannot be proven to be the same on both hosts.",
-            remedy="give it to the VM as a `<disk>`, or remove it",
+            cause="QEMU's own arguments name a block device, or a file that QEMU writes and only the source has.",
+            remedy="give it to the VM as a `<disk>`, put the file on storage that both hosts see, or remove it",
             by=By.DESTINATION,
             when="plan, P6",
             against=Against.VM,

@@ -30,7 +30,7 @@ from sterna.domain.status import Status
 from sterna.domain.step import Step
 from sterna.kit.aborts import raise_if_aborted
 from sterna.migration.context import Context
-from sterna.migration.sharing import decide_local, silent_on
+from sterna.migration.sharing import decide_local, prove_written, silent_on
 from sterna.migration.source import rollback, secrets
 from sterna.migration.source.asking import unless_aborted
 from sterna.ports.storage import Storage
@@ -75,7 +75,8 @@ class SnapshotVolumes(Step[Context, TokensToLeave, Snapshot]):
         vm = await ctx.host.hypervisor.vm(ctx.vm_uuid)
         with silent_on(ctx.host.name):
             disks = [await _examined(ctx.host.storage, disk) for disk in vm.disks]
-        return TokensToLeave(paths=tuple(dict.fromkeys(path for d in disks for path in d.files)))
+        files = (path for d in disks for path in d.files)
+        return TokensToLeave(paths=tuple(dict.fromkeys((*files, *vm.written))))
 
     async def do(self, ctx: Context, plan: TokensToLeave) -> Snapshot:
         """The VM as it is now."""
@@ -85,6 +86,7 @@ class SnapshotVolumes(Step[Context, TokensToLeave, Snapshot]):
         with silent_on(ctx.host.name):
             decided = await decide_local(ctx.host.storage, ctx.elsewhere, vm.disks, ctx.token)
             disks = tuple([await _with_owner(ctx.host.storage, disk) for disk in decided])
+            references = await prove_written(ctx.host.storage, ctx.elsewhere, vm.references, ctx.token)
         against = [refusal for disk in disks for refusal in disk.against]
         if against:
             raise Refused(against)
@@ -95,7 +97,8 @@ class SnapshotVolumes(Step[Context, TokensToLeave, Snapshot]):
             if port is None:
                 raise Permanent(f"NIC {nic.mac} is not plugged into any bridge here", fix="plug it, or detach it")
             nics.append(port)
-        return Snapshot(vm=vm.model_copy(update={"disks": disks, "nics": tuple(nics)}))
+        found = {"disks": disks, "nics": tuple(nics), "references": references}
+        return Snapshot(vm=vm.model_copy(update=found))
 
 
 class PrepareBindings(Step[Context, NoPlan, BindingsPrepared]):

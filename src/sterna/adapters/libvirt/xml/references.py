@@ -18,7 +18,8 @@ QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 _CHARDEVS = ("serial", "parallel", "console", "channel", "redirdev", "smartcard")
 _COLD = frozenset(Kind) - {Kind.PEER, Kind.SERVER, Kind.CID}
 """Kinds that a cold start needs whatever else the host does."""
-_PATH = re.compile(r"(?:^|[=:,])(/[^,]*)")
+_PATH = re.compile(r'(?:^|[=:,])\s*"?(/[^,"]*)')
+"""All of a value, or a part of one: `file=/srv/a.img,format=raw`, `{"filename": "/srv/a.img"}`."""
 _DEFAULT_LISTEN = "127.0.0.1"
 _VSOCK = "/dev/vhost-vsock"
 
