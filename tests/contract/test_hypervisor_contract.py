@@ -58,12 +58,13 @@ async def test_who_may_come(hosts: TwoHosts) -> None:
     assert nowhere.fix
 
 
-async def test_which_targets_its_domains_name(hosts: TwoHosts) -> None:
+async def test_which_luns_its_domains_name(hosts: TwoHosts) -> None:
     vm = await hosts.vm("shared", "iscsi")
     target = next(not_none(disk.iscsi).target for disk in vm.disks if disk.iscsi is not None)
-    assert vm.name in (await hosts.a.hypervisor.targets(besides=NOBODY))[target]
-    assert target not in await hosts.a.hypervisor.targets(besides=vm.uuid)
-    assert target not in await hosts.b.hypervisor.targets(besides=NOBODY)
+    owners = {claim.target: claim.owner for claim in await hosts.a.hypervisor.volume_claims()}
+    assert vm.name in owners[target]
+    for claims in (hosts.a.hypervisor.volume_claims(besides=vm.uuid), hosts.b.hypervisor.volume_claims()):
+        assert target not in {claim.target for claim in await claims}
 
 
 async def test_the_epoch(hosts: TwoHosts) -> None:

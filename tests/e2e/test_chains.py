@@ -140,7 +140,8 @@ def written_by_an_argument(path: str) -> Callable[[etree._Element], None]:
         for old in xml.findall(f"{{{space}}}commandline"):
             xml.remove(old)
         line = etree.SubElement(xml, f"{{{space}}}commandline")
-        for value in ("-drive", f"file={path},format=raw,if=none,id=extra"):
+        device = "virtio-blk-pci,drive=extra,bus=pcie.0,addr=0x1d"
+        for value in ("-drive", f"file={path},format=raw,if=none,id=extra", "-device", device):
             etree.SubElement(line, f"{{{space}}}arg", {"value": value})
 
     return edit

@@ -287,3 +287,25 @@ def test_the_state_of_a_tpm_goes_with_the_guest_where_only_the_source_sees_it(fl
     for here, there in (("host1", "host2"), ("host2", "host1")):
         assert fleet.wait(fleet.started(guest.name, there))["status"] == "completed"
         assert (state(here), state(there)) == ([], before)
+
+
+# ------------------------------------------------------------ a volume on the network
+
+
+def test_a_lun_that_another_domain_names_is_not_taken_from_it(fleet: Fleet) -> None:
+    guest = fleet.lab.create_vm(
+        "lun", "host1", memory_mib=192, dirty_mib_s=2, disks=("local", "iscsi"), pace="calm"
+    )
+    try:
+        xml = etree.fromstring(fleet.lab.hosts["host1"].virsh("dumpxml", guest.name, "--inactive"))
+        source = not_none(xml.find("devices/disk/source[@protocol='iscsi']"))
+        same = etree.tostring(source, encoding="unicode")
+        rescue = f"<disk type='network'><driver type='raw'/>{same}<target dev='vda'/></disk>"
+        for host in ("host1", "host2"):
+            define(fleet, host, name="rescue", devices=rescue)
+            (why,) = refused(fleet, guest.name)
+            assert why["code"] == "volume-shared" and host in why["message"] and "rescue" in why["message"]
+            forget(fleet, host, "rescue")
+        assert plan(fleet, guest.name) == []
+    finally:
+        fleet.remove(guest)

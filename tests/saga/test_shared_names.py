@@ -9,6 +9,9 @@ import pytest
 from sterna.controller.controller import Controller
 from sterna.domain.errors import Refused
 from sterna.domain.hosts import HostFacts, namesake
+from sterna.domain.status import Status
+from sterna.sim.world.things import Definition, SimDomain
+from tests.narrowing import not_none
 
 from .controlled import HoldingFleet, started
 from .fleet import SimFleet
@@ -44,6 +47,52 @@ async def test_a_volume_that_other_vms_of_the_host_may_use_is_not_taken_away_fro
         with pytest.raises(Refused, match="several VMs") as refused:
             await fleet.start(vm)
         assert [r.code for r in refused.value.refusals] == ["volume-shared"]
+
+
+def names_the_lun(fleet: SimFleet, host: str, vm: str) -> str:
+    """Another domain of that host, off, has the VM's volume as well; the volume's target."""
+    domain = next(d.domains[vm] for d in fleet.world.hosts.values() if vm in d.domains)
+    (disk,) = (d for d in domain.definition.disks if d.iscsi)
+    definition = Definition(name="rescue", memory_bytes=1 << 20, disks=(disk,))
+    fleet.world.hosts[host].domains["rescue"] = SimDomain("rescue", inactive=definition)
+    return not_none(disk.iscsi).target
+
+
+@pytest.mark.parametrize("host", ["host1", "host2"])
+async def test_a_volume_that_another_vm_of_either_host_names_is_refused(host: str) -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = fleet.vm()
+        names_the_lun(fleet, host, vm)
+        with pytest.raises(Refused, match="rescue") as refused:
+            await fleet.start(vm)
+        assert [r.code for r in refused.value.refusals] == ["volume-shared"]
+        assert host in refused.value.refusals[0].message and refused.value.refusals[0].fix
+
+
+async def test_a_volume_that_another_vm_begins_to_name_is_not_taken_from_it() -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm, targets = fleet.vm(), list[str]()
+        fleet.agents["host1"].rules.append(
+            ("interlock", "after", lambda: targets.append(names_the_lun(fleet, "host1", vm)))
+        )
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.COMPLETED
+        admitted = fleet.world.iscsi.targets[targets[0]].admitted
+        assert {fleet.world.hosts[host].initiator for host in ("host1", "host2")} <= admitted
+        entries = fleet.agents["host1"].journal.entries(fleet.migration)
+        (said,) = (e.data["reason"] for e in entries if e.data.get("status") == Status.COMPLETED)
+        assert "VM rescue" in said and "vdc" in said
+
+
+async def test_a_rollback_does_not_take_a_volume_from_another_vm_of_the_destination() -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm, targets = fleet.vm(), list[str]()
+        source = fleet.agents["host1"]
+        source.rules.append(("interlock", "after", lambda: targets.append(names_the_lun(fleet, "host2", vm))))
+        source.rules.append(("copy", "before", "permanent"))
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.FAILED
+        assert fleet.world.hosts["host2"].initiator in fleet.world.iscsi.targets[targets[0]].admitted
 
 
 async def test_two_hosts_with_one_name_at_the_network_service_are_refused() -> None:

@@ -24,6 +24,7 @@ from sterna.agent.vm_checks import (
     in_use,
     not_believed,
     not_known_as_shared,
+    volumes_in_use,
 )
 from sterna.domain import plugs, untrusted
 from sterna.domain.calls import Call, CheckDestination, ExpectStream, SeesFile
@@ -111,6 +112,7 @@ class SourceChecks:
         refusals += secrets.cannot_bring(needs, answer.lacking, here.name, facts.name)
         refusals += [unreachable] if unreachable is not None else []
         refusals += await self._check_probe(facts, transport)
+        refusals += await volumes_in_use(self._host, vm)
         refusals += await self._check_sources(vm, destination)
         return vm, facts, refusals + await self._check_network(vm, facts)
 

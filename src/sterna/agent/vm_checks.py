@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from sterna.domain import plugs
 from sterna.domain.addresses import is_among
+from sterna.domain.claims import volume_users
 from sterna.domain.hosts import HostFacts, Transport
 from sterna.domain.jobs import occupied
 from sterna.domain.journal import Migration
@@ -186,6 +187,22 @@ async def in_use(host: HostPorts, vm: Vm, why: str) -> list[Refusal]:
             fix=OWN_FILE,
         )
         for path, owners in users.items()
+    ]
+
+
+async def volumes_in_use(host: HostPorts, vm: Vm) -> list[Refusal]:
+    """LUNs that another domain of this host has, running or off. The host has one login for both: what the move of
+    this VM, or its rollback, takes from the host, the other loses."""
+    if not any(disk.iscsi is not None for disk in vm.disks):
+        return []
+    users = volume_users(vm.disks, await host.hypervisor.volume_claims(besides=vm.uuid))
+    return [
+        Refusal(
+            code="volume-shared",
+            message=f"disk {target}: on {host.name}, {', '.join(owners)} has its volume as well, and would lose it",
+            fix=f"detach it from that VM on {host.name} (virsh detach-disk, also --config), or undefine that VM",
+        )
+        for target, owners in users.items()
     ]
 
 

@@ -5,6 +5,7 @@ Nothing is removed that another domain of either host names, or that both hosts 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 from sterna.domain.model import Disk, DiskKind, Refusal, Value
@@ -21,6 +22,34 @@ class Claim(Value):
     """A disk or what one stands on: it may stand on further files, which nothing names."""
     format: str | None = None
     """Of an image, where the definition says it; libvirt takes any other for raw."""
+
+
+class VolumeClaim(Value):
+    """A volume on the network that a definition names."""
+
+    volume: str
+    """As `lun_name` has it."""
+    owner: str
+    """In words: `VM web (shutoff)`."""
+
+    @property
+    def target(self) -> str:
+        """The iSCSI target that the LUN is on: admission is to a target."""
+        return self.volume.removeprefix("iscsi://").rpartition("/")[0]
+
+
+def lun_name(target: str, lun: int) -> str:
+    """One name for a LUN, however a definition reaches it."""
+    return f"iscsi://{target}/{lun}"
+
+
+def volume_users(disks: Iterable[Disk], claims: Iterable[VolumeClaim]) -> dict[str, tuple[str, ...]]:
+    """Targets of the disks whose LUN somebody else names, and who, in words."""
+    owners: dict[str, dict[str, None]] = {}
+    for claim in claims:
+        owners.setdefault(claim.volume, {})[claim.owner] = None
+    luns = {disk.target: lun_name(disk.iscsi.target, disk.iscsi.lun) for disk in disks if disk.iscsi is not None}
+    return {target: tuple(owners[lun]) for target, lun in luns.items() if lun in owners}
 
 
 class Sight(Value):

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+import structlog
+
+from sterna.domain.claims import volume_users
 from sterna.domain.model import Disk
 from sterna.kit.tasks import all_of
 from sterna.migration.context import HostPorts
 from sterna.ports.volume import Volumes
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -20,3 +25,19 @@ async def of_each(host: HostPorts, disks: Sequence[Disk], act: Callable[[Volumes
     """
     known = [(host.volumes_for(disk), disk) for disk in disks]
     return await all_of(act(volumes, disk) for volumes, disk in known)
+
+
+async def detach_unless_used(host: HostPorts, disks: Sequence[Disk], vm_uuid: str) -> dict[str, str]:
+    """Withdraw this host's admissions (R3, F3), but where another domain of the host has the same LUN by now: it
+    would lose its disk. The targets of the disks that were left alone, each with the reason.
+
+    Raises as `of_each`, and Unreachable where the hypervisor cannot be asked.
+    """
+    users: dict[str, tuple[str, ...]] = {}
+    if any(disk.iscsi is not None for disk in disks):
+        users = volume_users(disks, await host.hypervisor.volume_claims(besides=vm_uuid))
+    for target, owners in users.items():
+        log.warning("a volume stays admitted: others use it", disk=target, users=owners, vm=vm_uuid)
+    free = [disk for disk in disks if disk.target not in users]
+    await of_each(host, free, lambda volumes, disk: volumes.detach(disk))
+    return {target: f"used by {', '.join(owners)}" for target, owners in users.items()}

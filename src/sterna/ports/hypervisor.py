@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from sterna.domain.claims import Claim
+from sterna.domain.claims import Claim, VolumeClaim
 from sterna.domain.copying import CompletedJob, CopyPlan, GuestLoad, JobSample
 from sterna.domain.hosts import HostFacts, VmSummary
 from sterna.domain.model import Nic, Observation, Refusal, Value, Vm
@@ -81,17 +81,13 @@ class NamedFiles(Protocol):
         """Every file that the domains of this host name, running or off, in any of their definitions; but not those
         of the domain `besides`. Raises Unreachable."""
 
+    async def volume_claims(self, besides: str = "") -> tuple[VolumeClaim, ...]:
+        """Every volume on the network (a LUN) that the domains of this host name, as `claims` counts them: their
+        host has one login for all of them. Raises Unreachable."""
+
     async def taken_for_local(self, paths: tuple[str, ...]) -> tuple[str, ...]:
         """Those of these files that the hypervisor takes for this host's own, whatever the hosts see: it would
         refuse to leave them where they are. Raises Temporary where a file system does not answer."""
-
-
-class NamedTargets(Protocol):
-    """iSCSI targets, as its domains name them. Reads only."""
-
-    async def targets(self, besides: str) -> dict[str, str]:
-        """Target -> the domain of this host, in words, that names it, running or off, in any of its definitions;
-        but not the domain `besides`. Raises Unreachable."""
 
 
 class Admission(Protocol):
@@ -168,7 +164,6 @@ class Inventory(
     Changes,
     Observations,
     NamedFiles,
-    NamedTargets,
     Admission,
     Readiness,
     Cpus,

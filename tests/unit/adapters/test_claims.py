@@ -12,7 +12,7 @@ import pytest
 
 from sterna.adapters.files.images import Unreadable, parts_of
 from sterna.adapters.files.storage import FileStorage
-from sterna.adapters.libvirt.claims import claims_of, targets_of
+from sterna.adapters.libvirt.claims import claims_of, luns_of
 from sterna.adapters.libvirt.xml.metadata import parse_xml
 from sterna.domain.claims import Claim, Proof, Sight, compare
 
@@ -84,16 +84,23 @@ def test_every_file_that_a_definition_names_is_claimed() -> None:
     }
 
 
-def test_the_iscsi_targets_that_a_definition_names() -> None:
-    xml = """<domain><devices>
-      <disk type='network'>
-       <source protocol='iscsi' name='iqn.2026-11.org.example:a/1'><host name='h'/></source>
-       <backingStore type='network'><source protocol='iscsi' name='iqn.2026-11.org.example:b'/></backingStore>
-      </disk>
-      <disk type='network'><source protocol='iscsi' name='iqn.2026-11.org.example:a/2'/></disk>
-      <disk type='network'><source protocol='rbd' name='pool/image'/></disk>
-      <disk type='file'><source file='/iqn.2026-11.org.example:c/1'/></disk></devices></domain>"""
-    assert targets_of(parse_xml(xml)) == ["iqn.2026-11.org.example:a", "iqn.2026-11.org.example:b"]
+IQN = "iqn.2026-11.org.sterna:web"
+LUNS = {
+    f"<disk type='network'><source protocol='iscsi' name='{IQN}/1'/></disk>": [f"iscsi://{IQN}/1"],
+    f"<disk type='network'><source protocol='iscsi' name='{IQN}'/></disk>": [f"iscsi://{IQN}/0"],
+    f"<hostdev type='scsi'><source protocol='iscsi' name='{IQN}/2'/></hostdev>": [f"iscsi://{IQN}/2"],
+    f"<disk type='block'><source dev='/dev/disk/by-path/ip-10.0.0.1:3260-iscsi-{IQN}-lun-1'/></disk>": [
+        f"iscsi://{IQN}/1"
+    ],
+    f"<serial><source path='file=iscsi://10.0.0.1:3260/{IQN}/1,if=virtio'/></serial>": [f"iscsi://{IQN}/1"],
+    "<disk type='network'><source protocol='rbd' name='pool/image'/></disk>": [],
+    "<disk type='file'><source file='/disk.qcow2'/></disk>": [],
+}
+
+
+@pytest.mark.parametrize("inner", LUNS)
+def test_a_lun_is_claimed_however_a_definition_names_it(inner: str) -> None:
+    assert list(luns_of(parse_xml(f"<domain><devices>{inner}</devices></domain>"))) == LUNS[inner]
 
 
 def test_the_memory_file_and_the_disks_of_an_external_snapshot_are_claimed() -> None:

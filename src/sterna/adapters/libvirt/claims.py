@@ -17,12 +17,14 @@ from sterna.adapters.libvirt.observe import state_of
 from sterna.adapters.libvirt.session.connection import Connect
 from sterna.adapters.libvirt.xml.describe import TPM_FOLDER
 from sterna.adapters.libvirt.xml.metadata import Element, parse_xml
-from sterna.domain.claims import Claim
+from sterna.domain.claims import Claim, VolumeClaim, lun_name
 from sterna.domain.errors import Permanent
 
 _PATH = re.compile(r'(?:^|[=:,])\s*"?(/[^,"]*)')
 """An absolute path: all of a value, or a part of one: `<qemu:arg value='if=none,file=/srv/a.img'/>`, or in JSON
 `{"filename": "/srv/a.img"}`."""
+_LUNS = (re.compile(r"-iscsi-([^/,\s]+?)-lun-(\d+)"), re.compile(r"iscsi://[^/,\s]+/([^/,\s]+)/(\d+)"))
+"""As udev names the device of a host that has logged in, and as QEMU's initiator takes one in its arguments."""
 _IMAGES = ("disk", "backingStore", "mirror", "dataStore", "hostdev")
 """Elements whose <source> is an image, which may stand on others."""
 
@@ -44,53 +46,55 @@ def read_claims(conn: Connect, besides: str) -> tuple[Claim, ...]:
     """What all domains of this libvirt name, running or off, live and inactive definition, snapshots and saved
     state included; not those of the domain `besides`. Blocking. Raises libvirtError."""
     found: list[Claim] = []
-    patience = Patience()
-    for domain in conn.listAllDomains():
-        try:
-            if domain.UUIDString() != besides:
-                found += _of_domain(conn, domain, patience)
-        except libvirt.libvirtError as error:
-            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
-                raise  # else it ended while we looked
-    return tuple(dict.fromkeys(found))
-
-
-def read_targets(conn: Connect, besides: str) -> dict[str, str]:
-    """Target -> whose disks name it, of all domains but `besides`. Blocking. Raises libvirtError."""
-    found: dict[str, str] = {}
-    patience = Patience()
-    for domain in conn.listAllDomains():
-        try:
-            if domain.UUIDString() != besides:
-                for text in _definitions(domain, patience):
-                    found |= dict.fromkeys(targets_of(parse_xml(text)), _owner(domain))
-        except libvirt.libvirtError as error:
-            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
-                raise  # else it ended while we looked
-    return found
-
-
-def targets_of(domain: Element) -> list[str]:
-    """The iSCSI targets that this XML names: `<source protocol='iscsi' name='TARGET/LUN'>`."""
-    names = (source.get("name") or "" for source in domain.iter("source") if source.get("protocol") == "iscsi")
-    return list(dict.fromkeys(name.partition("/")[0] for name in names if name))
-
-
-def _owner(domain: Any) -> str:
-    return f"VM {domain.name()} ({state_of(domain)[0]})"
-
-
-def _of_domain(conn: Connect, domain: Any, patience: Patience) -> list[Claim]:
-    uuid, owner = domain.UUIDString(), _owner(domain)
-    found: list[Claim] = []
-    for text in _definitions(domain, patience):
-        xml = parse_xml(text)
+    for uuid, owner, xml in _all(conn, besides):
         found += claims_of(xml, owner, uuid)
         found += [
             Claim(path=path, owner=owner, vm_uuid=uuid, image=True, format=form)
             for path, form in _volumes(conn, xml)
+            if path.startswith("/")
         ]
-    return found
+    return tuple(dict.fromkeys(found))
+
+
+def read_volume_claims(conn: Connect, besides: str) -> tuple[VolumeClaim, ...]:
+    """The LUNs that they name, by the same rule. Blocking. Raises libvirtError."""
+    found: list[VolumeClaim] = []
+    for _, owner, xml in _all(conn, besides):
+        pooled = [lun for path, _ in _volumes(conn, xml) for lun in _luns_in(path)]
+        found += [VolumeClaim(volume=lun, owner=owner) for lun in (*luns_of(xml), *pooled)]
+    return tuple(dict.fromkeys(found))
+
+
+def luns_of(domain: Element) -> Iterator[str]:
+    """Every LUN that this XML names: QEMU's own initiator's, one that the host has logged in to, and in QEMU's
+    arguments. Pure."""
+    for source in domain.iter("source"):
+        if source.get("protocol") == "iscsi" and source.get("name"):
+            target, _, lun = source.get("name", "").partition("/")
+            yield lun_name(target, int(lun) if lun.isdigit() else 0)
+    for element in domain.iter():
+        if isinstance(element.tag, str):
+            for value in (*element.attrib.values(), element.text or ""):
+                yield from _luns_in(str(value))
+
+
+def _luns_in(text: str) -> Iterator[str]:
+    for pattern in _LUNS:
+        yield from (lun_name(target, int(lun)) for target, lun in pattern.findall(text))
+
+
+def _all(conn: Connect, besides: str) -> Iterator[tuple[str, str, Element]]:
+    """UUID, name in words, and definition, of every definition of every domain but one. Raises libvirtError."""
+    patience = Patience()
+    for domain in conn.listAllDomains():
+        try:
+            uuid = domain.UUIDString()
+            if uuid != besides:
+                owner = f"VM {domain.name()} ({state_of(domain)[0]})"
+                yield from [(uuid, owner, parse_xml(text)) for text in _definitions(domain, patience)]
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                raise  # else it ended while we looked
 
 
 def _definitions(domain: Any, patience: Patience) -> Iterator[str]:
@@ -144,13 +148,12 @@ def _paths(domain: Element) -> Iterator[str]:
 
 
 def _volumes(conn: Connect, domain: Element) -> Iterator[tuple[str, str | None]]:
-    """The files behind `<source pool='...' volume='...'/>`."""
+    """Path (of a network pool: its name) and format of the volumes behind `<source pool='...' volume='...'/>`."""
     for source in domain.iter("source"):
         pool, volume, parent = source.get("pool"), source.get("volume"), source.getparent()
         if not pool or not volume or parent is None:
             continue
-        path = _volume_path(conn, pool, volume)
-        if path.startswith("/"):
+        if path := _volume_path(conn, pool, volume):
             yield path, _format(parent)
 
 

@@ -12,7 +12,7 @@ import libvirt
 
 from sterna.adapters.host import looks
 from sterna.adapters.libvirt import abilities, cpus, emulators, shared_folders, start_check
-from sterna.adapters.libvirt.claims import read_claims, read_targets
+from sterna.adapters.libvirt.claims import read_claims, read_volume_claims
 from sterna.adapters.libvirt.definitions import Patience, definitions
 from sterna.adapters.libvirt.observe import observe, state_of
 from sterna.adapters.libvirt.outgoing import against_leaving
@@ -26,7 +26,7 @@ from sterna.adapters.libvirt.xml.cloud import read_nova, read_volumes
 from sterna.adapters.libvirt.xml.metadata import parse_xml
 from sterna.adapters.libvirt.xml.render import render_live
 from sterna.domain import resource_checks
-from sterna.domain.claims import Claim
+from sterna.domain.claims import Claim, VolumeClaim
 from sterna.domain.copying import CopyPlan, GuestLoad
 from sterna.domain.errors import Permanent, Unreachable
 from sterna.domain.hosts import Abilities, HostFacts, VmSummary
@@ -107,9 +107,9 @@ class LibvirtInventory(LibvirtHost):
         """Every file that this libvirt's domains name, but those of `besides`. Raises Unreachable."""
         return await self._passes.run(lambda conn: read_claims(conn, besides))
 
-    async def targets(self, besides: str) -> dict[str, str]:
-        """See ports.hypervisor.NamedTargets.targets. Raises Unreachable."""
-        return await self._passes.run(lambda conn: read_targets(conn, besides))
+    async def volume_claims(self, besides: str = "") -> tuple[VolumeClaim, ...]:
+        """Every LUN that this libvirt's domains name, but those of `besides`. Raises Unreachable."""
+        return await self._passes.run(lambda conn: read_volume_claims(conn, besides))
 
     async def check_incoming(self, vm: Vm) -> list[Refusal]:
         """What this hypervisor has against running `vm`; every reason at once. Changes nothing.

@@ -165,6 +165,21 @@ class VolumesFound(Outcome):
     disks: tuple[str, ...]
 
 
+class VolumesDetached(Outcome):
+    """F3."""
+
+    entry = "detach-volumes"
+
+    kept: dict[str, str] = omitted({})
+    """Target of a disk -> why this host is still admitted to its volume."""
+
+    def words(self, host: str) -> str:
+        """For a status; '' where nothing was kept."""
+        return "; ".join(
+            f"{host} keeps its access to the volume of {disk}: {why}" for disk, why in self.kept.items()
+        )
+
+
 class VifsRemoved(Outcome):
     """F4: the devices removed from this host's bridges."""
 

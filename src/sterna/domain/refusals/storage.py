@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sterna.domain.refusals.entry import Against, By, Entry, Group
+from sterna.domain.refusals.entry import By, Entry, Group
 
 STORAGE = Group(
     "Volumes",
@@ -30,11 +30,10 @@ STORAGE = Group(
         ),
         Entry(
             "volume-shared",
-            cause="Several VMs may use the iSCSI volume: a VM that comes or leaves would take it from the others.",
-            remedy="detach it for the migration",
+            cause="Another VM of either host has the iSCSI volume, or may use it: the move would take it away.",
+            remedy="detach it from the other VM; if it is shareable or read-only, from this one for the migration",
             by=By.AGENTS,
             when="plan, P4",
-            against=Against.VM,
         ),
         Entry(
             "target-shared",

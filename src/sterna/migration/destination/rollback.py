@@ -21,7 +21,7 @@ from sterna.domain.step import Step
 from sterna.migration import removal
 from sterna.migration.context import Context
 from sterna.migration.destination.taps import unplug_taps
-from sterna.migration.volumes import of_each
+from sterna.migration.volumes import detach_unless_used, of_each
 
 
 class DisconnectVolumesHere(Step[Context, NoPlan, Done]):
@@ -44,10 +44,10 @@ class TerminateConnections(Step[Context, NoPlan, Done]):
     row, name = "R3", "terminate-connections"
 
     async def do(self, ctx: Context, plan: NoPlan) -> Done:
-        """Those P4 meant to make, made or not."""
+        """Those P4 meant to make, made or not; what another VM here has as a disk, it keeps."""
         if disks := attached_disks(ctx):
             await refuse_if_used(ctx)
-        await of_each(ctx.host, disks, lambda volumes, disk: volumes.detach(disk))
+        await detach_unless_used(ctx.host, disks, ctx.vm_uuid)
         return Done()
 
 

@@ -8,7 +8,14 @@ import structlog
 
 from sterna.domain.entries.base import Done, NoPlan
 from sterna.domain.entries.notes import DestinationReport
-from sterna.domain.entries.source import FilesToRemove, Released, VifsRemoved, VmRemoved, VolumesFound
+from sterna.domain.entries.source import (
+    FilesToRemove,
+    Released,
+    VifsRemoved,
+    VmRemoved,
+    VolumesDetached,
+    VolumesFound,
+)
 from sterna.domain.errors import Permanent, StorageSilent, Temporary
 from sterna.domain.journal import Kind
 from sterna.domain.model import Disk, DiskKind, GuestState
@@ -20,7 +27,7 @@ from sterna.domain.whereabouts import GONE
 from sterna.migration import removal
 from sterna.migration.context import Context
 from sterna.migration.source.reports import forgotten, wait_report
-from sterna.migration.volumes import of_each
+from sterna.migration.volumes import detach_unless_used, of_each
 
 log = structlog.get_logger(__name__)
 
@@ -55,15 +62,15 @@ class DisconnectVolumes(Step[Context, NoPlan, Done]):
         return Done()
 
 
-class DetachVolumes(Step[Context, NoPlan, Done]):
+class DetachVolumes(Step[Context, NoPlan, VolumesDetached]):
     """F3: withdraw this host's attachments at the volume service; storage itself refuses this host then."""
 
     row, name = "F3", "detach-volumes"
 
-    async def do(self, ctx: Context, plan: NoPlan) -> Done:
-        """All of them; one that is slow, or refuses, holds up no other."""
-        await of_each(ctx.host, volumes_to_release(ctx), lambda volumes, disk: volumes.detach(disk))
-        return Done()
+    async def do(self, ctx: Context, plan: NoPlan) -> VolumesDetached:
+        """All of them; one that is slow, or refuses, holds up no other. One that another VM here has begun to use
+        stays, and is reported."""
+        return VolumesDetached(kept=await detach_unless_used(ctx.host, volumes_to_release(ctx), ctx.vm_uuid))
 
 
 class RemoveVifsAtSource(Step[Context, NoPlan, VifsRemoved]):
@@ -193,6 +200,8 @@ class AwaitDestination(Step[Context, NoPlan, Done]):
             why += f"; {lost}"
         if not kept and (left := removed.words(ctx.migration.source)):
             why += f"; {left}"
+        if admitted := ctx.history.get(VolumesDetached).words(ctx.migration.source):
+            why += f"; {admitted}"
         ctx.set_status(Status.COMPLETED, why)
         ctx.write(Kind.CLOSED)
         return Done()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sterna.domain.claims import Claim, cold_disks
+from sterna.domain.claims import Claim, VolumeClaim, cold_disks, lun_name
 from sterna.domain.model import Disk, DiskKind, NextStart, Vm
 from sterna.domain.next_start import next_start
 from sterna.sim.world.host import SimHost
@@ -57,7 +57,12 @@ def claims_of(domain: SimDomain) -> list[Claim]:
     return [Claim(path=path, owner=owner, vm_uuid=domain.uuid) for path in paths]
 
 
-def targets_of(domain: SimDomain) -> list[str]:
-    """Every iSCSI target that its definitions name."""
-    definitions = (d for d in (domain.live, domain.inactive) if d is not None)
-    return [disk.iscsi.target for d in definitions for disk in d.disks if disk.iscsi is not None]
+def volume_claims_of(domain: SimDomain) -> list[VolumeClaim]:
+    """Every LUN that its definitions name."""
+    owner = f"VM {domain.definition.name} ({domain.state})"
+    return [
+        VolumeClaim(volume=lun_name(disk.iscsi.target, disk.iscsi.lun), owner=owner)
+        for definition in (domain.live, domain.inactive)
+        for disk in (definition.disks if definition is not None else ())
+        if disk.iscsi is not None
+    ]

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypeGuard
 
-from sterna.domain.claims import Claim
+from sterna.domain.claims import Claim, VolumeClaim
 from sterna.domain.copying import CompletedJob, CopyPlan, GuestLoad
 from sterna.domain.errors import NotFound, Permanent
 from sterna.domain.hosts import HostFacts, VmSummary
@@ -14,7 +14,7 @@ from sterna.domain.jobs import job_refusal
 from sterna.domain.model import Observation, Refusal, Vm
 from sterna.ports.hypervisor import COPYING, GuestEvent
 from sterna.sim.libvirt import admission, checks, qemu
-from sterna.sim.libvirt.describe import claims_of, describe, targets_of
+from sterna.sim.libvirt.describe import claims_of, describe, volume_claims_of
 from sterna.sim.libvirt.part import SimPart
 from sterna.sim.libvirt.rendering import incoming_definition
 
@@ -80,12 +80,10 @@ class SimInventory(SimPart):
         here = await self._called()
         return tuple(claim for d in here.domains.values() if d.uuid != besides for claim in claims_of(d))
 
-    async def targets(self, besides: str) -> dict[str, str]:
-        """See ports.hypervisor.NamedTargets.targets."""
+    async def volume_claims(self, besides: str = "") -> tuple[VolumeClaim, ...]:
+        """The LUNs of its domains' disks."""
         here = await self._called()
-        return {
-            t: f"VM {d.definition.name}" for d in here.domains.values() if d.uuid != besides for t in targets_of(d)
-        }
+        return tuple(claim for d in here.domains.values() if d.uuid != besides for claim in volume_claims_of(d))
 
     async def check_incoming(self, vm: Vm) -> list[Refusal]:
         """Everything this hypervisor has against running `vm`."""
