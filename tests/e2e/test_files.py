@@ -289,6 +289,31 @@ def test_the_state_of_a_tpm_goes_with_the_guest_where_only_the_source_sees_it(fl
         assert (state(here), state(there)) == ([], before)
 
 
+# ------------------------------------------------------------ another VM's state on the destination
+
+
+def test_nvram_of_a_vm_of_the_destination_that_is_off_is_not_overwritten(fleet: Fleet, guest: Guest) -> None:
+    path = f"{NVRAM_DIR}/mine_VARS.fd"
+    make_nvram(fleet, path)
+    redefine(fleet, guest, "host1", with_nvram(path))
+    try:
+        assert plan(fleet, guest.name) == []
+        define(fleet, "host2", devices="")
+        there = fleet.lab.hosts["host2"]
+        xml = etree.fromstring(there.virsh("dumpxml", "other", "--inactive"))
+        with_nvram(path)(xml)
+        there.run(["sh", "-c", "cat >/run/other.xml"], stdin=etree.tostring(xml, encoding="unicode"))
+        there.virsh("define", "/run/other.xml")
+        (why,) = refused(fleet, guest.name)
+        assert why["code"] == "path-taken" and path in why["message"] and "other" in why["message"]
+    finally:
+        forget(fleet, "host2")
+        fleet.lab.hosts["host2"].virsh("undefine", "other", "--keep-nvram", check=False)
+        fleet.lab.hosts["host1"].virsh("destroy", guest.name, check=False)
+        fleet.lab.hosts["host1"].virsh("undefine", guest.name, "--nvram", check=False)
+        fleet.lab.hosts["host1"].run(["rm", "-f", path])
+
+
 # ------------------------------------------------------------ a volume on the network
 
 

@@ -76,6 +76,21 @@ async def test_read_only_storage_need_not_be_known_as_shared() -> None:
         assert await reasons(fleet, vm) == []
 
 
+async def test_another_vms_firmware_state_is_not_overwritten_also_where_that_vm_is_off() -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = add_vm(fleet.world, "host1", "tern", disks=("shared",))
+        nvram_at(fleet, vm)
+        assert await reasons(fleet, vm) == []
+        other(fleet, "host2", NVRAM)
+        assert await reasons(fleet, vm) == ["path-taken"]
+        del fleet.world.hosts["host2"].domains["other"]
+        there = fleet.agents["host2"]
+        there.rules.append(("driver-pre-live-migration", "before", lambda: other(fleet, "host2", NVRAM)))
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.FAILED
+        assert fleet.world.running(vm) == ["host1"] and not fleet.world.violations
+
+
 async def moved(fleet: SimFleet, vm: str, at: str, meanwhile: Callable[[], None], *, fails: bool = False) -> Status:
     """Migrate; `meanwhile` happens when the step `at` of the source has been done."""
     source = fleet.agents["host1"]

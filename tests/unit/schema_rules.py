@@ -91,7 +91,6 @@ RULES: tuple[Rule, ...] = (
     *_checked(Kind.FIRMWARE, "os/loader", "devices/interface/rom/@file"),
     *_checked(Kind.PRESENT, "os/nvram/@template"),
     *_checked(Kind.OUTPUT, "os/nvram", "os/nvram/source/@file"),
-    *_checked(Kind.DEVICE, "os/nvram/source/@dev"),
     *_refused(DESCRIBE, "os/nvram/source/**"),
     *_checked("adapters/libvirt/xml/checks.py", "os/type/@machine", "devices/emulator"),
     *_harmless(

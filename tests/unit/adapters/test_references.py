@@ -161,3 +161,17 @@ def test_only_the_named_addresses_are_replaced() -> None:
 def test_what_has_checks_of_its_own_is_not_translated() -> None:
     xml = "<domain><devices><disk/><interface/><hostdev/><video/><disk/></devices></domain>"
     assert without_devices(xml).replace("\n", "").replace(" ", "") == "<domain><devices><video/></devices></domain>"
+
+
+def test_the_state_of_a_tpm_in_a_file_needs_its_folder() -> None:
+    for kind, kinds in (("file", [Kind.OUTPUT]), ("dir", [])):  # libvirt makes a folder, with what is above it
+        source = f"<backend type='emulator'><source type='{kind}' path='/srv/tpm/x'/></backend>"
+        found = read(devices(f"<tpm model='tpm-crb'>{source}</tpm>"))
+        assert [ref.kind for ref in found] == kinds
+
+
+def test_nvram_on_a_block_device_does_not_move() -> None:
+    nvram = "<os><nvram type='block'><source dev='/dev/vg/vars'/></nvram></os>"
+    assert describe(etree.tostring(domain(nvram), encoding="unicode")).immovable == (
+        "NVRAM that is not a file (block)",
+    )

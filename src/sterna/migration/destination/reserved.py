@@ -14,8 +14,12 @@ from sterna.domain.journal import Role
 from sterna.domain.model import GuestState, Refusal, Vm
 from sterna.domain.references import less_promised
 from sterna.domain.resource_checks import clashes
+from sterna.migration.context import HostPorts
 from sterna.ports.hypervisor import Admission, Observations
 from sterna.ports.records import Journal
+
+_OF_ONE_VM = {"nvram": "NVRAM", "tpm": "the TPM's state"}
+"""State that two VMs never share."""
 
 
 class IncomingChecks(Admission, Observations, Protocol):
@@ -46,3 +50,20 @@ async def _on_their_way(hypervisor: Observations, journal: Journal, vm: Vm, befo
         if seen.state not in (GuestState.RUNNING, GuestState.PAUSED):  # else what it has is seen to be taken
             found.append(other.vm)
     return tuple(found)
+
+
+async def state_of_others(host: HostPorts, vm: Vm) -> list[Refusal]:
+    """NVRAM and TPM state of `vm` that would be written into a file which another VM of this host names: also one
+    that is off, which would find this VM's state in it."""
+    files = {state.path: state.kind for state in vm.firmware if state.kind in _OF_ONE_VM and state.path}
+    if not files:
+        return []
+    users = await host.storage.used_by(tuple(files), await host.hypervisor.claims(besides=vm.uuid))
+    return [
+        Refusal(
+            code="path-taken",
+            message=f"{_OF_ONE_VM[files[path]]} would be written to {path}: {', '.join(owners)} on {host.name} has it",
+            fix="give one of the two VMs another path",
+        )
+        for path, owners in users.items()
+    ]

@@ -178,7 +178,7 @@ def _immovable(domain: Element) -> list[str]:
     found += [
         f"NVRAM that is not a file ({n.get('type')})"
         for n in domain.iterfind("os/nvram")
-        if n.get("type", "file") not in ("file", "block")
+        if n.get("type", "file") != "file"
     ]
     found += [
         f"disk {_attr(d, 'target', 'dev')}: files that a program has opened for it (fdgroup {s.get('fdgroup')})"

@@ -78,7 +78,6 @@ def _boot(domain: Element) -> Iterator[Reference]:
         for template in _file(nvram.get("template"), Kind.PRESENT, "NVRAM template"):
             yield template.model_copy(update={"unless": store})
         yield from _file(store, Kind.OUTPUT, "NVRAM")
-        yield from _file(_attr(nvram, "source", "dev"), Kind.DEVICE, "NVRAM")
 
 
 def _graphics(domain: Element) -> Iterator[Reference]:
@@ -182,6 +181,8 @@ def _devices(domain: Element) -> Iterator[Reference]:
             yield from _file(_attr(tpm, "source", "path"), Kind.SERVER, "TPM")
         elif secret := _attr(tpm, "encryption", "secret"):
             yield Reference(kind=Kind.SECRET, name=secret, where="TPM")
+        if _attr(tpm, "source", "type") == "file":
+            yield from _file(_attr(tpm, "source", "path"), Kind.OUTPUT, "TPM")
     yield from _file(domain.findtext("devices/pstore/path"), Kind.OUTPUT, "pstore")
     for vsock in domain.iterfind("devices/vsock"):
         yield Reference(kind=Kind.DEVICE, name=_VSOCK, where="vsock")
