@@ -289,6 +289,30 @@ def test_the_state_of_a_tpm_goes_with_the_guest_where_only_the_source_sees_it(fl
         assert (state(here), state(there)) == ([], before)
 
 
+# ------------------------------------------------------------ a file that another one has taken the place of
+
+
+def test_a_disk_that_was_restored_under_its_running_guest_is_refused_and_both_are_kept(
+    fleet: Fleet, guest: Guest
+) -> None:
+    host1, disk = fleet.lab.hosts["host1"], disk_of(guest)
+    saved = disk.replace("disk.qcow2", "saved.qcow2")
+    assert plan(fleet, guest.name) == []
+    host1.run(["sh", "-c", f"cp {disk} {disk}.new && mv {disk}.new {disk}"])
+    before = listing(fleet)
+    (why,) = refused(fleet, guest.name)
+    assert why["code"] == "file-replaced" and disk in why["message"]
+    assert listing(fleet) == before
+    command = why["fix"].partition("virsh ")[2].replace("FILE", saved)
+    host1.virsh(*command.split())
+    assert saved in listing(fleet)["host1"]
+    host1.virsh("destroy", guest.name)
+    host1.virsh("start", guest.name)
+    guest.status(timeout=60)
+    assert plan(fleet, guest.name) == []
+    host1.run(["rm", "-f", saved])
+
+
 # ------------------------------------------------------------ another VM's state on the destination
 
 

@@ -104,8 +104,9 @@ class Readiness(Protocol):
     """What speaks against a copy to or from this host. Reads only."""
 
     async def check_outgoing(self, uuid: str) -> list[Refusal]:
-        """What speaks against a copy of this guest beginning now: jobs on it or on its disks, and what its QEMU
-        itself cannot migrate. Nothing for one that does not run. Raises NotFound, Unreachable."""
+        """What speaks against a copy of this guest beginning now: jobs on it or on its disks, what its QEMU itself
+        cannot migrate, and files that are not at their paths any more. Nothing for one that does not run. Raises
+        NotFound, Unreachable."""
 
     async def check_postcopy(self) -> list[Refusal]:
         """Why no guest could arrive here by post-copy: its QEMU must be allowed to handle page faults."""

@@ -136,6 +136,29 @@ def test_a_file_that_a_program_still_writes_under_a_name_that_another_one_has(tm
         assert open_files.access(str(tmp_path / "disk"), os.getpid()) == os.O_RDWR
 
 
+@pytest.mark.parametrize("how", ["moved over", "moved away", "written anew"])
+def test_a_file_that_another_one_has_taken_the_place_of(tmp_path: Path, how: str) -> None:
+    disk, new = tmp_path / "disk", tmp_path / "new"
+    with open(disk, "w+"):
+        assert not open_files.is_another(str(disk), os.getpid())
+        (tmp_path / "link").symlink_to(disk)
+        assert not open_files.is_another(str(tmp_path / "link"), os.getpid())
+        new.write_text("another")
+        if how == "moved over":
+            new.rename(disk)
+        elif how == "moved away":
+            disk.rename(tmp_path / "old")
+            new.rename(disk)
+        else:
+            disk.write_text("another")  # the same file, with other content
+        replaced = how != "written anew"
+        assert open_files.is_another(str(disk), os.getpid()) is replaced
+        assert open_files.is_another(str(tmp_path / "link"), os.getpid()) is replaced
+        disk.unlink()
+        assert not open_files.is_another(str(disk), os.getpid())  # nothing took its place
+    assert not open_files.is_another(str(tmp_path / "link"), 2**22 + 1)  # no such process
+
+
 def test_nothing_is_asked_of_another_file_or_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may be on a file system that does not answer: the one that was asked for would be blamed."""
     (tmp_path / "dead").mkdir()

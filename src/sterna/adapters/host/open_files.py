@@ -26,6 +26,29 @@ def access(path: str, pid: int) -> int | None:
     return modes.pop() if len(modes) == 1 else os.O_RDWR
 
 
+def is_another(path: str, pid: int) -> bool:
+    """Has the process open what this path led to once, and does it lead to another file now?
+
+    False where there is nothing by now, and where the process may not be asked. Only of a path that it is known to
+    keep open.
+    """
+    try:
+        file = os.stat(path)
+    except OSError:
+        return False
+    real, descriptors = os.path.realpath(path), _descriptors(pid)
+    return bool(descriptors) and not any(_may_be(file, real, pid, fd) for fd in descriptors)
+
+
+def _may_be(file: os.stat_result, real: str, pid: int, fd: str) -> bool:
+    """One file has two device numbers where its file system is mounted twice."""
+    with contextlib.suppress(OSError):
+        inode = _fdinfo(pid, fd).get("ino")
+        named = os.readlink(f"/proc/{pid}/fd/{fd}") == real
+        return (named and inode == str(file.st_ino)) or _is(file, pid, fd, maybe=named, inode=inode)
+    return False
+
+
 def _modes(path: str, pid: int) -> Iterator[int]:
     real = os.path.realpath(path)
     file: os.stat_result | None = None

@@ -11,13 +11,13 @@ from typing import Any
 import libvirt
 
 from sterna.adapters.host import looks
-from sterna.adapters.libvirt import abilities, cpus, emulators, shared_folders, start_check
+from sterna.adapters.libvirt import abilities, cpus, emulators, replaced, shared_folders, start_check
 from sterna.adapters.libvirt.claims import read_claims, read_volume_claims
 from sterna.adapters.libvirt.definitions import Patience, definitions
 from sterna.adapters.libvirt.observe import observe, state_of
 from sterna.adapters.libvirt.outgoing import against_leaving
 from sterna.adapters.libvirt.qemu.schema import Schemas
-from sterna.adapters.libvirt.queries import load_of, read_vm, refusals_of
+from sterna.adapters.libvirt.queries import load_of, pid_of, read_vm, refusals_of
 from sterna.adapters.libvirt.reference_facts import seen
 from sterna.adapters.libvirt.resources import Facts, LibvirtHostResources, ask
 from sterna.adapters.libvirt.session.connection import Connect, close_quietly, open_connection
@@ -128,7 +128,14 @@ class LibvirtInventory(LibvirtHost):
 
     async def check_outgoing(self, uuid: str) -> list[Refusal]:
         """What speaks against a copy of this guest beginning now. Raises NotFound, Unreachable."""
-        return await self._ask_of(uuid, lambda conn: against_leaving(conn.lookupByUUIDString(uuid)))
+
+        def ask(conn: Connect) -> tuple[list[Refusal], str, dict[str, str], int | None]:
+            domain = conn.lookupByUUIDString(uuid)
+            against, name, pid = against_leaving(domain), domain.name(), pid_of(domain)
+            return against, name, replaced.kept_open(parse_xml(domain.XMLDesc())) if pid else {}, pid
+
+        against, name, files, pid = await self._ask_of(uuid, ask)
+        return against + await replaced.refusals(name, files, pid)
 
     async def listens_for(self, vm: Vm) -> dict[str, str]:
         """See ports.hypervisor.Inventory.listens_for. Raises Temporary where a name is not looked up."""

@@ -52,6 +52,11 @@ def _pid(name: str) -> int | None:
         return None
 
 
+def pid_of(domain: Any) -> int | None:
+    """Of a running guest's QEMU; None where it is not known. Raises libvirtError."""
+    return _pid(domain.name()) if domain.isActive() else None
+
+
 def _touched(name: str, memory_bytes: int) -> int | None:
     """Bytes of the guest's memory that exist on the host; None where the kernel does not say.
 

@@ -39,6 +39,7 @@ Code = Literal[
     "disk-job-active",
     "vm-snapshots",
     "qemu-blocks-migration",
+    "file-replaced",
     "device-immovable",
     "device-only-persistent",
     "definition-refused",

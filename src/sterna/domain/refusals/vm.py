@@ -108,6 +108,14 @@ VM = Group(
             against=Against.VM,
         ),
         Entry(
+            "file-replaced",
+            cause="Another file has taken the place of a disk's file, its base or the NVRAM while the guest runs.",
+            remedy="shut the VM down and start it again; to keep what the guest has, `virsh blockcopy` it before",
+            by=By.SOURCE,
+            when="plan, P2, before the copy",
+            against=Against.VM,
+        ),
+        Entry(
             "device-immovable",
             cause="The VM has a device that no other host can be given: a PCI or USB device, a shared folder.",
             remedy="detach the device",

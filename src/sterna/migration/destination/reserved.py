@@ -62,7 +62,7 @@ async def state_of_others(host: HostPorts, vm: Vm) -> list[Refusal]:
     return [
         Refusal(
             code="path-taken",
-            message=f"{_OF_ONE_VM[files[path]]} would be written to {path}: {', '.join(owners)} on {host.name} has it",
+            message=f"{_OF_ONE_VM[files[path]]} would be written to {path}, of {', '.join(owners)} on {host.name}",
             fix="give one of the two VMs another path",
         )
         for path, owners in users.items()
