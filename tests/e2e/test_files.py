@@ -322,7 +322,7 @@ def test_nvram_of_a_vm_of_the_destination_that_is_off_is_not_overwritten(fleet: 
     redefine(fleet, guest, "host1", with_nvram(path))
     try:
         assert plan(fleet, guest.name) == []
-        define(fleet, "host2", devices="")
+        define(fleet, "host2", head="<features><acpi/></features>", devices="")
         there = fleet.lab.hosts["host2"]
         xml = etree.fromstring(there.virsh("dumpxml", "other", "--inactive"))
         with_nvram(path)(xml)

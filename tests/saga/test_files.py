@@ -125,6 +125,36 @@ async def test_a_file_that_somebody_begins_to_use_is_kept_and_said() -> None:
         assert "VM other" in left["why"] and fleet.world.hosts["host1"].file(path) is not None
 
 
+async def test_what_is_on_a_network_file_system_is_kept_and_said_beforehand() -> None:
+    """A third host may have it, as the base of clones: only the destination is asked."""
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = add_vm(fleet.world, "host1", "tern", disks=("local", "shared"))
+        path, host1 = local_disk(fleet, vm), fleet.world.hosts["host1"]
+        nvram_at(fleet, vm)
+        answer = await fleet.client.call("host1", "check_migration", to_check(vm, "host2"))
+        assert answer["vm"]["unjudged"] == []
+        for name in (path, NVRAM):
+            host1.folder(name).mount = "nfs4 nas:/instances"
+        answer = await fleet.client.call("host1", "check_migration", to_check(vm, "host2"))
+        (said,) = answer["vm"]["unjudged"]
+        assert path in said and "nas:/instances" in said
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.COMPLETED
+        assert "nfs4 nas:/instances" in kept(fleet)[path]
+        assert host1.file(path) is not None and host1.file(NVRAM) is not None
+
+
+async def test_a_rollback_removes_its_own_files_from_a_network_file_system() -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = add_vm(fleet.world, "host1", "tern", disks=("local", "shared"))
+        path, host2 = local_disk(fleet, vm), fleet.world.hosts["host2"]
+        host2.folder(path).mount = "nfs4 nas:/instances"
+        fleet.agents["host1"].rules.append(("copy", "before", "permanent"))
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.FAILED
+        assert host2.file(path) is None
+
+
 async def test_a_file_that_was_replaced_meanwhile_is_kept() -> None:
     async with SimFleet() as fleet, fleet.clock.auto():
         vm = add_vm(fleet.world, "host1", "tern", disks=("local", "shared"))

@@ -140,7 +140,19 @@ class SourceChecks:
             disks = await self._left_where_they_are(await self._decide_local(vm.disks, destination))
             cold = await self._decide_local(await self._there_at_all(vm.cold), destination)
             references = await self._prove_written(vm, destination)
-        return vm.model_copy(update={"disks": disks, "cold": cold, "references": references})
+            kept = await self._kept(disks)
+        found = {"disks": disks, "cold": cold, "references": references, "unjudged": (*vm.unjudged, *kept)}
+        return vm.model_copy(update=found)
+
+    async def _kept(self, disks: tuple[Disk, ...]) -> list[str]:
+        """Files that will not be removed after the move, in words: hosts that nobody asks may use them."""
+        found = []
+        for disk in disks:
+            if disk.local and disk.path:
+                mount = (await self._host.storage.sight(disk.path, "none")).mount
+                words = f"disk {disk.target}: {disk.path} stays on {self._host.name} after the move"
+                found += [f"{words}: it is on {mount}, which other hosts may use as well"] if mount else []
+        return found
 
     async def _left_where_they_are(self, disks: tuple[Disk, ...]) -> tuple[Disk, ...]:
         """With a reason against each file that both hosts see and that the hypervisor takes for this host's own."""

@@ -100,7 +100,14 @@ async def _against(ctx: Context, path: str, found: str, known: str | None, made_
         raise Permanent(f"used by {', '.join(locked[path])}")
     if made_here and (found == known or ctx.peer_fenced):
         return ""
-    return await seen_there(ctx, path)
+    return await _from_elsewhere(ctx, path) or await seen_there(ctx, path)
+
+
+async def _from_elsewhere(ctx: Context, path: str) -> str:
+    """Which network or cluster file system the file is on; '' for none. Of the hosts that may use it, only one is
+    asked."""
+    mount = (await ctx.host.storage.sight(path, ctx.token)).mount
+    return f"it is on {mount}, which other hosts may use as well" if mount else ""
 
 
 async def seen_there(ctx: Context, path: str) -> str:
@@ -148,4 +155,5 @@ async def _against_state(ctx: Context, state: StateFile, perhaps: bool) -> str:
     claims = await ctx.host.hypervisor.claims(besides=ctx.vm_uuid)
     if await storage.used_by((state.path,), claims, perhaps=perhaps):
         return "it is used"
-    return await seen_there(ctx, f"{state.path}/state" if state.kind == "tpm" else state.path)  # of a TPM: a folder
+    inside = f"{state.path}/state" if state.kind == "tpm" else state.path  # of a TPM: a folder
+    return await _from_elsewhere(ctx, state.path) or await seen_there(ctx, inside)

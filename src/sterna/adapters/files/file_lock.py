@@ -31,8 +31,17 @@ NETWORK = (
     "gpfs",
     "beegfs",
     "9p",
+    "virtiofs",
+    "afs",
+    "orangefs",
+    "gfs2",
+    "ocfs2",
+    "fuse.sshfs",
+    "fuse.mfs",
+    "fuse.juicefs",
+    "fuse.s3fs",
 )
-"""File systems that come from another machine, as /proc/self/mountinfo names them."""
+"""File systems that several machines may have, as /proc/self/mountinfo names them."""
 
 
 @contextmanager

@@ -52,7 +52,7 @@ async def _is_another(path: str, pid: int) -> bool:
 
 def _refusal(vm: str, what: str, path: str) -> Refusal:
     message = (
-        f"{what}: another file has taken the place of {path} since {vm} was started, and the guest goes on with the "
+        f"{what}: another file has taken the place of {path} since {vm} was started; the guest goes on with the "
         "old one"
     )
     fix = f"shut {vm} down and start it again: it has the file that is there now"

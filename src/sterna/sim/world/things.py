@@ -45,6 +45,8 @@ class SimFolder:
     """How often a file of this path was made: a later one is another file."""
     read_only: bool = False
     """Mounted so."""
+    mount: str = ""
+    """Where it comes from, if that is another machine: `nfs4 nas:/images`."""
     locks: dict[int, str] = field(default_factory=dict)
     """Place -> path of the locks that prove sharing."""
 
