@@ -57,6 +57,17 @@ async def test_a_file_that_another_domain_of_either_host_names_is_refused(host: 
         assert await reasons(fleet, vm) == ["disk-in-use"]
 
 
+async def test_room_is_counted_by_what_will_be_written_and_not_by_a_compressed_file() -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = add_vm(fleet.world, "host1", "tern", disks=("local", "shared"))
+        path, folder = local_disk(fleet, vm), fleet.world.hosts["host2"].folder("/var/lib/sterna/instances")
+        not_none(fleet.world.hosts["host1"].file(path)).data_bytes = 4 << 30
+        folder.capacity_bytes = 3 << 30
+        assert await reasons(fleet, vm) == ["disk-space-short"]
+        folder.capacity_bytes = 8 << 30
+        assert await reasons(fleet, vm) == []
+
+
 async def test_storage_that_libvirt_takes_for_local_is_refused_before_libvirt_refuses_it() -> None:
     async with SimFleet() as fleet, fleet.clock.auto():
         vm = add_vm(fleet.world, "host1", "tern", disks=("shared", "local", "iscsi"))

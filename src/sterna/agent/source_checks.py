@@ -138,11 +138,18 @@ class SourceChecks:
         """With `local` of its disks decided, and what speaks against them. Raises StorageSilent, with the host."""
         with silent_on(self._host.name):
             disks = await self._left_where_they_are(await self._decide_local(vm.disks, destination))
+            disks = tuple([await self._measured(disk) for disk in disks])
             cold = await self._decide_local(await self._there_at_all(vm.cold), destination)
             references = await self._prove_written(vm, destination)
             kept = await self._kept(disks)
         found = {"disks": disks, "cold": cold, "references": references, "unjudged": (*vm.unjudged, *kept)}
         return vm.model_copy(update=found)
+
+    async def _measured(self, disk: Disk) -> Disk:
+        """With what its copy will hold, if it is copied with the memory."""
+        if not disk.local or disk.carried:
+            return disk
+        return disk.model_copy(update={"data_bytes": await self._host.storage.data_bytes(disk)})
 
     async def _kept(self, disks: tuple[Disk, ...]) -> list[str]:
         """Files that will not be removed after the move, in words: hosts that nobody asks may use them."""

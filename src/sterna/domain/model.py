@@ -240,6 +240,8 @@ class Disk(Reached):
     allocation_bytes: int | None = None
     length_bytes: int | None = None
     """Of its file, holes included."""
+    data_bytes: int | None = omitted(None)
+    """Of a local disk: what its copy will hold, which is more than is allocated where it is compressed."""
     holes_kept: bool = False
     """Zeros are looked for when it is copied, and take no room in the new file."""
     owner: FileOwner | None = None

@@ -333,7 +333,7 @@ def _disk(disk: Disk) -> None:
     for name in ("format", "backing_format"):
         word = getattr(disk, name)
         _demand(not word or bool(_WORD.fullmatch(word)), f"{what}: {name}", word)
-    for name in ("capacity_bytes", "allocation_bytes"):
+    for name in ("capacity_bytes", "allocation_bytes", "data_bytes"):
         size = getattr(disk, name)
         _demand(size is None or 0 <= size <= _LARGEST_BYTES, f"{what}: {name}", size)
     for name in ("volume_id", "vm_uuid"):

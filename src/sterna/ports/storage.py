@@ -94,6 +94,10 @@ class Storage(TokenSweeper, Protocol):
         """With all it stands on (`chain`, `data_file`) and the snapshots inside it, as the images themselves say;
         what cannot be read is in `against`."""
 
+    async def data_bytes(self, disk: Disk) -> int | None:
+        """Bytes that a copy of this local disk would hold: its data decompressed, without holes and without what it
+        stands on. None where that is not known."""
+
     async def identity(self, path: str) -> str | None:
         """Distinguishes this file from a later one of the same name; None where there is no file."""
 

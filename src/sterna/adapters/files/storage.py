@@ -22,7 +22,7 @@ from sterna.adapters.files.reach import Claimed
 from sterna.adapters.files.targets import FORMATS, against, against_backing, bases, room, unremovable
 from sterna.adapters.files.usage import Place
 from sterna.domain.claims import Claim, Sight
-from sterna.domain.errors import Conflict, Permanent, Refused
+from sterna.domain.errors import Conflict, Permanent, Refused, Temporary
 from sterna.domain.files import Created
 from sterna.domain.model import Disk, FileOwner, Refusal
 from sterna.kit.command import run
@@ -33,6 +33,8 @@ from sterna.kit.threads import Worker
 _QEMU_IMG_S = 30.0
 """Making a thin image writes a header; only a storage in trouble needs seconds."""
 
+_MEASURE_S = 15.0
+"""It reads an image's tables: some MiB for each TiB."""
 _DIGEST_S = 40.0
 """A large medium is read at a gigabit's pace; it goes on in its thread, and the next check has what it found."""
 _PIECE_S = 30.0
@@ -210,6 +212,20 @@ class FileStorage:
     async def examine(self, disk: Disk) -> Disk:
         """With everything it stands on and the snapshots inside it, as the images' own headers have it."""
         return await _look(lambda: usage.examine(disk), disk.path or "/", *disk.chain)
+
+    async def data_bytes(self, disk: Disk) -> int | None:
+        """What `qemu-img measure` says. The image may be open in a running guest's QEMU: it is a close estimate."""
+        if disk.format not in FORMATS or not disk.path or disk.data_file:
+            return None
+        image: dict[str, object] = {"driver": disk.format, "file": {"driver": "file", "filename": disk.path}}
+        if disk.format == "qcow2":
+            image["backing"] = None
+        argv = [self._qemu_img, "measure", "-U", "--output=json", "-O", "qcow2", f"json:{json.dumps(image)}"]
+        try:
+            done = await run(argv, limit_s=_MEASURE_S)
+        except Temporary:
+            return None  # it is very large, or its storage is slow
+        return int(json.loads(done.out)["required"]) if done.code == 0 else None
 
     async def identity(self, path: str) -> str | None:
         """Distinguishes this file from a later one of the same name; None where there is no file."""

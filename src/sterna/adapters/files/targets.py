@@ -77,13 +77,14 @@ def room(folder: InstancesDir, disks: tuple[Disk, ...]) -> list[Refusal]:
 
 def _to_be_written(disk: Disk) -> int:
     """Bytes its copy will take. QEMU fills the holes of raw images and of preallocated qcow2 with zeros (measured),
-    unless they are looked for; those of other qcow2, and of what lies above a shared base, are not sent."""
+    unless they are looked for; those of other qcow2, and of what lies above a shared base, are not sent. What is
+    compressed in the image, or by its file system, is not in the copy."""
     capacity, allocated = disk.capacity_bytes, disk.allocation_bytes
     if capacity is None or allocated is None:
         return allocated or capacity or 0
     preallocated = (disk.length_bytes or 0) >= capacity
     filled = not disk.backing_shared and not disk.holes_kept and (disk.format == "raw" or preallocated)
-    return max(capacity, allocated) if filled else allocated
+    return max(capacity, allocated) if filled else max(allocated, disk.data_bytes or 0)
 
 
 def against_backing(disk: Disk) -> list[Refusal]:

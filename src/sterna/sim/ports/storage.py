@@ -32,7 +32,7 @@ class SimStorage:
         """Room and permission; every reason at once."""
         here = await self._called(self._host.instances_dir)
         found = [refusal for disk in disks for refusal in self._against(disk)]
-        needed = sum(d.allocation_bytes if d.allocation_bytes is not None else d.capacity_bytes or 0 for d in disks)
+        needed = sum(_needed(disk) for disk in disks)
         free = here.folder(here.instances_dir).free_bytes
         if free < needed:
             message = f"the copies of local disks need {needed} bytes in {here.instances_dir}, {free} are free"
@@ -183,6 +183,11 @@ class SimStorage:
         await self._called(disk.path or "/")
         return disk
 
+    async def data_bytes(self, disk: Disk) -> int | None:
+        """As the file says."""
+        file = (await self._called(disk.path or "/")).file(disk.path or "/")
+        return file.data_bytes if file is not None else None
+
     async def identity(self, path: str) -> str | None:
         """How often that path was made again."""
         here = await self._called(path)
@@ -296,6 +301,11 @@ class SimStorage:
         for path in (*folder.files, *folder.directories):
             if path.startswith(directory + "/"):
                 yield path
+
+
+def _needed(disk: Disk) -> int:
+    allocated = disk.allocation_bytes if disk.allocation_bytes is not None else disk.capacity_bytes or 0
+    return max(allocated, disk.data_bytes or 0)
 
 
 def _perhaps(claim: Claim) -> str:

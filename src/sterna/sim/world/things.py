@@ -25,6 +25,8 @@ class SimFile:
     format: str = "raw"
     content: str = ""
     allocated_bytes: int = 0
+    data_bytes: int | None = None
+    """What a copy of it would hold, where that is not what is allocated: it is compressed."""
 
 
 @dataclass

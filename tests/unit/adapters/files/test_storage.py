@@ -221,3 +221,46 @@ async def test_a_disk_behind_a_link_cannot_be_removed_after_the_move(root: Path)
     assert refusal.code == "disk-behind-link"
     assert str(root / "link") in refusal.message
     assert await FileStorage(root).check_sources((disk(root / "real"),)) == []
+
+
+def compressed(path: Path, *, text_bytes: int) -> None:
+    """An image whose text takes a few KiB of its file, as cloud images come."""
+    raw = path.with_suffix(".raw")
+    raw.write_bytes(b"compresses well " * (text_bytes // 16))
+    os.truncate(raw, 64 * MIB)
+    subprocess.run(["qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", raw, path], check=True, timeout=30)
+    raw.unlink()
+
+
+async def test_the_room_for_a_compressed_image_is_what_it_holds_and_not_its_file(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, path = FileStorage(root), root / "cloud.qcow2"
+    compressed(path, text_bytes=40 * MIB)
+    allocated = path.stat().st_blocks * 512
+    found = disk(path, allocation_bytes=allocated)
+    found = found.model_copy(update={"data_bytes": await storage.data_bytes(found)})
+    assert allocated < MIB < 40 * MIB <= (found.data_bytes or 0) < 42 * MIB
+    monkeypatch.setattr("sterna.adapters.files.instances_dir.InstancesDir.free_bytes", lambda _: 100 * MIB)
+    path.rename(root / "away")
+    (why,) = await storage.check_targets((found,))
+    assert why.code == "disk-space-short"
+    monkeypatch.setattr("sterna.adapters.files.instances_dir.InstancesDir.free_bytes", lambda _: 120 * MIB)
+    assert await storage.check_targets((found,)) == []
+
+
+async def test_what_an_overlay_holds_is_counted_without_its_base(root: Path) -> None:
+    base, top = root / "base.qcow2", root / "top.qcow2"
+    compressed(base, text_bytes=40 * MIB)
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", top], check=True)  # noqa: ASYNC221
+    found = await FileStorage(root).data_bytes(disk(top, backing_path=str(base), backing_shared=True))
+    assert found is not None and found < MIB
+
+
+async def test_the_data_of_a_raw_disk_is_counted_without_its_holes(root: Path) -> None:
+    path = root / "disk.raw"
+    path.write_bytes(b"x" * MIB)
+    os.truncate(path, 64 * MIB)
+    found = await FileStorage(root).data_bytes(disk(path, format="raw"))
+    assert found is not None and MIB <= found < 2 * MIB
+    assert await FileStorage(root).data_bytes(disk(root / "none", format="raw")) is None
