@@ -165,6 +165,20 @@ def test_a_disk_in_qemus_own_arguments_is_refused_but_where_both_hosts_see_it(fl
         fleet.lab.hosts["host2"].virsh("destroy", guest.name)
 
 
+def test_a_slice_of_a_local_file_is_refused(fleet: Fleet, guest: Guest) -> None:
+    path = image(fleet, "host1", f"{INSTANCES}/{guest.uuid}/whole.raw", form="raw")
+
+    def sliced(xml: etree._Element) -> None:
+        second_disk(path, "raw")(xml)
+        source = not_none(xml.find("devices/disk/target[@dev='vdz']/../source"))
+        part = etree.SubElement(etree.SubElement(source, "slices"), "slice")
+        part.attrib.update({"type": "storage", "offset": "1048576", "size": "4194304"})
+
+    redefine(fleet, guest, "host1", sliced)
+    assert {why["code"] for why in plan(fleet, guest.name)} == {"disk-not-copyable"}
+    assert codes(fleet, guest.name) == {"disk-not-copyable"}
+
+
 def test_a_disk_behind_a_link_to_shared_storage_is_shared_where_both_hosts_have_the_link(
     fleet: Fleet, guest: Guest
 ) -> None:

@@ -222,13 +222,14 @@ RULES: tuple[Rule, ...] = (
         SOURCE + "/snapshot/@name",
     ),
     *_refused(DESCRIBE, SOURCE + "/@fdgroup"),
+    *_refused("agent/vm_checks.py", "devices/disk/source/slices/slice/@*"),
+    *_harmless("of a file that both hosts see", SOURCE + "/slices/slice/@*"),
     *_harmless(
         "a number or how to wait, within the definition",
         SOURCE + "/@index",
         DISK + "/@index",
         SOURCE + "{,/reservations/source}/reconnect/@*",
         SOURCE + "/{readahead,timeout}/@*",
-        SOURCE + "/slices/slice/@*",
         "devices/disk**/metadata_cache/max_size",
     ),
     *_harmless(

@@ -41,6 +41,14 @@ def test_a_local_disk_that_others_may_write_to_is_not_copied() -> None:
     assert check_vm(vm(disks=(disk.model_copy(update={"local": False}),)), None, []) == []
 
 
+def test_a_part_of_a_local_file_is_not_copied() -> None:
+    disk = Disk(target="vdb", kind=DiskKind.FILE, path="/srv/vdb", format="raw", local=True, sliced=True)
+    (refusal,) = check_vm(vm(disks=(disk,)), None, [])
+    assert refusal.code == "disk-not-copyable"
+    assert "slice" in refusal.message and "/srv/vdb" in refusal.message and "slices" in refusal.fix
+    assert check_vm(vm(disks=(disk.model_copy(update={"local": False}),)), None, []) == []
+
+
 @pytest.mark.parametrize(
     ("nic", "codes"),
     [

@@ -56,6 +56,15 @@ def _check_disk(disk: Disk) -> list[Refusal]:
     if disk.local and disk.encrypted:
         message = f"disk {disk.target} ({disk.path}) is encrypted and only on this host: libvirt cannot copy it"
         return [Refusal(code="disk-not-copyable", message=message, fix="put it on shared storage")]
+    if disk.local and disk.sliced and not disk.carried:
+        message = (
+            f"disk {disk.target} is a slice of {disk.path}, which is only on this host: its copy has no offset"
+        )
+        fix = (
+            "put the file on storage both hosts see; or, while the VM is off, copy the slice into a file of its own (dd) "
+            "and take <slices> out of the definition"
+        )
+        return [Refusal(code="disk-not-copyable", message=message, fix=fix)]
     if disk.carried and disk.format == "raw" and not disk.files[1:]:
         size = disk.length_bytes or disk.capacity_bytes or 0
         if size <= LARGEST_MEDIUM:

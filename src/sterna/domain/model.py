@@ -257,6 +257,8 @@ class Disk(Reached):
     """The guest's data is in this file and not in the image (qcow2's `data_file`)."""
     mirrored: bool = omitted(False)
     """A block job copies it to another place, which may be a volume of its own (`<mirror>`)."""
+    sliced: bool = omitted(False)
+    """It is a part of its file (`<slices>`), which begins at an offset."""
     snapshots: int = omitted(0)
     """Internal snapshots of the image, those included that libvirt does not know."""
     optional: bool = False

@@ -212,6 +212,13 @@ def test_a_backing_file_is_seen() -> None:
     assert describe(small(disk)).disks[0].backing_path == "/base"
 
 
+def test_a_part_of_a_file_is_seen() -> None:
+    part = "<source file='/a'><slices><slice type='storage' offset='1048576' size='33554432'/></slices></source>"
+    disk = f"<disk type='file'><driver type='raw'/>{part}<target dev='vda'/></disk>"
+    assert describe(small(disk)).disks[0].sliced
+    assert not describe(small(disk.replace(part, "<source file='/a'/>"))).disks[0].sliced
+
+
 def test_image_metadata_as_nova_writes_it() -> None:
     nova = """<nova:instance xmlns:nova="http://openstack.org/xmlns/libvirt/nova/1.1"><nova:name>web</nova:name>
       <nova:image uuid="i-1"><nova:properties><nova:property name="hw_disk_bus">virtio</nova:property>

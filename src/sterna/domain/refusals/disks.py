@@ -31,7 +31,7 @@ DISKS = Group(
         ),
         Entry(
             "disk-not-copyable",
-            cause="The disk is only on the source, and libvirt cannot copy it: LUKS, a floppy, a read-only image.",
+            cause="The disk is only on the source, and cannot be copied: LUKS, a floppy, a read-only image, a slice.",
             remedy="put it on shared storage, or eject it",
             by=By.SOURCE,
             when="plan",

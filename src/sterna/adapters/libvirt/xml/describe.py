@@ -84,6 +84,7 @@ def read_disk(disk: Element, vm_uuid: str | None = None) -> Disk:
         secrets=read_secrets(disk),
         read_only=disk.find("readonly") is not None,
         shareable=disk.find("shareable") is not None,
+        sliced=disk.find("source/slices/slice") is not None,
         chain=tuple(dict.fromkeys(_below(disk))),
         data_file=_attr(disk, "source/dataStore/source", "file") or None,
         mirrored=disk.find("mirror") is not None,
