@@ -9,43 +9,14 @@ from dataclasses import replace
 import pytest
 
 from sterna.domain.errors import Refused
-from sterna.domain.model import StateFile
 from sterna.domain.status import Status
 from sterna.sim.libvirt.guests import add_vm
-from sterna.sim.world.things import Definition, SimDomain, SimFile
+from sterna.sim.world.things import SimFile
 from tests.asking import to_check
 from tests.narrowing import not_none
 
 from .fleet import SimFleet
-
-NVRAM = "/var/lib/libvirt/qemu/nvram/tern_VARS.fd"
-
-
-def local_disk(fleet: SimFleet, vm: str, host: str = "host1") -> str:
-    domain = fleet.world.hosts[host].domains[vm]
-    (path,) = (d.path for d in domain.definition.disks if d.path and d.path.startswith("/var/lib/sterna/instances"))
-    return path
-
-
-def other(fleet: SimFleet, host: str, path: str) -> None:
-    """A domain of that host, off, that names the file as something."""
-    definition = Definition(name="other", memory_bytes=1 << 20, files=(path,))
-    fleet.world.hosts[host].domains["other"] = SimDomain("other", inactive=definition)
-
-
-def nvram_at(fleet: SimFleet, vm: str) -> None:
-    """The VM on host1 has UEFI settings there."""
-    fleet.world.make_directory("host1", "/var/lib/libvirt/qemu/nvram")
-    fleet.world.put_file("host1", NVRAM, SimFile(1 << 17, content="settings"))
-    domain = fleet.world.hosts["host1"].domains[vm]
-    assert domain.live is not None
-    domain.live = domain.inactive = replace(domain.live, firmware=(StateFile(kind="nvram", path=NVRAM),))
-
-
-async def reasons(fleet: SimFleet, vm: str) -> list[str]:
-    answer = await fleet.client.call("host1", "check_migration", to_check(vm, "host2"))
-    assert all(r["fix"] for r in answer["refusals"])
-    return [r["code"] for r in answer["refusals"]]
+from .named_files import NVRAM, kept, local_disk, nvram_at, other, reasons
 
 
 @pytest.mark.parametrize("host", ["host1", "host2"])
@@ -55,17 +26,6 @@ async def test_a_file_that_another_domain_of_either_host_names_is_refused(host: 
         assert await reasons(fleet, vm) == []
         other(fleet, host, local_disk(fleet, vm))
         assert await reasons(fleet, vm) == ["disk-in-use"]
-
-
-async def test_room_is_counted_by_what_will_be_written_and_not_by_a_compressed_file() -> None:
-    async with SimFleet() as fleet, fleet.clock.auto():
-        vm = add_vm(fleet.world, "host1", "tern", disks=("local", "shared"))
-        path, folder = local_disk(fleet, vm), fleet.world.hosts["host2"].folder("/var/lib/sterna/instances")
-        not_none(fleet.world.hosts["host1"].file(path)).data_bytes = 4 << 30
-        folder.capacity_bytes = 3 << 30
-        assert await reasons(fleet, vm) == ["disk-space-short"]
-        folder.capacity_bytes = 8 << 30
-        assert await reasons(fleet, vm) == []
 
 
 async def test_storage_that_libvirt_takes_for_local_is_refused_before_libvirt_refuses_it() -> None:
@@ -87,21 +47,6 @@ async def test_read_only_storage_need_not_be_known_as_shared() -> None:
         assert await reasons(fleet, vm) == []
 
 
-async def test_another_vms_firmware_state_is_not_overwritten_also_where_that_vm_is_off() -> None:
-    async with SimFleet() as fleet, fleet.clock.auto():
-        vm = add_vm(fleet.world, "host1", "tern", disks=("shared",))
-        nvram_at(fleet, vm)
-        assert await reasons(fleet, vm) == []
-        other(fleet, "host2", NVRAM)
-        assert await reasons(fleet, vm) == ["path-taken"]
-        del fleet.world.hosts["host2"].domains["other"]
-        there = fleet.agents["host2"]
-        there.rules.append(("driver-pre-live-migration", "before", lambda: other(fleet, "host2", NVRAM)))
-        await fleet.start(vm)
-        assert await fleet.ended() is Status.FAILED
-        assert fleet.world.running(vm) == ["host1"] and not fleet.world.violations
-
-
 async def moved(fleet: SimFleet, vm: str, at: str, meanwhile: Callable[[], None], *, fails: bool = False) -> Status:
     """Migrate; `meanwhile` happens when the step `at` of the source has been done."""
     source = fleet.agents["host1"]
@@ -110,10 +55,6 @@ async def moved(fleet: SimFleet, vm: str, at: str, meanwhile: Callable[[], None]
         source.rules.append(("copy", "before", "permanent"))
     await fleet.start(vm)
     return await fleet.ended()
-
-
-def kept(fleet: SimFleet) -> dict[str, str]:
-    return dict(fleet.agents["host1"].history(fleet.migration).results["remove-vm-at-source"]["kept"])
 
 
 async def test_a_file_that_somebody_begins_to_use_is_kept_and_said() -> None:
@@ -134,36 +75,6 @@ async def test_a_file_that_somebody_begins_to_use_is_kept_and_said() -> None:
         (left,) = answer["leftovers"]
         assert (left["kind"], left["subject"], left["safety"]) == ("files", path, "never")
         assert "VM other" in left["why"] and fleet.world.hosts["host1"].file(path) is not None
-
-
-async def test_what_is_on_a_network_file_system_is_kept_and_said_beforehand() -> None:
-    """A third host may have it, as the base of clones: only the destination is asked."""
-    async with SimFleet() as fleet, fleet.clock.auto():
-        vm = add_vm(fleet.world, "host1", "tern", disks=("local", "shared"))
-        path, host1 = local_disk(fleet, vm), fleet.world.hosts["host1"]
-        nvram_at(fleet, vm)
-        answer = await fleet.client.call("host1", "check_migration", to_check(vm, "host2"))
-        assert answer["vm"]["unjudged"] == []
-        for name in (path, NVRAM):
-            host1.folder(name).mount = "nfs4 nas:/instances"
-        answer = await fleet.client.call("host1", "check_migration", to_check(vm, "host2"))
-        (said,) = answer["vm"]["unjudged"]
-        assert path in said and "nas:/instances" in said
-        await fleet.start(vm)
-        assert await fleet.ended() is Status.COMPLETED
-        assert "nfs4 nas:/instances" in kept(fleet)[path]
-        assert host1.file(path) is not None and host1.file(NVRAM) is not None
-
-
-async def test_a_rollback_removes_its_own_files_from_a_network_file_system() -> None:
-    async with SimFleet() as fleet, fleet.clock.auto():
-        vm = add_vm(fleet.world, "host1", "tern", disks=("local", "shared"))
-        path, host2 = local_disk(fleet, vm), fleet.world.hosts["host2"]
-        host2.folder(path).mount = "nfs4 nas:/instances"
-        fleet.agents["host1"].rules.append(("copy", "before", "permanent"))
-        await fleet.start(vm)
-        assert await fleet.ended() is Status.FAILED
-        assert host2.file(path) is None
 
 
 async def test_a_file_that_was_replaced_meanwhile_is_kept() -> None:

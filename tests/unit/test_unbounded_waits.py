@@ -110,6 +110,8 @@ ENDED_BY = {
     "adapters/libvirt/resources.py:LibvirtHostResources.reaches": LOOKED_AT,
     "adapters/libvirt/resources.py:LibvirtHostResources.thing": LOOKED_AT,
     "adapters/libvirt/reference_facts.py:_as_seen": LOOKED_AT,
+    "adapters/libvirt/reference_facts.py:_of_argument": LOOKED_AT,
+    "adapters/libvirt/replaced.py:_is_another": "look_at around it",
     "adapters/libvirt/abilities.py:_may_raise_limits": MEMORY,
     "adapters/libvirt/abilities.py:may_handle_faults": MEMORY,
     "adapters/libvirt/qemu/certificates.py:Certificates.missing": "its callers: on_disk",

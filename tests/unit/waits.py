@@ -76,7 +76,7 @@ OF_PATHS = {
     "open",
     "stat",
 }
-GROUND = {"thing", "only_written", "bindable", "reaches", "listening"}
+GROUND = {"thing", "bindable", "reaches", "listening"}
 """Of `adapters/host/resources.py`: paths and names that a guest's definition has."""
 OF_SOCKETS = {"bind", "connect", "connect_ex", "sendto"}
 """Of a socket, in a file that imports `socket`: a name in an Internet address is resolved there without a limit."""
@@ -93,6 +93,7 @@ BLOCKING = {
     "adapters/files/usage.py": "the same",
     "adapters/files/sharing_tokens.py": "the same",
     "adapters/host/resources.py": "host/looks.py: a thread for each path and name; the rest is the kernel's memory",
+    "adapters/host/open_files.py": "host/looks.py, and look_at in libvirt/replaced.py",
     "adapters/identity/authority.py": "a command's: a signal ends it",
     "adapters/identity/own.py": "a command's, and a renewal's: on the host's own disk",
     "adapters/identity/pki_files.py": "the same",
@@ -114,6 +115,8 @@ def touches_a_file(name: str) -> bool:
         return last in FILES
     if before == "kernel":
         return last in GROUND
+    if before == "open_files":
+        return True
     return name in OPENING or (
         before not in ("libvirt", "self", "connection") and last in OF_PATHS and bool(before)
     )

@@ -152,7 +152,7 @@ class SourceChecks:
         return disk.model_copy(update={"data_bytes": await self._host.storage.data_bytes(disk)})
 
     async def _kept(self, disks: tuple[Disk, ...]) -> list[str]:
-        """Files that will not be removed after the move, in words: hosts that nobody asks may use them."""
+        """Files that will not be removed after the move, in words: a third host may use them, and is not asked."""
         found = []
         for disk in disks:
             if disk.local and disk.path:

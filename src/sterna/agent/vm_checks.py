@@ -61,8 +61,8 @@ def _check_disk(disk: Disk) -> list[Refusal]:
             f"disk {disk.target} is a slice of {disk.path}, which is only on this host: its copy has no offset"
         )
         fix = (
-            "put the file on storage both hosts see; or, while the VM is off, copy the slice into a file of its own (dd) "
-            "and take <slices> out of the definition"
+            "put the file on storage both hosts see; or, while the VM is off, copy the slice into its own file and "
+            "take <slices> out of the definition"
         )
         return [Refusal(code="disk-not-copyable", message=message, fix=fix)]
     if disk.carried and disk.format == "raw" and not disk.files[1:]:

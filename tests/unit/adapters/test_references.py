@@ -86,8 +86,8 @@ def test_who_is_connected_to_at_a_cold_start_is_not_asked_now() -> None:
 
 def test_paths_in_qemus_own_arguments() -> None:
     given = "if=none,file=/srv/a.img,id=x", "/etc/one", "unix:/run/s.sock,server", "host=10.0.0.1", "relative/path"
-    given += ('{"driver":"file", "filename": "/srv/b.img"}',)
-    arguments = "".join(f"<qemu:arg value='{value}'/>" for value in given)
+    in_json = '{"driver":"file", "filename": "/srv/b.img"}'
+    arguments = "".join(f"<qemu:arg value='{value}'/>" for value in (*given, in_json))
     found = read(f"<qemu:commandline>{arguments}<qemu:env name='X' value='/e'/></qemu:commandline>")
     assert [ref.name for ref in found] == ["/srv/a.img", "/etc/one", "/run/s.sock", "/srv/b.img", "/e"]
     assert {ref.kind for ref in found} == {Kind.ARGUMENT}

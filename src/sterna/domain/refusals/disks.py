@@ -31,7 +31,7 @@ DISKS = Group(
         ),
         Entry(
             "disk-not-copyable",
-            cause="The disk is only on the source, and cannot be copied: LUKS, a floppy, a read-only image, a slice.",
+            cause="The disk is only on the source and cannot be copied: LUKS, a floppy, a slice, read-only qcow2.",
             remedy="put it on shared storage, or eject it",
             by=By.SOURCE,
             when="plan",

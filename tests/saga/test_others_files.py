@@ -1,0 +1,67 @@
+"""Files that other VMs and other hosts have, which a migration neither writes over nor removes; and their room."""
+
+from __future__ import annotations
+
+from sterna.domain.status import Status
+from sterna.sim.libvirt.guests import add_vm
+from tests.asking import to_check
+from tests.narrowing import not_none
+
+from .fleet import SimFleet
+from .named_files import NVRAM, kept, local_disk, nvram_at, other, reasons
+
+
+async def test_another_vms_firmware_state_is_not_overwritten_also_where_that_vm_is_off() -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = add_vm(fleet.world, "host1", "tern", disks=("shared",))
+        nvram_at(fleet, vm)
+        assert await reasons(fleet, vm) == []
+        other(fleet, "host2", NVRAM)
+        assert await reasons(fleet, vm) == ["path-taken"]
+        del fleet.world.hosts["host2"].domains["other"]
+        there = fleet.agents["host2"]
+        there.rules.append(("driver-pre-live-migration", "before", lambda: other(fleet, "host2", NVRAM)))
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.FAILED
+        assert fleet.world.running(vm) == ["host1"] and not fleet.world.violations
+
+
+async def test_what_is_on_a_network_file_system_is_kept_and_said_beforehand() -> None:
+    """A third host may have it, as the base of clones: only the destination is asked."""
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = add_vm(fleet.world, "host1", "tern", disks=("local", "shared"))
+        path, host1 = local_disk(fleet, vm), fleet.world.hosts["host1"]
+        nvram_at(fleet, vm)
+        answer = await fleet.client.call("host1", "check_migration", to_check(vm, "host2"))
+        assert answer["vm"]["unjudged"] == []
+        for name in (path, NVRAM):
+            host1.folder(name).mount = "nfs4 nas:/instances"
+        answer = await fleet.client.call("host1", "check_migration", to_check(vm, "host2"))
+        (said,) = answer["vm"]["unjudged"]
+        assert path in said and "nas:/instances" in said
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.COMPLETED
+        assert "nfs4 nas:/instances" in kept(fleet)[path]
+        assert host1.file(path) is not None and host1.file(NVRAM) is not None
+
+
+async def test_a_rollback_removes_its_own_files_from_a_network_file_system() -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = add_vm(fleet.world, "host1", "tern", disks=("local", "shared"))
+        path, host2 = local_disk(fleet, vm), fleet.world.hosts["host2"]
+        host2.folder(path).mount = "nfs4 nas:/instances"
+        fleet.agents["host1"].rules.append(("copy", "before", "permanent"))
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.FAILED
+        assert host2.file(path) is None
+
+
+async def test_room_is_counted_by_what_will_be_written_and_not_by_a_compressed_file() -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = add_vm(fleet.world, "host1", "tern", disks=("local", "shared"))
+        path, folder = local_disk(fleet, vm), fleet.world.hosts["host2"].folder("/var/lib/sterna/instances")
+        not_none(fleet.world.hosts["host1"].file(path)).data_bytes = 4 << 30
+        folder.capacity_bytes = 3 << 30
+        assert await reasons(fleet, vm) == ["disk-space-short"]
+        folder.capacity_bytes = 8 << 30
+        assert await reasons(fleet, vm) == []
