@@ -44,7 +44,7 @@ class DestinationChecks:
         for nic in vm.nics:
             found += await self._check_nic(plugs.of_vm(nic, vm.uuid))
         found += await self._check_next_start(vm)
-        found += await targets.in_use(self._host.hypervisor, self._journal, reached(vm), vm.uuid)
+        found += await targets.in_use(self._host, self._journal, reached(vm), vm.uuid)
         for some in await all_of(self._check_volume(disk, asked.network_host or source) for disk in reached(vm)):
             found += some
         found += await reserved.state_of_others(self._host, vm)

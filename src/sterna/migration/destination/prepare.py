@@ -49,7 +49,7 @@ class AttachVolumes(Step[Context, VolumesToAttach, VolumesAttached]):
         """Which volumes are about to be attached here. Raises Refused where another VM here uses one: what is
         planned here, R3 takes from all VMs of this host."""
         disks = tuple(d for d in ctx.incoming_vm().disks if not d.local and d.kind is not DiskKind.EMPTY)
-        if refusals := await targets.in_use(ctx.host.hypervisor, ctx.journal, disks, ctx.vm_uuid):
+        if refusals := await targets.in_use(ctx.host, ctx.journal, disks, ctx.vm_uuid):
             raise Refused(refusals)
         return VolumesToAttach(disks=disks)
 

@@ -11,21 +11,21 @@ from collections.abc import Sequence
 from sterna.domain.entries.destination import VolumesToAttach
 from sterna.domain.journal import Role
 from sterna.domain.model import Disk, Refusal
-from sterna.ports.hypervisor import NamedFiles
+from sterna.migration.context import HostPorts
 from sterna.ports.records import Journal
 
 
-async def in_use(hypervisor: NamedFiles, journal: Journal, disks: Sequence[Disk], vm_uuid: str) -> list[Refusal]:
+async def in_use(host: HostPorts, journal: Journal, disks: Sequence[Disk], vm_uuid: str) -> list[Refusal]:
     """Disks of this VM whose target another one of this host names, or one on its way here. Raises Unreachable."""
     wanted = [disk for disk in disks if disk.iscsi is not None]
     if not wanted:
         return []
-    claims = await hypervisor.volume_claims(besides=vm_uuid)
+    claims = await host.hypervisor.volume_claims(besides=vm_uuid)
     users = {claim.target: claim.owner for claim in claims} | _on_their_way(journal, vm_uuid)
     return [
         Refusal(
             code="volume-shared",
-            message=f"disk {disk.target}: {disk.iscsi.target} is used here by {users[disk.iscsi.target]} as well",
+            message=f"disk {disk.target}: {disk.iscsi.target} is used on {host.name} by {users[disk.iscsi.target]} as well",
             fix="see which of the two VMs the volume belongs to, and detach it from the other",
         )
         for disk in wanted

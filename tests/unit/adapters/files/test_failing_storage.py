@@ -102,6 +102,7 @@ ASKED: dict[str, Callable[[FileStorage, str], Any]] = {
     "sweep_tokens": lambda files, path: files.sweep_tokens(path, "t", frozenset()),
     "owner_of": lambda files, path: files.owner_of(path),
     "readable": lambda files, path: files.readable(path),
+    "data_bytes": lambda files, path: files.data_bytes(disk(path)),
     "examine": lambda files, path: files.examine(disk(path)),
     "identity": lambda files, path: files.identity(path),
     "used_by": lambda files, path: files.used_by(
