@@ -60,19 +60,19 @@ class TgtVolumes:
 
     async def check(self, disk: Disk, source: str) -> list[Refusal]:
         """Is there such a target, does it hold this volume alone, can this host ask for admission?"""
-        volume = _source(disk)
+        lun = _source(disk)
         if not self._initiator:
             fix = "set `initiator` in this host's agent settings"
             return [Refusal(code="initiator-unknown", message="this host has no initiator name", fix=fix)]
         try:
-            target = await self._target(volume)
+            target = await self._target(lun)
         except NotFound as error:
             return [Refusal(code="volume-missing", message=f"disk {disk.target}: {error.message}", fix=error.fix)]
         except (Temporary, Permanent) as error:
             return [
                 Refusal(code="volume-service-down", message=f"disk {disk.target}: {error.message}", fix=error.fix)
             ]
-        return _against(disk, volume, target)
+        return _against(disk, lun, target)
 
     async def admitted(self, disk: Disk) -> bool:
         """Is this host's initiator on the target's list? Raises Unreachable if tgtd is away."""
@@ -86,13 +86,13 @@ class TgtVolumes:
 
         Raises NotFound (no such target) or Unreachable (tgtd away).
         """
-        volume = _source(disk)
-        target = await self._target(volume)
+        lun = _source(disk)
+        target = await self._target(lun)
         if self._initiator not in target.admitted:
             done = await self._admin("target", "bind", target.tid, "--initiator-name", self._initiator)
-            if done.code != 0 and self._initiator not in (await self._target(volume)).admitted:
-                raise Permanent(f"tgtd would not admit {self._initiator} to {volume.target}: {done.words}")
-        return disk.model_copy(update={"iscsi": volume.model_copy(update={"initiator": self._initiator})})
+            if done.code != 0 and self._initiator not in (await self._target(lun)).admitted:
+                raise Permanent(f"tgtd would not admit {self._initiator} to {lun.target}: {done.words}")
+        return disk.model_copy(update={"iscsi": lun.model_copy(update={"initiator": self._initiator})})
 
     async def connect(self, disk: Disk) -> Disk:
         """P9: prove it by logging in with this host's initiator and reading the LUN's size, read-only.
