@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from tests.scripted_cloud import Answer, Asked
+from sterna.adapters.network.neutron.network import NeutronNetwork
+from sterna.adapters.openstack.session import Cloud, CloudAccess
+from sterna.domain.model import GuestState, Nic, Vm
+from tests.scripted_cloud import Answer, Asked, ScriptedCloud
 
 NETWORK = "5c5b1a3e-0000-4000-8000-000000000001"
 PORT = "9a3d6d60-1ff6-4d05-9c88-2b20a6f91c64"
@@ -17,6 +22,15 @@ VM = "537bed83-11e9-4076-a18a-954640d53db6"
 SUBPORT = "e0a7a1d2-77c5-4c43-90c4-5f6f8c6bd201"
 DETAILS = {"connectivity": "l2", "port_filter": False, "ovs_hybrid_plug": False, "datapath_type": "netdev",
            "bridge_name": "br-int"}  # fmt: skip
+
+
+MAC = "52:54:00:74:00:14"
+MOVE = ("host1", "host2")
+
+
+def vm(port_id: str | None = PORT) -> Vm:
+    nic = Nic(mac=MAC, plug="ovs", port_id=port_id, bridge="br-int", vlan=3, mtu=1500, device="vnet0")
+    return Vm(uuid=VM, name="tern", state=GuestState.RUNNING, memory_bytes=1, vcpus=1, nics=(nic,))
 
 
 def error(kind: str, message: str) -> dict[str, Any]:
@@ -143,3 +157,10 @@ def _cannot(host: str) -> Answer:
 def _binding(host: str, status: str) -> dict[str, Any]:
     return {"host": host, "status": status, "vif_type": "ovs", "vif_details": dict(DETAILS), "vnic_type": "normal",
             "profile": {}}  # fmt: skip
+
+
+@contextmanager
+def serving(neutron: ScriptedNeutron) -> Iterator[tuple[NeutronNetwork, ScriptedCloud]]:
+    with ScriptedCloud(neutron) as scripted:
+        cloud = Cloud(CloudAccess(auth_url=scripted.auth_url, username="sterna", password="pw"))
+        yield NeutronNetwork(cloud), scripted
