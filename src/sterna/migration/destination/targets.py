@@ -25,7 +25,7 @@ async def in_use(host: HostPorts, journal: Journal, disks: Sequence[Disk], vm_uu
     return [
         Refusal(
             code="volume-shared",
-            message=f"disk {disk.target}: {disk.iscsi.target} is used on {host.name} by {users[disk.iscsi.target]} as well",
+            message=f"disk {disk.target}: on {host.name}, {users[disk.iscsi.target]} has its target as well",
             fix="see which of the two VMs the volume belongs to, and detach it from the other",
         )
         for disk in wanted
