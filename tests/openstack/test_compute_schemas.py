@@ -18,6 +18,7 @@ from tests.unit.api.compute.cloud import FLAVOR, LOST1, OURS, VOLUME, WEB1, Clou
 from tests.unit.controller.conftest import World, world
 
 __all__ = ["world"]
+UNKNOWN = "00000000-0000-4000-8000-000000000000"
 SCRIPT = Path(__file__).parent / "nova_schemas.py"
 VERSIONS = ("2.1", "2.25", "2.30", "2.53", "2.56", "2.59", "2.65", "2.75", "2.80", "2.88", "2.89", "2.96")
 AT_REST = (
@@ -25,8 +26,9 @@ AT_REST = (
     f"/servers/{LOST1}", f"/servers/{WEB1}/tags", f"/servers/{WEB1}/os-volume_attachments",
     f"/servers/{WEB1}/os-volume_attachments/{VOLUME}", "/os-services", "/os-hypervisors", "/os-hypervisors/detail",
     "/os-hypervisors?with_servers=True", "/os-hypervisors/statistics", "/os-hosts", "/os-hosts/a", "/flavors",
-    "/flavors/detail", f"/flavors/{FLAVOR}", "/os-availability-zone", "/os-availability-zone/detail",
-    "/os-aggregates",
+    "/flavors/detail", f"/flavors/{FLAVOR}", f"/flavors/{FLAVOR}/os-extra_specs", "/os-availability-zone",
+    "/os-availability-zone/detail", "/os-aggregates", f"/servers/{WEB1}/os-interface",
+    f"/servers/{WEB1}/os-interface/cccccccc{WEB1[8:]}", f"/servers/{WEB1}/diagnostics",
 )  # fmt: skip
 MOVING = ("/servers/detail", f"/servers/{WEB1}", f"/servers/{WEB1}/migrations", f"/servers/{WEB1}/migrations/1",
           "/os-migrations", "/os-migrations?limit=1", f"/servers/{WEB1}/os-instance-actions")  # fmt: skip
@@ -75,6 +77,13 @@ async def everything(cloud: Cloud) -> Answers:
         )
     await cloud.arrive()
     await gather(cloud, answers, (*MOVING[:2], *MOVING[4:], actions))
+    for version in VERSIONS:
+        event = {"name": "network-vif-plugged", "server_uuid": WEB1, "tag": "p-1"}
+        posted = {"events": [event, event | {"server_uuid": UNKNOWN}, {"name": event["name"], "server_uuid": WEB1}]}
+        path = "/os-server-external-events"
+        told = await cloud.ask(path, version, method="POST", token="service", body=posted)
+        assert told.status_code == 207, told.text
+        answers.append({"method": "POST", "path": path, "version": version, "body": told.json()})
     for version in ("2.53", "2.69", "2.96"):
         (service, *_) = (await cloud.get("/os-services", version))["services"]
         path = f"/os-services/{service['id']}"

@@ -22,6 +22,11 @@ class ServerPort(Value):
     mac: str
     addresses: tuple[str, ...] = ()
     """IPv4 and IPv6."""
+    subnets: tuple[str, ...] = ()
+    """IDs of their subnets, in the same order."""
+    network_id: str = ""
+    status: str = ""
+    """`ACTIVE`, `BUILD`, `DOWN`, `ERROR`."""
 
 
 class VolumeAttachment(Value):

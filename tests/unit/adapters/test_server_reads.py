@@ -24,6 +24,7 @@ PORT = {
     "network_id": "n-1",
     "mac_address": "fa:16:3e:89:a3:36",
     "binding:host_id": "host1",
+    "status": "ACTIVE",
     "fixed_ips": [{"subnet_id": "s-1", "ip_address": "10.79.0.35"}],
 }
 
@@ -59,6 +60,9 @@ async def test_ports_of_servers_with_the_names_of_their_networks() -> None:
             network="net1",
             mac="fa:16:3e:89:a3:36",
             addresses=("10.79.0.35",),
+            subnets=("s-1",),
+            network_id="n-1",
+            status="ACTIVE",
         )
         assert found[1].network == "n-2"  # one whose name is not said
         assert [p.id for p in await reads.ports([WEB1])] == ["p-1"]

@@ -56,6 +56,9 @@ class NeutronReads:
             network=self._names.get(raw["network_id"]) or raw["network_id"],
             mac=raw["mac_address"],
             addresses=tuple(ip["ip_address"] for ip in raw["fixed_ips"]),
+            subnets=tuple(ip["subnet_id"] for ip in raw["fixed_ips"]),
+            network_id=raw["network_id"],
+            status=raw.get("status") or "",
         )
 
 

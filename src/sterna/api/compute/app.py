@@ -8,12 +8,14 @@ from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
 from sterna.api.compute import (
+    diagnostics,
     discovery,
     events,
     faults,
     flavors,
     hypervisors,
     instance_actions,
+    interfaces,
     migrations,
     server_actions,
     server_migrations,
@@ -31,6 +33,8 @@ PARTS: tuple[ModuleType, ...] = (
     server_actions,
     server_migrations,
     volumes,
+    interfaces,
+    diagnostics,
     instance_actions,
     migrations,
     services,

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Request
+from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 
 from sterna.api.compute.call import Asking, Call, rule
-from sterna.api.compute.reading import page
+from sterna.api.compute.reading import boolean, check_query, number, page, wrong
 from sterna.domain.compute.flavors import distinct, flavor_of
 from sterna.domain.compute.policies import Rule
 from sterna.domain.nova import Flavor
 
 router = APIRouter(prefix="/v2.1/flavors")
 _RULE = [rule(Rule.FLAVORS)]
+_KNOWN = ("limit", "marker", "is_public", "minRam", "minDisk", "sort_key", "sort_dir")
+_SORTED_BY: dict[str, Callable[[Flavor], Any]] = {
+    "flavorid": lambda flavor: flavor.id,
+    "id": lambda flavor: flavor.id,
+    "name": lambda flavor: flavor.name,
+    "memory_mb": lambda flavor: flavor.memory_mib,
+    "root_gb": lambda flavor: flavor.disk_gib,
+    "ephemeral_gb": lambda flavor: flavor.ephemeral_gib,
+    "swap": lambda flavor: flavor.swap_mib,
+    "vcpus": lambda flavor: flavor.vcpus,
+}
+_ALIKE = ("created_at", "description", "disabled", "is_public", "rxtx_factor", "updated_at", "vcpu_weight")
+"""All flavors have the same of these."""
 
 
 @router.get("", dependencies=_RULE)
@@ -56,11 +71,29 @@ async def _called(call: Call, id: str) -> Flavor:
 
 
 async def _page(call: Call, request: Request, *, detail: bool) -> dict[str, Any]:
-    found = await _all(call)
+    found = _wanted(call, request.query_params, await _all(call))
     path = "flavors/detail" if detail else "flavors"
     listed, links = page(call, request, found, path, [flavor.id for flavor in found])
     views = [_detailed(call, flavor) if detail else _brief(call, flavor) for flavor in listed]
     return {"flavors": views} | ({} if links is None else {"flavors_links": links})
+
+
+def _wanted(call: Call, query: QueryParams, flavors: list[Flavor]) -> list[Flavor]:
+    """Those that the query asks for, in its order, else by name. All are public."""
+    if call.has(75):
+        check_query(query, _KNOWN)
+    public = query.get("is_public", "none")
+    if call.known_user.admin and public.lower() != "none" and not boolean(public, "is_public"):
+        return []
+    ram, disk = number(query, "minRam", 0), number(query, "minDisk", 0)
+    found = [flavor for flavor in flavors if flavor.memory_mib >= ram and flavor.disk_gib >= disk]
+    key, direction = query.get("sort_key"), query.get("sort_dir", "asc")
+    if direction not in ("asc", "desc"):
+        raise wrong("sort_dir", "it is neither asc nor desc")
+    if key is not None and key not in _SORTED_BY and key not in _ALIKE:
+        raise wrong("sort_key", "flavors cannot be sorted by this")
+    by = _SORTED_BY.get(key or "name", lambda flavor: flavor.name)
+    return sorted(found, key=by, reverse=direction == "desc")
 
 
 def _brief(call: Call, flavor: Flavor) -> dict[str, Any]:

@@ -28,7 +28,8 @@ MOST = 500
 """Of each kind: the newest."""
 _ALSO = {Action.ABORT: "live_migration_cancel", Action.POST_COPY: "live_migration_force_complete"}
 _WRONG = (Status.FAILED, Status.ERROR)
-_KNOWN = ("limit", "marker", "changes-since", "changes-before")
+_KNOWN = {"limit": 58, "marker": 58, "changes-since": 58, "changes-before": 66}
+"""The minor version from which on there is each parameter."""
 
 
 class _Done(Value):
@@ -49,12 +50,14 @@ async def list_actions(server: str, call: Asking, request: Request) -> dict[str,
     """Newest first."""
     query = request.query_params
     if call.has(58):
-        check_query(query, _KNOWN)
+        check_query(query, [name for name, since in _KNOWN.items() if call.has(since)])
     found = await call.server(server, Rule.ACTIONS)
     done = await _actions(call, found)
     if not call.has(58):
         return {"instanceActions": [_view(call, found, one) for one in done]}
     since, before = instant(query, "changes-since"), instant(query, "changes-before")
+    if since is not None and before is not None and before < since:
+        raise HTTPException(400, "changes-since is later than changes-before")
     done = [
         one
         for one in done

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from sterna.api.compute import migration_view
 from sterna.api.compute.call import Asking, Call, rule
-from sterna.api.compute.reading import at, check_query, instant, limit_of, next_page
+from sterna.api.compute.reading import at, boolean, check_query, instant, limit_of, next_page
 from sterna.domain.compute.policies import Rule
 from sterna.domain.compute.statuses import statuses_called
 from sterna.domain.errors import NotFound
@@ -34,6 +34,7 @@ _FILTERS: dict[str, Filter] = {
     "instance_uuid": lambda r, v: r.migration.vm_uuid == v.lower(),
     "host": lambda r, v: v in (r.migration.source, r.migration.destination),
     "source_compute": lambda r, v: r.migration.source == v,
+    "hidden": lambda _r, v: not boolean(v, "hidden"),
     "migration_type": lambda r, v: v == "live-migration",
     "user_id": lambda r, v: _asked_by(r).user_id == v,
     "project_id": lambda r, v: _asked_by(r).project_id == v,
@@ -46,7 +47,7 @@ _WITH_VERSION = {
     "limit": 59,
     "marker": 59,
 }
-_KNOWN = {*_FILTERS, *_WITH_VERSION, "status", "hidden"}
+_KNOWN = {*_FILTERS, *_WITH_VERSION, "status"}
 
 
 @router.get("", dependencies=[rule(Rule.MIGRATIONS)])

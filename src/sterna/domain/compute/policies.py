@@ -56,6 +56,7 @@ class Rule(StrEnum):
     VOLUMES = "os-volumes-attachments:index"
     VOLUME = "os-volumes-attachments:show"
     INTERFACES = "os-attach-interfaces:list"
+    INTERFACE = "os-attach-interfaces:show"
     TAGS = "os-server-tags:index"
     FLAVORS = "flavors"
     EXTRA_SPECS = "os-flavor-extra-specs:index"
@@ -92,6 +93,7 @@ NEEDS: dict[Rule, Needs] = {
     Rule.VOLUMES: Needs.READER,
     Rule.VOLUME: Needs.READER,
     Rule.INTERFACES: Needs.READER,
+    Rule.INTERFACE: Needs.READER,
     Rule.TAGS: Needs.READER,
     Rule.FLAVORS: Needs.ANYBODY,
     Rule.EXTRA_SPECS: Needs.READER,

@@ -24,6 +24,15 @@ _SERVER: dict[GuestState, ServerState] = {
 }
 
 
+DIAGNOSED: dict[GuestState, str] = {
+    GuestState.RUNNING: "running",
+    GuestState.PAUSED: "paused",
+    GuestState.SHUTOFF: "shutdown",
+    GuestState.ABSENT: "shutdown",
+    GuestState.UNKNOWN: "pending",
+}
+"""In the words of Nova's diagnostics."""
+
 STATUSES = frozenset({
     "ACTIVE", "BUILD", "DELETED", "ERROR", "HARD_REBOOT", "MIGRATING", "PASSWORD", "PAUSED", "REBOOT", "REBUILD",
     "RESCUE", "RESIZE", "REVERT_RESIZE", "SHELVED", "SHELVED_OFFLOADED", "SHUTOFF", "SOFT_DELETED", "SUSPENDED",

@@ -29,6 +29,7 @@ OURS, THEIRS = "b9d31071c22140c98214a11262d297e4", "f84103e230c646d09a81148ebebf
 USER = "48313f875abc4b309736f9c7da8b69e7"
 WEB1, DB1, OFF1, LOST1 = uuid(1), uuid(2), uuid(3), uuid(4)
 VOLUME, ATTACHMENT = "42bec667-7dd8-4de5-8734-b3b9164dc959", "49252e70-7a24-43fb-8346-36e2ae2e947e"
+NETWORK, SUBNET = "346493cd-31a6-4fc4-bd4e-64e0fbc3b04a", "ecd08294-a64c-4f65-adf8-8f330c7f0f3f"
 FLAVOR = "d86dc730-8404-45d8-bfb9-60427b0d961c"
 LOCAL = Disk(target="vdb", kind=DiskKind.FILE, path="/images/web1.qcow2", local=True)
 ROLES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -200,12 +201,15 @@ async def furnish(world: World) -> None:
 
 def port(server: str, project: str, *addresses: str, network: str = "net1") -> ServerPort:
     return ServerPort(
-        id=f"port-of-{server}",
+        id=f"cccccccc{server[8:]}",
         server=server,
         project_id=project,
         network=network,
         mac="fa:16:3e:89:a3:36",
         addresses=addresses,
+        subnets=(SUBNET,) * len(addresses),
+        network_id=NETWORK,
+        status="ACTIVE",
     )
 
 

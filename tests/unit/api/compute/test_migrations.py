@@ -87,8 +87,9 @@ async def test_filters_of_the_list(cloud: Cloud) -> None:
     for query in (f"instance_uuid={WEB1}", "host=a", "host=b", "source_compute=a", "migration_type=live-migration",
                   f"user_id={USER}", f"project_id={OURS}", "changes-since=2020-01-01T00:00:00Z"):  # fmt: skip
         assert await found(query) == 1, query
-    for query in (f"instance_uuid={DB1}", "host=c", "source_compute=b", "migration_type=resize", "user_id=x",
-                  "changes-since=2030-01-01T00:00:00Z", "changes-before=2020-01-01T00:00:00Z"):  # fmt: skip
+    for query in (f"instance_uuid={DB1}", "host=c", "hidden=True", "source_compute=b", "migration_type=resize",
+                  "user_id=x", "changes-since=2030-01-01T00:00:00Z",
+                  "changes-before=2020-01-01T00:00:00Z"):  # fmt: skip
         assert await found(query) == 0, query
 
 
@@ -322,6 +323,9 @@ async def test_actions_come_in_pages(cloud: Cloud) -> None:
     rest = await cloud.get(first["links"][0]["href"].partition("/v2.1")[2], "2.84")
     assert [one["request_id"] for one in rest["instanceActions"]] == whole[1:]
     assert (await cloud.get(f"{path}?changes-since=2030-01-01T00:00:00Z", "2.84"))["instanceActions"] == []
+    assert (await cloud.ask(f"{path}?changes-before=2030-01-01T00:00:00Z", "2.65")).status_code == 400
+    late = "changes-since=2026-01-02T00:00:00Z&changes-before=2026-01-01T00:00:00Z"
+    assert (await cloud.ask(f"{path}?{late}", "2.66")).status_code == 400
     unknown = await cloud.ask(f"{path}/req-{UNKNOWN}", "2.84")
     assert unknown.status_code == 404 and "not found" in fault_of(unknown, "itemNotFound")
 

@@ -17,8 +17,10 @@ from .cloud import (
     DB1,
     FLAVOR,
     LOST1,
+    NETWORK,
     OFF1,
     OURS,
+    SUBNET,
     THEIRS,
     USER,
     VOLUME,
@@ -258,6 +260,50 @@ async def test_addresses_are_those_of_the_ports(cloud: Cloud) -> None:
     shown = (await cloud.get(f"/servers/{WEB1}"))["server"]["addresses"]
     assert [(a["addr"], a["version"]) for a in shown["net1"]] == [("10.79.0.35", 4), ("2001:db8::35", 6)]
     assert shown["net1"][0]["OS-EXT-IPS-MAC:mac_addr"] == "fa:16:3e:89:a3:36"
+
+
+async def test_interfaces_are_the_ports(cloud: Cloud) -> None:
+    """As recorded of Nova, with `tag` from 2.70 on."""
+    (found,) = (await cloud.get(f"/servers/{WEB1}/os-interface", "2.1", "reader"))["interfaceAttachments"]
+    assert found == {
+        "net_id": NETWORK,
+        "port_id": f"cccccccc{WEB1[8:]}",
+        "mac_addr": "fa:16:3e:89:a3:36",
+        "port_state": "ACTIVE",
+        "fixed_ips": [
+            {"subnet_id": SUBNET, "ip_address": "10.79.0.35"},
+            {"subnet_id": SUBNET, "ip_address": "2001:db8::35"},
+        ],
+    }
+    path = f"/servers/{WEB1}/os-interface/{found['port_id']}"
+    assert (await cloud.get(path, "2.70"))["interfaceAttachment"] == found | {"tag": None}
+    unknown = await cloud.ask(f"/servers/{WEB1}/os-interface/{UNKNOWN}")
+    assert unknown.status_code == 404 and UNKNOWN in fault_of(unknown, "itemNotFound")
+
+
+async def test_diagnostics_are_what_the_host_knows(cloud: Cloud) -> None:
+    """`openstack server show --diagnostics` asks at 2.48."""
+    shown = await cloud.get(f"/servers/{WEB1}/diagnostics", "2.48")
+    assert (shown["state"], shown["driver"], shown["num_cpus"], shown["num_disks"]) == ("running", "libvirt", 1, 1)
+    assert shown["memory_details"] == {"maximum": 1024, "used": None}
+    assert len(shown["disk_details"]) == 1 and set(shown["disk_details"][0].values()) == {None}
+    assert (await cloud.get(f"/servers/{WEB1}/diagnostics", "2.47"))["memory"] == 2**20
+    cloud.world.a.listening = False
+    answer = await cloud.ask(f"/servers/{WEB1}/diagnostics", "2.48")
+    assert answer.status_code == 503 and "does not answer" in fault_of(answer, "serviceUnavailable")
+
+
+async def test_flavors_are_filtered_and_in_order(cloud: Cloud) -> None:
+    async def found(query: str, token: str = "admin") -> list[str]:
+        return [f["name"] for f in (await cloud.get(f"/flavors?{query}", token=token))["flavors"]]
+
+    assert await found("is_public=None") == await found("") == ["f1", "v1-r1024-d0"]
+    assert await found("is_public=False") == await found("minRam=1025") == await found("minDisk=1") == []
+    assert await found("is_public=False", "reader") == ["f1"]
+    assert await found("minRam=1024&sort_key=name&sort_dir=desc") == ["v1-r1024-d0", "f1"]
+    for query in ("minRam=x", "is_public=perhaps", "sort_key=colour", "sort_dir=up", "foo=bar"):
+        answer = await cloud.ask(f"/flavors?{query}")
+        assert answer.status_code == 400 and fault_of(answer, "badRequest")
 
 
 async def test_the_state_of_a_host_is_shown_and_a_silent_ones_servers_are_as_last_seen(cloud: Cloud) -> None:
