@@ -35,6 +35,8 @@ BROKEN_BY = {
     "halves": ("migration/source/copy.py", "import sterna.migration.destination.taps"),
     "sim-storeys": ("sim/world/things.py", "import sterna.sim.libvirt.streams"),
     "cli-by-http": ("cli/main.py", "import sterna.controller.controller"),
+    "compute-apart": ("api/compute/call.py", "import sterna.api.fleet"),
+    "routes-apart": ("api/fleet.py", "import sterna.api.compute.faults"),
     "lab-alone": ("lab/host.py", "import sterna.kit.command\nimport sterna.ports.clock"),
     "kit-knows-errors": ("kit/threads.py", "import sterna.domain.model"),
     "xml-is-pure": ("adapters/libvirt/xml/disk_places.py", "import libvirt"),

@@ -17,9 +17,9 @@ from sterna.api.dependencies import Served
 from sterna.api.problems import documented
 from sterna.domain.access import Action
 from sterna.domain.compute.external_events import LONGEST_TAG, ExternalEvent, status_of
+from sterna.domain.texts import UUID
 
 router = APIRouter(tags=["openstack"], dependencies=[needs(Action.HINT)])
-_UUID = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 _TAG = "The port's ID, or that of what else the event is about."
 Name = Literal[
     "network-changed",
@@ -38,7 +38,7 @@ class EventIn(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
     name: Name
-    server_uuid: Annotated[str, Field(pattern=_UUID)]
+    server_uuid: Annotated[str, Field(pattern=f"^{UUID.pattern}$")]
     tag: Annotated[str | None, Field(max_length=LONGEST_TAG, description=_TAG)] = None
     status: Literal["completed", "failed", "in-progress"] = "completed"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import StrEnum
 
-from sterna.domain.model import GuestState, Value
+from sterna.domain.model import GuestState, Value, omitted
 from sterna.domain.nova import NovaFacts
 
 
@@ -54,6 +54,8 @@ class VmSummary(Value):
     """None where its definition has nothing of Nova's, or its agent is older."""
     volumes: tuple[str, ...] = ()
     """Serials of its disks that are UUIDs: volumes of Cinder, as Nova writes them."""
+    asleep: bool = omitted(False)
+    """It has suspended itself to memory; its state is `paused`."""
 
 
 class HostFacts(Value):

@@ -66,6 +66,8 @@ class VmRecord(Value):
     nova: NovaFacts | None = None
     volumes: tuple[str, ...] = ()
     """As in `VmSummary`."""
+    asleep: bool = False
+    """The same."""
     observed_at: str = ""
     """ISO 8601 UTC, the controller's clock; '' where it was never listed."""
     changed_at: str = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import libvirt
 import pytest
 
-from sterna.adapters.libvirt.observe import observe_domain
+from sterna.adapters.libvirt.observe import ASLEEP, observe_domain, state_of
 from sterna.domain.model import GuestState, Observation
 from sterna.domain.whereabouts import Verdict, locate
 
@@ -82,3 +82,8 @@ def test_a_failed_arrival_leaves_the_guest_to_the_source() -> None:
 
 def test_a_crashed_guest_without_a_qemu_is_off() -> None:
     assert seen(FakeDomain(libvirt.VIR_DOMAIN_CRASHED, active=False)).state is GuestState.SHUTOFF
+
+
+def test_a_guest_that_has_suspended_itself_is_told_from_a_paused_one() -> None:
+    assert state_of(FakeDomain(libvirt.VIR_DOMAIN_PMSUSPENDED)) == (GuestState.PAUSED, ASLEEP)
+    assert state_of(FakeDomain(libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER))[1] != ASLEEP

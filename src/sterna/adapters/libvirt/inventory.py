@@ -14,7 +14,7 @@ from sterna.adapters.host import looks
 from sterna.adapters.libvirt import abilities, cpus, emulators, replaced, shared_folders, start_check
 from sterna.adapters.libvirt.claims import read_claims, read_volume_claims
 from sterna.adapters.libvirt.definitions import Patience, definitions
-from sterna.adapters.libvirt.observe import observe, state_of
+from sterna.adapters.libvirt.observe import ASLEEP, observe, state_of
 from sterna.adapters.libvirt.outgoing import against_leaving
 from sterna.adapters.libvirt.qemu.schema import Schemas
 from sterna.adapters.libvirt.queries import load_of, pid_of, read_vm, refusals_of
@@ -299,12 +299,14 @@ def _free_bytes(directory: str) -> int | None:
 def _summary(domain: Any, patience: Patience) -> VmSummary:
     """Raises libvirtError, also where the domain has ended since."""
     memory_kib, vcpus = domain.info()[1], domain.info()[3]
+    state, reason = state_of(domain)
     summary = VmSummary(
         uuid=domain.UUIDString(),
         name=domain.name(),
-        state=state_of(domain)[0],
+        state=state,
         memory_bytes=memory_kib * 1024,
         vcpus=vcpus,
+        asleep=reason == ASLEEP,
     )
     try:
         definition = parse_xml(next(definitions(domain, patience)))

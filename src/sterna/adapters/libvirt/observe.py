@@ -49,9 +49,11 @@ _REASONS = {
 }
 ENDING = "shutting-down"
 """The reason of a guest whose QEMU has been asked to end."""
+ASLEEP = "pmsuspended"
+"""The reason of a guest that has suspended itself to memory."""
 _BARE_REASONS = {
     libvirt.VIR_DOMAIN_SHUTDOWN: ENDING,
-    libvirt.VIR_DOMAIN_PMSUSPENDED: "pmsuspended",
+    libvirt.VIR_DOMAIN_PMSUSPENDED: ASLEEP,
     libvirt.VIR_DOMAIN_CRASHED: "crashed",
     libvirt.VIR_DOMAIN_BLOCKED: "blocked",
 }

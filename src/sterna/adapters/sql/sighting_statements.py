@@ -209,7 +209,7 @@ def _judged(
     here = seen[home]
     new = rows.seen_vm(old, home, here, at if home == host or old is None else old.observed_at)
     if old is not None and new.model_copy(update={"also": old.also, "observed_at": old.observed_at}) != old:
-        moved = (new.state, new.host) != (old.state, old.host)
+        moved = (new.state, new.asleep, new.host) != (old.state, old.asleep, old.host)
         changed_at = max(at, old.changed_at) if moved else old.changed_at
         new = new.model_copy(update={"observed_at": at, "changed_at": changed_at})
     return new.model_copy(update={"also": counted}), doubts

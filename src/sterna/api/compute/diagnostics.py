@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 
 from sterna.api.compute.call import Asking, rule
 from sterna.domain.compute.policies import Rule
-from sterna.domain.compute.statuses import DIAGNOSED
+from sterna.domain.compute.statuses import diagnosed
 from sterna.domain.model import Vm
 
 router = APIRouter(prefix="/v2.1/servers/{server}/diagnostics")
@@ -31,7 +31,7 @@ async def show(server: str, call: Asking) -> dict[str, Any]:
 
 def _view(vm: Vm) -> dict[str, Any]:
     return {
-        "state": DIAGNOSED[vm.state],
+        "state": diagnosed(vm),
         "driver": "libvirt",
         "hypervisor": vm.virt_type,
         "hypervisor_os": "linux",

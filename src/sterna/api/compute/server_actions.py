@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
+from sterna.api.compute import server_view
 from sterna.api.compute.call import Asking, Call, rule
 from sterna.api.compute.hiding import hiding_hosts
 from sterna.api.compute.reading import boolean, json_body, only, text, wrong
@@ -14,7 +15,6 @@ from sterna.api.compute.servers import refuse_to_change
 from sterna.controller.intents.request import MigrateRequest
 from sterna.controller.records.servers import Server
 from sterna.domain.compute.policies import Rule
-from sterna.domain.compute.statuses import server_state
 from sterna.domain.model import GuestState
 from sterna.domain.options import Requester
 
@@ -91,7 +91,7 @@ async def _migrate(call: Call, server: Server, wish: _Wish) -> None:
 
 
 def _check_state(server: Server) -> None:
-    state = server_state(server.vm.state, migrating=server.moving)
+    state = server_view.state_of(server)
     if server.moving:
         why = f"while it is in task_state migrating: migration {server.vm.migration_id} holds it"
     elif server.vm.state not in _MOVABLE:

@@ -18,7 +18,7 @@ from sterna.api.compute.call import Call
 from sterna.api.compute.reading import NamePattern, at, boolean, instant
 from sterna.controller.records.servers import Server
 from sterna.domain.compute.flavors import flavor_of
-from sterna.domain.compute.statuses import STATUSES, server_state
+from sterna.domain.compute.statuses import STATUSES
 
 Test = Callable[[Server], bool]
 Make = Callable[[Call, str], Test]
@@ -68,11 +68,11 @@ def _any(_call: Call, _value: str) -> Test:
 
 
 def _state(server: Server) -> str:
-    return server_state(server.vm.state, migrating=False).vm_state
+    return server_view.state_at_rest(server).vm_state
 
 
 def _power(server: Server) -> str:
-    return str(server_state(server.vm.state, migrating=False).power_state)
+    return str(server_view.state_at_rest(server).power_state)
 
 
 def _created(server: Server) -> str:
@@ -182,7 +182,7 @@ def _by_status(call: Call, query: QueryParams) -> list[Test]:
     words = {word.upper() for word in query.getlist("status")}
     if words and not words & STATUSES and call.has(38):
         raise HTTPException(400, "Invalid status value")
-    return [lambda server: server_state(server.vm.state, migrating=server.moving).status in words] if words else []
+    return [lambda server: server_view.state_of(server).status in words] if words else []
 
 
 def _by_time(call: Call, query: QueryParams) -> list[Test]:

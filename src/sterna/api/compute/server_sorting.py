@@ -13,7 +13,6 @@ from sterna.api.compute.call import Call
 from sterna.api.compute.reading import at, wrong
 from sterna.controller.records.servers import Server
 from sterna.domain.compute.flavors import flavor_of
-from sterna.domain.compute.statuses import server_state
 
 PARAMETERS = ("sort_key", "sort_dir")
 _KEYS: dict[str, Callable[[Server], Any]] = {
@@ -26,8 +25,8 @@ _KEYS: dict[str, Callable[[Server], Any]] = {
     "node": lambda s: s.vm.host,
     "image_ref": lambda s: s.vm.nova.image if s.vm.nova is not None else "",
     "instance_type_id": lambda s: flavor_of(s.vm.nova, s.vm.memory_bytes, s.vm.vcpus).id,
-    "power_state": lambda s: server_state(s.vm.state, migrating=False).power_state,
-    "vm_state": lambda s: server_state(s.vm.state, migrating=False).vm_state,
+    "power_state": lambda s: server_view.state_at_rest(s).power_state,
+    "vm_state": lambda s: server_view.state_at_rest(s).vm_state,
     "task_state": lambda s: s.moving,
     "progress": server_view.progress,
     "project_id": lambda s: s.project_id,

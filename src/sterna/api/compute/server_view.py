@@ -12,7 +12,7 @@ from sterna.controller.records.registry import Host
 from sterna.controller.records.servers import Server
 from sterna.domain.compute.flavors import flavor_of
 from sterna.domain.compute.policies import Rule
-from sterna.domain.compute.statuses import server_state
+from sterna.domain.compute.statuses import ServerState, server_state
 from sterna.domain.nova import Flavor
 
 UNKNOWN_TIME = "1970-01-01T00:00:00+00:00"
@@ -26,6 +26,16 @@ def name_of(server: Server) -> str:
     """What its users call it."""
     nova = server.vm.nova
     return (nova.name if nova is not None else "") or server.vm.name
+
+
+def state_of(server: Server) -> ServerState:
+    """In Nova's words."""
+    return server_state(server.vm.state, migrating=server.moving, asleep=server.vm.asleep)
+
+
+def state_at_rest(server: Server) -> ServerState:
+    """The same, whether or not a migration holds it."""
+    return server_state(server.vm.state, migrating=False, asleep=server.vm.asleep)
 
 
 def created_at(server: Server) -> str:
@@ -75,7 +85,7 @@ def brief(call: Call, server: Server) -> dict[str, Any]:
 
 def detailed(call: Call, server: Server, host: Host | None, zone: str, *, alone: bool) -> dict[str, Any]:
     """With everything. `alone`: not in a list."""
-    vm, state = server.vm, server_state(server.vm.state, migrating=server.moving)
+    vm, state = server.vm, state_of(server)
     nova = vm.nova
     image = nova.image if nova is not None else ""
     view = brief(call, server) | {

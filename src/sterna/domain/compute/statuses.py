@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sterna.domain.model import GuestState, Value
+from sterna.domain.model import GuestState, Value, Vm
 from sterna.domain.status import Status
 
 
@@ -24,7 +24,7 @@ _SERVER: dict[GuestState, ServerState] = {
 }
 
 
-DIAGNOSED: dict[GuestState, str] = {
+_DIAGNOSED: dict[GuestState, str] = {
     GuestState.RUNNING: "running",
     GuestState.PAUSED: "paused",
     GuestState.SHUTOFF: "shutdown",
@@ -41,12 +41,20 @@ STATUSES = frozenset({
 """All that Nova has."""
 
 
-def server_state(state: GuestState, *, migrating: bool) -> ServerState:
-    """Of a VM that was last seen so; `migrating`: a migration holds it."""
-    found = _SERVER[state]
+_ASLEEP = ServerState(status="SUSPENDED", vm_state="suspended", power_state=7)
+
+
+def server_state(state: GuestState, *, migrating: bool, asleep: bool = False) -> ServerState:
+    """Of a VM that was last seen so; `migrating`: a migration holds it. `asleep`: it has suspended itself."""
+    found = _ASLEEP if asleep and state is GuestState.PAUSED else _SERVER[state]
     if migrating:
         return found.model_copy(update={"status": "MIGRATING", "task_state": "migrating"})
     return found
+
+
+def diagnosed(vm: Vm) -> str:
+    """A guest's state in the words of Nova's diagnostics."""
+    return "suspended" if vm.reason == "pmsuspended" else _DIAGNOSED[vm.state]
 
 
 MIGRATION: dict[Status, str] = {
