@@ -144,6 +144,24 @@ async def test_a_call_that_a_hanging_server_may_have_taken_is_unknown_not_undeli
             nats.signal(signal.SIGCONT)
 
 
+async def test_a_sender_that_is_cancelled_ends_although_the_buffers_are_full(nats: NatsWorld) -> None:
+    """nats-py swallows the cancellation. An abort must not wait for the caller's deadline."""
+    bus = await nats.bus("a")
+    async with senders(bus, 200_000) as crowd:
+        await all_send(crowd, 10)
+        nats.signal(signal.SIGSTOP)
+        try:
+            await until(lambda: not_none(bus._client).client.pending_data_size > 2 << 20, 5)
+            one = asyncio.create_task(RpcClient(bus, "me", _Now()).call("you", "do", {}, silence_s=60))
+            sending = not_none(bus._client)._sending
+            await until(lambda: len(sending) == len(crowd) + 1, 1)
+            one.cancel()
+            assert await asyncio.wait({one}, timeout=1) == ({one}, set())
+            assert one.cancelled()
+        finally:
+            nats.signal(signal.SIGCONT)
+
+
 class _Now:
     """ports.clock.Clock, as much of it as a call needs."""
 

@@ -27,6 +27,9 @@ from sterna.ports.bus import MOST_ANSWER_BYTES, MOST_ANSWERS, BusState, Handler
 
 _RETRY_S = (0.05, 1.0)
 """First and longest pause between two tries to reach the server: a restarted bus is back in use within a second."""
+_STEADY_S = 10.0
+"""A connection that lasts this long is a good one; a server that is silent from the beginning has been noticed by
+then. One that ends earlier (a proxy accepts and closes it) counts as a try that failed."""
 
 _MOST_REFUSALS = 20
 """That are logged for one loss: a server may word each of its own."""
@@ -107,8 +110,15 @@ class NatsBus:
         self._lost = asyncio.Event()
         """The newest connection's: set when that has ended."""
         self._since, self._why = _now(), _FIRST
+        self._away_since = self._since
+        """The first loss since the last good connection."""
         self._refusals = set[str]()
         """Since the last connection, as far as they were logged: several servers may have one each."""
+        self._backoff = Backoff(*_RETRY_S)
+        self._losses = 0
+        """Since the last good connection."""
+        self._steady: asyncio.TimerHandle | None = None
+        """Counts the present connection as a good one, when its time has come."""
         self._joined = asyncio.Event()
         self._inbox = inbox_of(who, uuid4().hex)
         self._waiting: dict[str, BoundedQueue] = {}
@@ -150,8 +160,13 @@ class NatsBus:
 
     def state(self) -> BusState:
         """Is the bus there, since when, and if not, why not."""
-        connected = self.connected
-        return BusState(connected=connected, since=self._since, why="" if connected else self._why)
+        if self.connected:
+            return BusState(connected=True, since=self._since)
+        since, why = self._since, self._why
+        if (connection := self._client) is not None:  # its end is not reported yet
+            connection.note_end()
+            since, why = connection.ended_at or since, connection.why
+        return BusState(connected=False, since=since, why=why)
 
     async def wait_connected(self) -> None:
         """Wait until there is a connection and every subscription is open on it. Has no bound of its own."""
@@ -174,9 +189,10 @@ class NatsBus:
                 await self._open(connection, subscription)
                 await connection.settle()
             except Unreachable as e:
-                subscription.connection = None
                 _log.info("subscription waits for the bus", subject=subject, error=str(e))
-                self._lost.set()
+                if subscription.connection is connection:  # not opened on a newer one meanwhile
+                    subscription.connection = None
+                connection.give_up(e.message)
         return subscription
 
     async def publish(self, subject: str, payload: bytes) -> None:
@@ -219,7 +235,7 @@ class NatsBus:
         connection, self._client = self._client, None
         if connection is not None:
             await connection.leave(flush=True)
-            self._went("left")
+            self._went(connection)
 
     async def _send(self, subject: str, payload: bytes, reply: str) -> None:
         _check_subject(subject)
@@ -234,35 +250,60 @@ class NatsBus:
     # the connection
 
     async def _keep(self) -> None:
-        backoff = Backoff(*_RETRY_S)
         # A flag as well as a cancellation: asyncio.wait_for, inside nats-py, swallows one that comes at the very
         # moment a connection is refused (CPython 3.11).
         while not self._closing:
             try:
-                if await self._lose():
-                    backoff.reset()
-                joined = await self._try_to_join()
+                if not await self._lose():
+                    await self._pause()
+                await self._try_to_join()
             except Exception:  # a bug: without this task the bus would never be joined again
                 _log.exception("joining the message bus failed unexpectedly", name=self._name)
-                joined = False
-            if not joined and not self._closing:
-                await asyncio.sleep(backoff.seconds)
-                backoff.grow()
+                await self._pause()
+
+    async def _pause(self) -> None:
+        if not self._closing:
+            await asyncio.sleep(self._backoff.seconds)
+            self._backoff.grow()
 
     async def _lose(self) -> bool:
-        """Wait until the connection is lost. False, at once, where there was none."""
+        """Wait until the connection is lost. False where the next one must not be tried at once: there was none, or
+        it followed another loss too soon."""
         if (connection := self._client) is None:
             return False
         await connection.watch()
         self._client = None
-        self._went(connection.why)
-        _log.warning("the message bus is lost", name=self._name, servers=self._servers, why=connection.why)
+        self._went(connection)
+        self._losses += 1
+        if self._losses == 1:
+            self._away_since = self._since
+        self._log_loss(connection.why)
         await connection.leave(flush=False)
-        return True
+        return self._losses == 1
 
-    def _went(self, why: str) -> None:
+    def _went(self, connection: Connection) -> None:
+        if self._steady is not None:
+            self._steady.cancel()
         self._joined.clear()
-        self._since, self._why = _now(), why
+        self._since, self._why = connection.ended_at or _now(), connection.why
+
+    def _lasts(self) -> None:
+        """The connection has lasted for _STEADY_S."""
+        if self._losses > 1:
+            self._log_back()
+        self._losses = 0
+        self._backoff.reset()
+
+    def _log_loss(self, why: str) -> None:
+        words = {"name": self._name, "servers": self._servers, "why": why}
+        if self._losses == 2:
+            words["note"] = "soon after it was joined; such losses are not logged again until a connection lasts"
+        if self._losses <= 2:
+            _log.warning("the message bus is lost", **words)
+
+    def _log_back(self) -> None:
+        _log.info("the message bus is back", name=self._name, away_since=self._away_since.isoformat())
+        self._refusals.clear()
 
     async def _try_to_join(self) -> bool:
         try:
@@ -288,11 +329,11 @@ class NatsBus:
             self._cannot_join(e)
             await connection.leave(flush=False)
             return False
-        if self._why and self._why != _FIRST:
-            _log.info("the message bus is back", name=self._name, away_since=self._since.isoformat())
-        self._refusals.clear()
+        if self._why and self._why != _FIRST and self._losses < 2:
+            self._log_back()
         self._client, self._lost = connection, connection.lost
         self._since, self._why = _now(), ""
+        self._steady = asyncio.get_running_loop().call_later(_STEADY_S, self._lasts)
         self._joined.set()
         return True
 

@@ -9,6 +9,8 @@ What nats-py (2.16) does not do, and this file does:
 - An answer to a ping or flush that is no longer awaited (cancelled, or its time is over) ends its reading, without
   an error. Here such an answer is taken and forgotten.
 - It sends user and password to a server that does not offer TLS, though TLS was asked for.
+- A subscription that the server refuses, or removes when it reads its configuration again, is not made again. Here
+  all are sent again until none is refused; the server ignores those that it has.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import asyncio
 import ssl
 from collections.abc import Coroutine
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import structlog
@@ -39,6 +42,8 @@ PING_S = 1.5
 SILENCE_S = 5.0
 """A server that sends nothing for this long, pings unanswered, is taken for lost: a working one answers a ping
 within milliseconds. A hang is noticed within this, a ping's and a look's interval."""
+REFUSED_S = 10.0
+"""Subscriptions are sent again this long after the server refused one: its configuration may be mended by now."""
 _OWN_PAUSE_S = 2.0
 """A look that comes this much too late: this process itself stood still. What the server sent is read first."""
 
@@ -48,6 +53,9 @@ _NOT_SENT = (
     nats_errors.OutboundBufferLimitError,
 )
 """nats-py raises these before it takes the message."""
+
+_REFUSED = "permissions violation"
+_REFUSED_SUBSCRIPTION = "permissions violation for subscription"
 
 T = TypeVar("T")
 _log = structlog.get_logger()
@@ -84,14 +92,21 @@ class _Client(Client):
 
 
 class Connection:
-    """A joined connection. `lost` is set once it is known to have ended; `why` then says how."""
+    """A joined connection. `lost` is set once it is known to have ended. `why` and `ended_at` (UTC) then say how
+    and when."""
 
-    def __init__(self, client: _Client, lost: asyncio.Event) -> None:
+    def __init__(self, client: _Client) -> None:
         self.client = client
-        self.lost = lost
+        self.lost = asyncio.Event()
         self.why = ""
+        self.ended_at: datetime | None = None
         self._sending: set[asyncio.Timeout] = set()
         """The bounds of those who wait in `publish`: a loss ends their wait at once."""
+        self._last_error: Exception | None = None
+        self._logged = set[str]()
+        """What the server refused, as far as it was logged: a beacon would repeat it every second."""
+        self._refused_at: float | None = None
+        """When the server refused a subscription, on the loop's clock. None where it has all of them."""
 
     @classmethod
     async def join(
@@ -106,23 +121,9 @@ class Connection:
     ) -> Connection:
         """Connect to the first of `servers` that answers. `server_name`: in its certificate, where that is not its
         address. Raises Unreachable, within `JOIN_S`."""
-        client, lost, logged = _Client(), asyncio.Event(), set[str]()
+        client = _Client()
         client.tls_demanded = tls is not None
-        errors: list[Exception] = []
-
-        async def on_closed() -> None:
-            lost.set()
-
-        async def on_error(error: Exception) -> None:
-            errors[:] = [error]
-            refused = "permissions violation" in str(error).lower()
-            if refused and str(error) not in logged:  # a beacon would repeat it every second
-                logged.add(str(error))
-                fix = "write `sterna bus config` again, and have nats-server read it"
-                _log.error("the message bus does not let this process do what it needs", why=str(error), fix=fix)
-            else:
-                _log.debug("nats", error=repr(error))
-
+        connection = cls(client)
         joining = client.connect(
             servers,
             name=name,
@@ -133,17 +134,33 @@ class Connection:
             allow_reconnect=False,
             max_reconnect_attempts=1,
             reconnect_time_wait=0,
-            closed_cb=on_closed,
-            error_cb=on_error,
+            closed_cb=connection._on_closed,
+            error_cb=connection._on_error,
         )
         try:
             await bounded(joining, JOIN_S, "it takes the connection and does not answer")
         except Exception as error:  # whatever listens there may not even speak NATS
             await _discard(client)
-            if isinstance(error, nats_errors.NoServersError) and errors:
-                error = errors[0]  # what happened with the last of them
+            if isinstance(error, nats_errors.NoServersError) and connection._last_error is not None:
+                error = connection._last_error  # what happened with the last of them
             raise Unreachable(f"the message bus cannot be joined: {str(error) or repr(error)}") from error
-        return cls(client, lost)
+        return connection
+
+    async def _on_closed(self) -> None:
+        self.note_end()
+        self.give_up(self.why)
+
+    async def _on_error(self, error: Exception) -> None:
+        self._last_error, text = error, str(error)
+        if _REFUSED_SUBSCRIPTION in text.lower():
+            self._refused_at = asyncio.get_running_loop().time()
+        what = text.partition(" (sid ")[0]  # one that is removed is named with its number
+        if _REFUSED in what.lower() and what not in self._logged:
+            self._logged.add(what)
+            fix = "write `sterna bus config` again, and have nats-server read it"
+            _log.error("the message bus does not let this process do what it needs", why=what, fix=fix)
+        else:
+            _log.debug("nats", error=repr(error))
 
     @property
     def is_connected(self) -> bool:
@@ -155,9 +172,27 @@ class Connection:
         """Has the library given it up?"""
         return bool(self.client.is_closed)
 
+    def note_end(self) -> None:
+        """`why` and `ended_at` are set if the library has noticed the end. From any thread."""
+        if not self.is_connected:
+            self._note(f"the connection has ended: {self.client.last_error or 'closed by the server'}")
+
+    def give_up(self, why: str) -> None:
+        """It counts as ended. Those who wait in `publish` are woken."""
+        self._note(why)
+        self.lost.set()
+        now = asyncio.get_running_loop().time()
+        for limit in self._sending:
+            if not limit.expired():
+                limit.reschedule(now)
+
+    def _note(self, why: str) -> None:
+        """The first reason counts."""
+        self.why, self.ended_at = self.why or why, self.ended_at or datetime.now(UTC)
+
     async def publish(self, subject: str, payload: bytes, reply: str) -> None:
         """Send, within `SEND_S`. Raises Unreachable where it was not sent, MaybeSent where that is not known."""
-        limit = asyncio.timeout(SEND_S)
+        limit, cancelled = asyncio.timeout(SEND_S), _cancellations()
         try:
             async with limit:
                 self._sending.add(limit)
@@ -169,7 +204,10 @@ class Connection:
             raise MaybeSent(f"the message bus does not answer: {str(error) or 'it accepts no data'}") from error
         finally:
             self._sending.discard(limit)
-        if limit.expired():  # nats-py swallows a cancellation while it flushes
+        # nats-py swallows a cancellation while it flushes: the caller's, and that of the limit.
+        if _cancellations() > cancelled:
+            raise asyncio.CancelledError
+        if limit.expired():
             raise MaybeSent("the message bus does not answer: it accepts no more data")
 
     async def open(self, subject: str, on_message: Any) -> Subscription:
@@ -199,7 +237,10 @@ class Connection:
                     async with asyncio.timeout(LOOK_S):
                         await self.lost.wait()
                 if not self.is_connected:
-                    self._is_lost(f"the connection has ended: {self.client.last_error or 'closed by the server'}")
+                    self.note_end()
+                    self.give_up(self.why)
+                    return
+                if not await self._all_subscribed():
                     return
                 now = asyncio.get_running_loop().time()
                 if now - looked > LOOK_S + _OWN_PAUSE_S or received != self._received():
@@ -207,7 +248,7 @@ class Connection:
                 heard_at = max(heard_at, _answered_at(pinging))
                 looked, received = now, self._received()
                 if now - heard_at > SILENCE_S:
-                    self._is_lost(f"its server has sent nothing for {now - heard_at:.1f} s")
+                    self.give_up(f"its server has sent nothing for {now - heard_at:.1f} s")
                     return
                 if now - pinged >= PING_S and pinging.done():
                     pinged, pinging = now, asyncio.ensure_future(self._ping())
@@ -219,19 +260,30 @@ class Connection:
         if flush and self.is_connected:
             with suppress(Unreachable):
                 await self._asked(self.client.flush(timeout=round(CLOSE_S)))
-        self._is_lost("left")
+        self.give_up("left")
         await _discard(self.client)
+
+    async def _all_subscribed(self) -> bool:
+        """Send the subscriptions again, REFUSED_S after the server refused one. False: it does not answer."""
+        if self._refused_at is None or asyncio.get_running_loop().time() - self._refused_at < REFUSED_S:
+            return True
+        self._refused_at = None
+        try:
+            for subscription in list(
+                self.client._subs.values()
+            ):  # with their numbers: the server knows those it has
+                await self._asked(self.client._send_subscribe(subscription))
+            await self.settle()
+        except Unreachable as error:
+            self.give_up(error.message)
+            return False
+        if self._refused_at is None:
+            self._logged = {text for text in self._logged if _REFUSED_SUBSCRIPTION not in text.lower()}
+            _log.info("the message bus accepts all subscriptions of this process")
+        return True
 
     def _received(self) -> int:
         return int(self.client.stats["in_msgs"])
-
-    def _is_lost(self, why: str) -> None:
-        self.why = self.why or why
-        self.lost.set()
-        now = asyncio.get_running_loop().time()
-        for limit in self._sending:
-            if not limit.expired():
-                limit.reschedule(now)
 
     async def _ping(self) -> float:
         """When the answer came, on the loop's clock; 0 where none did."""
@@ -262,6 +314,12 @@ async def bounded(act: Coroutine[Any, Any, T], seconds: float, otherwise: str) -
     if not task.done() or task.cancelled():  # cancelled: by the library, of which the caller must not die
         raise Unreachable(otherwise)
     return task.result()
+
+
+def _cancellations() -> int:
+    """How often this task was cancelled, and not uncancelled since."""
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
 
 
 def _answered_at(ping: asyncio.Future[float]) -> float:
