@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 from ovsdbapp.backend.ovs_idl.connection import Connection
 
 from sterna.adapters.vif import ovsdb
+from sterna.adapters.vif.ovs import OvsVif
 from sterna.adapters.vif.ovsdb import OvsDb, add_port, forwards, rows
 from sterna.domain.errors import Unreachable
 from sterna.domain.model import Nic
@@ -159,6 +160,74 @@ async def test_a_change_that_ovs_vswitchd_does_not_apply_is_not_waited_for(
     assert not await db.run(lambda api: forwards(api, "tap0"))  # and the switch is looked at for the rest
     vsctl(server, "set", "Open_vSwitch", ".", "cur_cfg=1000")  # as if it had come back, and caught up
     await asyncio.wait_for(db.run(plug("tap2")), 20)
+    await db.close()
+
+
+def swallow(api: Any) -> None:
+    """No update reaches this copy any more, and nobody says so."""
+    api.idl._Idl__parse_update = lambda *_: None
+
+
+async def sees_in_the_end(look: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(5):
+        while not await look():  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.02)
+
+
+async def test_a_port_whose_update_was_lost_is_seen_to_forward(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ovsdb, "NOT_WIRED_S", 0.5)
+    vsctl(server, "add-br", "br-int", "--", "add-port", "br-int", "tap0")
+    db = OvsDb(server.unix)
+    vif = OvsVif(db)
+    nic = NIC.model_copy(update={"device": "tap0"})
+    assert not await vif.wired(nic)
+    first = await db.run(lambda api: api)
+    swallow(first)
+    vsctl(server, "set", "Interface", "tap0", "ofport=1")
+    await sees_in_the_end(lambda: vif.wired(nic))
+    second = await db.run(lambda api: api)
+    assert second is not first
+    assert await vif.wired(nic) and await db.run(lambda api: api) is second
+    await db.close()
+
+
+async def test_a_port_that_does_not_forward_is_asked_for_again_from_time_to_time_only(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ovsdb, "NOT_WIRED_S", 0.5)
+    vsctl(server, "add-br", "br-int", "--", "add-port", "br-int", "tap0")
+    db, copies, began = OvsDb(server.unix), list[Any](), time.monotonic()
+    while time.monotonic() - began < 1.2:
+        assert not await db.forwards("tap0")
+        api = await db.run(lambda api: api)
+        if api not in copies:
+            copies.append(api)
+    assert len(copies) == 3
+    await db.close()
+
+
+async def test_a_copy_that_may_be_out_of_step_is_not_believed(server: Server) -> None:
+    db = OvsDb(server.unix)
+    first = await db.run(lambda api: api)
+
+    def fails(*_: object) -> None:
+        raise ValueError("an update that the library does not understand")
+
+    first.idl._Idl__parse_update = fails
+    vsctl(server, "add-br", "br-int")
+    await sees_in_the_end(lambda: db.run(lambda api: bool(bridges(api))))
+    assert await db.run(lambda api: api) is not first
+    await db.close()
+
+
+async def test_an_old_copy_is_made_anew(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ovsdb, "COPY_S", 0.5)
+    db = OvsDb(server.unix)
+    swallow(await db.run(lambda api: api))
+    vsctl(server, "add-br", "br-int")
+    await sees_in_the_end(lambda: db.run(lambda api: bool(bridges(api))))
     await db.close()
 
 

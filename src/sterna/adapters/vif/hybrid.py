@@ -72,7 +72,7 @@ class HybridVif:
                 tap = links.link_of(ipr, nic.device or "")
                 if tap is None or not tap["flags"] & links.IFF_UP or links.master(ipr, tap) != bridge:
                     return False
-            return ovsdb.forwards(api, outer)
+            return self._db.sees(api, outer)
 
         return await self._db.run(look)
 

@@ -53,7 +53,7 @@ class OvsVif:
 
     async def wired(self, nic: Nic) -> bool:
         """P12: has ovs-vswitchd given the port a number, without an error? Raises Unreachable."""
-        return await self._db.run(lambda api: ovsdb.forwards(api, nic.device or ""))
+        return await self._db.forwards(nic.device or "")
 
     async def announce(self, nic: Nic) -> None:
         """The guest's own announcements, in through its port and out as the switch sees fit.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -31,6 +32,10 @@ DEFAULT_PORT = 6640
 """Of OVSDB, as registered with IANA."""
 ECHO_S = 5.0
 """An echo takes 0.3 ms."""
+COPY_S = 60.0
+"""The copy of the database is made anew at this age: an update may have been lost without anybody noticing."""
+NOT_WIRED_S = 10.0
+"""The same for a copy in which a port has not forwarded for this long. ovs-vswitchd needs some milliseconds."""
 
 T = TypeVar("T")
 
@@ -57,6 +62,19 @@ class _Api(impl_idl.OvsdbIdl):  # type: ignore[misc]  # the same
         return _Transaction(self, self.ovsdb_connection, check_error=check_error, log_errors=log_errors)
 
 
+class _Copy(connection.OvsdbIdl):  # type: ignore[misc]  # the same
+    """The library's thread logs an error of `run` and goes on with what may no longer be the database."""
+
+    out_of_step = False
+
+    def run(self) -> Any:
+        try:
+            return super().run()
+        except Exception:
+            self.out_of_step = True
+            raise
+
+
 class OvsDb:
     """The connection. `run` gives an action the API of a connection that is up."""
 
@@ -65,6 +83,8 @@ class OvsDb:
         self._timeout_s = timeout_s
         self._worker = Worker("sterna-ovs", limit_s=CALL_LIMIT_S, at_end=self._forget)
         self._of_thread = threading.local()
+        self._dark: dict[str, float] = {}
+        """Since when a port has been seen not to forward."""
 
     async def run(self, act: Callable[[Any], T]) -> T:
         """`act(api)`'s answer. Raises Unreachable, Permanent, and what `act` raises."""
@@ -73,6 +93,23 @@ class OvsDb:
         except TimeoutError as error:
             fix = "see that ovsdb-server and ovs-vswitchd run"
             raise Unreachable(f"Open vSwitch does not answer: {error}", fix=fix) from error
+
+    async def forwards(self, port: str) -> bool:
+        """Has ovs-vswitchd given the port a number, without an error? A "no" that lasts is asked for again, with a
+        new copy of the database. Raises Unreachable, Permanent."""
+        return await self.run(lambda api: self.sees(api, port))
+
+    def sees(self, api: Any, port: str) -> bool:
+        """The same, for an action of `run`."""
+        now = time.monotonic()
+        if forwards(api, port):
+            self._dark.pop(port, None)
+            return True
+        self._dark = {p: since for p, since in self._dark.items() if now - since < COPY_S}
+        if now - self._dark.setdefault(port, now) >= NOT_WIRED_S:
+            self._dark[port] = now
+            self._forget()
+        return False
 
     async def close(self) -> None:
         """Drop the database connection and end the thread. Not waited for."""
@@ -94,13 +131,13 @@ class OvsDb:
 
     def _connected(self) -> Any:
         api = getattr(self._of_thread, "api", None)
-        if api is not None and not (api.idl._session.is_connected() and api.ovsdb_connection.thread.is_alive()):
-            # The IDL would reconnect by itself after a back-off of up to 8 s; a new one is there at once.
+        if api is not None and not self._is_good(api):
             self._forget()
             api = None
         if api is None:
             try:
-                idl = connection.OvsdbIdl.from_server(self.remote, "Open_vSwitch")
+                self._of_thread.made_at = time.monotonic()
+                idl = _Copy.from_server(self.remote, "Open_vSwitch")
                 # ovsdbapp keeps the connection on the class, the first one forever: a class for each.
                 api_class = type("Api", (_Api,), {})
                 api = self._of_thread.api = api_class(connection.Connection(idl, timeout=self._timeout_s))
@@ -108,6 +145,11 @@ class OvsDb:
                 fix = f"see that ovsdb-server runs and listens on {self.remote}"
                 raise Unreachable(f"no connection to {self.remote}: {error}", fix=fix) from error
         return api
+
+    def _is_good(self, api: Any) -> bool:
+        # The IDL would reconnect by itself after a back-off of up to 8 s; a new one is there at once.
+        followed = api.idl._session.is_connected() and api.ovsdb_connection.thread.is_alive()
+        return followed and not api.idl.out_of_step and time.monotonic() - self._of_thread.made_at < COPY_S
 
     def _forget(self) -> None:
         api, self._of_thread.api = getattr(self._of_thread, "api", None), None
