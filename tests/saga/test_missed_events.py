@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from sterna.agent.arrivals import LOOK_ANYWAY_S
+from sterna.agent.arrivals import LOOK_AGAIN_S, LOOK_ANYWAY_S
 from sterna.domain.copying import CopyPlan, JobSample
 from sterna.domain.entries.destination_notes import RanHere
-from sterna.domain.errors import SternaError, Unknown
+from sterna.domain.errors import SternaError, Unknown, Unreachable
 from sterna.domain.model import Vm
 from sterna.domain.status import Status
 from sterna.migration.source.postcopy import STALLED_S
@@ -84,6 +84,43 @@ async def test_a_guest_that_runs_here_without_an_event_is_noticed_and_announced(
             await fleet.clock.sleep(LOOK_ANYWAY_S + 5)
             assert RanHere.entry in fleet.agents["host2"].history(fleet.migration).notes
             assert announced.count("host2") > 1  # and again, as after an event
+            await fleet.agents["host1"].start()
+            assert await fleet.ended() is Status.COMPLETED
+
+    await fleet.clock.run(scenario())
+
+
+async def test_a_guest_that_runs_here_is_noticed_by_an_agent_that_cannot_subscribe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """libvirt's event loop hangs in the destination's agent; libvirt's calls work."""
+    fleet = SimFleet()
+    announced, subscribed = [], SimHypervisor._subscribed
+
+    @asynccontextmanager
+    async def hangs(self: SimHypervisor, uuid: str) -> AsyncIterator[AsyncIterator[GuestEvent]]:
+        if self._host.name == "host2":
+            raise Unreachable("libvirt's event loop hangs")
+        async with subscribed(self, uuid) as feed:
+            yield feed
+
+    async def announce(self: SimVif, nic: object) -> None:
+        announced.append(self._host.name)
+
+    monkeypatch.setattr(SimHypervisor, "_subscribed", hangs)
+    monkeypatch.setattr(SimVif, "announce", announce)
+
+    async def scenario() -> None:
+        async with fleet:
+            vm = fleet.vm()
+            await fleet.start(vm)
+            while fleet.world.running(vm) != ["host2"]:
+                await fleet.clock.sleep(0.001)
+            await fleet.agents["host1"].kill()  # nobody asks this host
+            announced.clear()
+            await fleet.clock.sleep(LOOK_AGAIN_S + 5)
+            assert RanHere.entry in fleet.agents["host2"].history(fleet.migration).notes
+            assert announced.count("host2") > 1
             await fleet.agents["host1"].start()
             assert await fleet.ended() is Status.COMPLETED
 

@@ -19,7 +19,7 @@ from sterna.domain.downtime import DestinationTimes
 from sterna.domain.entries.destination import NetworkInfo, VifsPlugged
 from sterna.domain.entries.destination_notes import NeverRan, RanHere
 from sterna.domain.entries.notes import PortsSwitched
-from sterna.domain.errors import SternaError
+from sterna.domain.errors import SternaError, Unreachable
 from sterna.domain.model import GuestState, Observation
 from sterna.domain.whereabouts import GONE
 from sterna.migration.attempts import Attempts
@@ -107,10 +107,17 @@ class Arrivals:
         hypervisor, attempts = ctx.host.hypervisor, Attempts(ctx, f"watching for {ctx.migration.vm_name}")
         while not ctx.history.has(RanHere):
             with attempts.attempt():
-                async with hypervisor.events(ctx.vm_uuid) as events:
-                    seen = self.remember(ctx, await hypervisor.observe(ctx.vm_uuid))
-                    came = _waits_for_memory(seen, ctx.migration.epoch)
-                    await self._listen_and_look(ctx, events, came=came)
+                try:
+                    async with hypervisor.events(ctx.vm_uuid) as events:
+                        seen = self.remember(ctx, await hypervisor.observe(ctx.vm_uuid))
+                        came = _waits_for_memory(seen, ctx.migration.epoch)
+                        await self._listen_and_look(ctx, events, came=came)
+                except Unreachable:  # libvirt's calls may work all the same
+                    self.remember(ctx, await hypervisor.observe(ctx.vm_uuid))
+                    if not ctx.history.has(RanHere):
+                        raise
+                    if ctx.migration.id not in self._running:
+                        await self._runs(ctx, DestinationTimes())
             if not ctx.history.has(RanHere):
                 await ctx.clock.sleep(LOOK_AGAIN_S)
 

@@ -11,6 +11,7 @@ import libvirt_qemu
 import pytest
 from structlog.testing import capture_logs
 
+from sterna.adapters.libvirt.inventory import LibvirtInventory
 from sterna.adapters.libvirt.session import connection, events
 from sterna.adapters.libvirt.session.events import EventHub
 from sterna.domain.errors import Unreachable
@@ -187,6 +188,99 @@ async def test_a_subscriber_whose_loop_is_over_does_not_end_the_following(libvir
         hub._subscribers[VM] = [events._Subscriber(Over())]  # type: ignore[arg-type]
         libvirtd.connections[0].alive = False
         await until(lambda: len(libvirtd.connections) == 2)
+    hub.close()
+
+
+async def test_a_connection_that_was_given_up_ends_nothing_when_its_end_is_reported(libvirtd: Libvirtd) -> None:
+    """Keep-alives report it some 25 s later. Its events count no more, either."""
+    hub = EventHub("test:///")
+    async with asyncio.timeout(5):
+        await until(lambda: bool(libvirtd.connections))
+        first = libvirtd.connections[0]
+        first.alive = False
+        await until(lambda: len(libvirtd.connections) == 2)
+        async with hub.subscribe(VM) as received:
+            assert first.closed is not None
+            first.closed(first, 0, None)
+            first.lifecycle(None, Guest(), libvirt.VIR_DOMAIN_EVENT_SUSPENDED, 0, None)
+            libvirtd.connections[1].lifecycle(None, Guest(), libvirt.VIR_DOMAIN_EVENT_RESUMED, 0, None)
+            assert (await anext(received)).kind == "resumed"
+            waiting = asyncio.ensure_future(anext(received))
+            assert not (await asyncio.wait({waiting}, timeout=5 * events.LOOK_EVERY_S))[0]
+            waiting.cancel()
+    assert len(libvirtd.connections) == 2
+    hub.close()
+
+
+async def test_a_libvirtd_that_answers_one_of_two_questions_is_noticed_in_the_time_of_one(
+    libvirtd: Libvirtd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "ANSWER_S", 2.0)
+    monkeypatch.setattr(Connection, "getLibVersion", lambda self: time.sleep(1.5))
+    hub = EventHub("test:///")
+    async with asyncio.timeout(10):
+        async with hub.subscribe(VM) as received:
+            libvirtd.hangs.set()
+            began = time.monotonic()
+            with pytest.raises(Unreachable):
+                await anext(received)
+            assert time.monotonic() - began < 3
+    hub.close()
+
+
+async def test_an_event_loop_that_hangs_is_noticed_and_reported_until_it_runs_again(
+    libvirtd: Libvirtd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libvirt's own loop, held up by a callback of ours. libvirtd answers, and its connection is alive."""
+    monkeypatch.setattr(events, "STILL_S", 1.5)
+    monkeypatch.setattr(events, "TICK_S", 0.1)
+    monkeypatch.setattr(events, "_READY_S", 0.1)
+    connection.start_event_loop()
+    inventory = LibvirtInventory("test:///")
+    hub, held, go_on = inventory._events, threading.Event(), threading.Event()
+
+    def hold(timer: int, _opaque: object) -> None:
+        held.set()
+        go_on.wait(20)
+        libvirt.virEventRemoveTimeout(timer)
+
+    try:
+        with capture_logs() as said:
+            async with asyncio.timeout(20):
+                async with hub.subscribe(VM) as received:
+                    libvirt.virEventAddTimeout(0, hold, None)
+                    with pytest.raises(Unreachable, match="missed"):
+                        await anext(received)
+                assert held.is_set()
+                await until(lambda: hub._loop_hangs)
+                with pytest.raises(Unreachable, match="event loop") as raised:
+                    async with hub.subscribe(VM):
+                        pass
+                assert "restart" in raised.value.fix
+                with pytest.raises(Unreachable, match="event loop"):
+                    await inventory.host()
+                go_on.set()
+                await until(hub._ready.is_set)
+                hub.check_loop()
+                async with hub.subscribe(VM):
+                    pass
+        assert [line["event"] for line in said] == ["libvirtd is lost", "libvirtd answers again"]
+        assert "event loop" in said[0]["why"]
+    finally:
+        go_on.set()
+        inventory.close()
+
+
+async def test_a_process_that_stood_still_itself_keeps_its_connection_to_libvirtd(
+    libvirtd: Libvirtd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = iter([60.0])
+    monkeypatch.setattr(events, "TICK_S", 0.01)
+    monkeypatch.setattr(events, "event_loop_silent_s", lambda: next(silent, 0.0))
+    hub = EventHub("test:///")
+    await until(lambda: next(silent, None) is None and bool(libvirtd.connections))
+    await asyncio.sleep(4 * events.LOOK_EVERY_S)
+    assert len(libvirtd.connections) == 1 and hub._ready.is_set()
     hub.close()
 
 

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -55,8 +56,8 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[LibvirtInventory, Li
     monkeypatch.setattr(connection, "open_connection", lambda uri: libvirtd)
     monkeypatch.setattr(abilities, "read", able)
     monkeypatch.setattr(LibvirtInventory, "_host_facts", lambda self, conn: (FACTS, "<capabilities/>"))
-    monkeypatch.setattr("sterna.adapters.libvirt.session.host.EventHub", lambda uri: type("Hub", (), {
-        "seen_running": lambda self, uuid: False, "close": lambda self: None})())  # fmt: skip
+    hub = Mock(**{"seen_running.return_value": False})
+    monkeypatch.setattr("sterna.adapters.libvirt.session.host.EventHub", lambda uri: hub)
     one = LibvirtInventory()
     yield one, libvirtd
     libvirtd.locked.set()

@@ -53,7 +53,8 @@ class LibvirtInventory(LibvirtHost):
         self._schemas = Schemas()
 
     async def host(self) -> HostFacts:
-        """The host's facts. Raises Unreachable."""
+        """The host's facts. Raises Unreachable, also while nothing is heard of its guests."""
+        self._events.check_loop()
         facts, capabilities = await self._facts.run(self._host_facts)
         settings = Abilities(
             link_bytes_s=self._settings.link_bytes_s,

@@ -28,6 +28,8 @@ CALL_LIMIT_S = 90.0
 OPEN_S = 30.0
 """libvirt itself waits without a limit for a libvirtd that accepts a connection and never answers."""
 _EVENTS_RETRY_S = 1.0
+TICK_S = 1.0
+"""The event loop is given this little work so regularly: without any it cannot be told from one that hangs."""
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +39,8 @@ Connect = Any
 
 _loop_lock = threading.Lock()
 _loop_started = False
+_ticked_at: float | None = None
+"""When the event loop last ran (`time.monotonic`); None before it is started."""
 
 _GONE = {
     (getattr(libvirt, domain, None), getattr(libvirt, code, None))
@@ -59,8 +63,21 @@ def start_event_loop() -> None:
         libvirt.virEventRegisterDefaultImpl()
         # libvirt prints every error to stderr otherwise; they all arrive as exceptions anyway.
         libvirt.registerErrorHandler(lambda _context, _error: None, None)
+        _tick()
+        libvirt.virEventAddTimeout(round(TICK_S * 1000), _tick, None)
         threading.Thread(target=_run_events, name="sterna-libvirt-events", daemon=True).start()
         _loop_started = True
+
+
+def _tick(*_: object) -> None:
+    global _ticked_at  # noqa: PLW0603 - the same
+    _ticked_at = time.monotonic()
+
+
+def event_loop_silent_s() -> float:
+    """For how long libvirt's event loop has not run. While it stands still no event, keep-alive or close callback
+    comes, and calls are answered all the same."""
+    return 0.0 if _ticked_at is None else time.monotonic() - _ticked_at
 
 
 def _run_events() -> None:

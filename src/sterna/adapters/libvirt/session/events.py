@@ -10,7 +10,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -19,7 +19,15 @@ import libvirt
 import libvirt_qemu
 import structlog
 
-from sterna.adapters.libvirt.session.connection import OPEN_S, Connect, close_quietly, is_alive, open_connection
+from sterna.adapters.libvirt.session.connection import (
+    OPEN_S,
+    TICK_S,
+    Connect,
+    close_quietly,
+    event_loop_silent_s,
+    is_alive,
+    open_connection,
+)
 from sterna.domain.errors import Unreachable
 from sterna.kit.bounded import Bounded
 from sterna.kit.threads import in_thread
@@ -32,6 +40,8 @@ LOOK_EVERY_S = 5.0
 ANSWER_S = 10.0
 """libvirtd says its version in a millisecond. Keep-alives notice one that is stopped, after some 25 s; they do not
 notice one that lives and answers nothing."""
+STILL_S = 10.0
+"""libvirt's event loop runs every second. One that has not run for this long hangs."""
 
 log = structlog.get_logger(__name__)
 
@@ -93,6 +103,8 @@ class EventHub:
         self._bounded = Bounded("sterna-libvirt-hub-call")
         self._ready = threading.Event()
         self._lost = threading.Event()
+        """The present connection's. One that was given up may report its end much later."""
+        self._loop_hangs = False
         self._closed = threading.Event()
         self._failed_at: float | None = None
         """Since when there is no connection; None while there is one."""
@@ -114,6 +126,12 @@ class EventHub:
         self._closed.set()
         self._lost.set()
 
+    def check_loop(self) -> None:
+        """Raises Unreachable while libvirt's event loop hangs: nothing is heard of any guest."""
+        if self._loop_hangs:
+            fix = "restart the Sterna agent; its migrations continue"
+            raise Unreachable(f"libvirt's event loop in this process has not run for {STILL_S:g} s", fix=fix)
+
     @asynccontextmanager
     async def subscribe(self, uuid: str) -> AsyncIterator[AsyncIterator[GuestEvent]]:
         """Events of one guest, in order, from now on; of all guests for the UUID ''.
@@ -122,6 +140,7 @@ class EventHub:
         again. Raises Unreachable at once if libvirtd does not answer.
         """
         if not await in_thread(lambda: self._ready.wait(_READY_S), name="sterna-hub-ready"):
+            self.check_loop()
             raise Unreachable(f"libvirtd at {self._uri} does not answer", fix="see that libvirtd runs")
         subscriber = _Subscriber(asyncio.get_running_loop())
         with self._lock:
@@ -139,7 +158,6 @@ class EventHub:
     def _follow(self) -> None:
         """Until the hub is closed: without this thread nothing is followed again, so no error may end it."""
         while not self._closed.is_set():
-            self._lost.clear()
             try:
                 self._follow_once()
             except Exception as error:
@@ -148,17 +166,21 @@ class EventHub:
 
     def _follow_once(self) -> None:
         """Connect, and attend to the connection until it is lost. May raise anything."""
-        conn = self._connect()
+        self._loop_hangs = self._stands_still()
+        self.check_loop()
+        lost = self._lost = threading.Event()
+        conn = self._connect(lost)
         if self._failed_at is not None:
             log.info("libvirtd answers again", uri=self._uri, after_s=round(time.monotonic() - self._failed_at, 1))
             self._failed_at = None
         self._ready.set()
         try:
-            why = self._attend(conn)
+            why = self._attend(conn, lost)
             self._failed_at = time.monotonic()
             if not self._closed.is_set():
                 log.warning("libvirtd is lost", uri=self._uri, why=why)
         finally:
+            lost.set()
             self._ready.clear()
             self._publish_loss()
             self._part(conn)
@@ -184,27 +206,41 @@ class EventHub:
         with contextlib.suppress(Exception):
             self._bounded.call(partial(close_quietly, conn), _RETRY_S)
 
-    def _connect(self) -> Connect:
-        """A connection that sends events. Raises Unreachable, TimeoutError, libvirtError."""
+    def _connect(self, lost: threading.Event) -> Connect:
+        """A connection that sends events, until it is `lost`. Raises Unreachable, TimeoutError, libvirtError."""
         conn = self._bounded.call(lambda: open_connection(self._uri), OPEN_S, late=close_quietly)
         try:
-            self._bounded.call(lambda: self._register(conn), OPEN_S)
+            self._bounded.call(lambda: self._register(conn, lost), OPEN_S)
         except Exception:
+            lost.set()
             self._part(conn)
             raise
         return conn
 
-    def _attend(self, conn: Connect) -> str:
+    def _attend(self, conn: Connect, lost: threading.Event) -> str:
         """Return when the connection is lost, with the reason, or the hub was closed."""
-        while not self._lost.wait(LOOK_EVERY_S):
+
+        def ask() -> None:
+            conn.getLibVersion()
+            self._look(conn)
+
+        while not self._closed.is_set() and not lost.wait(LOOK_EVERY_S):
             if not is_alive(conn):
                 return "the connection is dead, and no callback said so"
+            if self._stands_still():
+                return f"libvirt's event loop in this process has not run for {STILL_S:g} s"
             try:
-                self._bounded.call(conn.getLibVersion, ANSWER_S)
-                self._bounded.call(lambda: self._look(conn), ANSWER_S)
+                self._bounded.call(ask, ANSWER_S)
             except (TimeoutError, libvirt.libvirtError) as error:
                 return str(error)
         return "the connection was closed"
+
+    def _stands_still(self) -> bool:
+        """Does libvirt's event loop hang?"""
+        if event_loop_silent_s() < STILL_S:
+            return False
+        self._closed.wait(2 * TICK_S)  # if this whole process stood still, the loop has run by now
+        return event_loop_silent_s() >= STILL_S
 
     def _look(self, conn: Connect) -> None:
         """Which guests run: their events may have been missed. Raises libvirtError."""
@@ -214,16 +250,21 @@ class EventHub:
         with self._lock:
             self._ran |= running - self._changed
 
-    def _register(self, conn: Connect) -> None:
-        conn.registerCloseCallback(lambda *_: self._lost.set(), None)
+    def _register(self, conn: Connect, lost: threading.Event) -> None:
+        """Have `conn` report its end and its events; none of these counts once it is `lost`."""
+
+        def present(callback: Callable[..., None]) -> Callable[..., None]:
+            return lambda *report: None if lost.is_set() else callback(*report)
+
+        conn.registerCloseCallback(lambda *_: lost.set(), None)
         for event, callback in (
             (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle),
             (libvirt.VIR_DOMAIN_EVENT_ID_MIGRATION_ITERATION, self._on_iteration),
             (libvirt.VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, self._on_job),
         ):
-            conn.domainEventRegisterAny(None, event, callback, None)
+            conn.domainEventRegisterAny(None, event, present(callback), None)
         with contextlib.suppress(libvirt.libvirtError):  # only times are lost
-            libvirt_qemu.qemuMonitorEventRegister(conn, None, "MIGRATION", self._on_migration, None, 0)
+            libvirt_qemu.qemuMonitorEventRegister(conn, None, "MIGRATION", present(self._on_migration), None, 0)
         self._look(conn)
 
     def _on_lifecycle(self, _conn: Connect, domain: Any, event: int, detail: int, _opaque: object) -> None:
