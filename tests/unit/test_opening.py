@@ -228,6 +228,20 @@ def test_it_is_not_read_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         contents.file_digest(str(path), most_bytes=100)
 
 
+def test_a_turn_that_does_not_come_is_not_waited_for_without_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that are being read hang, on a file system that does not answer."""
+    path = tmp_path / "waits"
+    path.write_bytes(b"content")
+    nothing_free = threading.BoundedSemaphore(1)
+    assert nothing_free.acquire(timeout=1)
+    monkeypatch.setattr(contents, "_turns", {(path.stat().st_dev, False): nothing_free})
+    monkeypatch.setattr(contents, "_LONGEST_S", 0.2)
+    with pytest.raises(TimeoutError, match="not read within"):
+        contents.file_digest(str(path), most_bytes=100)
+
+
 def test_large_files_are_read_in_turn_and_each_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small ones do not wait for them."""
     monkeypatch.setattr(contents, "_SMALL_BYTES", 4)

@@ -7,15 +7,21 @@ import os
 import re
 import stat
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from sterna.domain.errors import BadRequest
+from sterna.cli.waiting import within
+from sterna.domain.errors import BadRequest, Unreachable
 
 DEFAULT_API = "unix:/run/sterna/api.sock"
 UNIX = "unix:"
+FILES_S = 10.0
+"""For one file. Ctrl-C does not end a wait in the kernel: a home folder on an NFS server that is away."""
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,8 @@ def find_api(given: str | None) -> ApiAddress:
     ~/.config/sterna/cli.toml, else the default. A lab has its own token; for all others it is STERNA_TOKEN, else
     the file ~/.config/sterna/token, which is not read for a Unix socket.
 
-    Raises BadRequest where others may read the file, or it has no token.
+    Raises BadRequest where others may read the file, or it has no token; Unreachable where its disk does not
+    answer.
     """
     named, settings = given or os.environ.get("STERNA_API"), _settings()
     if named is None and (lab := _lab(Path.cwd())) is not None:
@@ -97,9 +104,23 @@ def _address(value: object) -> str | None:
     return value if isinstance(value, str) and value.startswith(("http://", "https://", f"{UNIX}/")) else None
 
 
+def from_disk(act: Callable[[], T], path: Path | str) -> T:
+    """`act`'s result, or its exception. Raises Unreachable where the file's disk does not answer: without the file
+    another API might be taken for the one that it names."""
+    try:
+        return within(FILES_S, act)
+    except TimeoutError as error:
+        why = f"{path} cannot be read: its file system does not answer"
+        raise Unreachable(why, fix="see what its file system waits for (`findmnt --target`)") from error
+
+
 def _trusted_text(path: Path, *, secret: bool = False) -> str:
     """Raises PermissionError where a user other than this one or root owns the file or may write it; BadRequest
-    where it is `secret`, and others may read it."""
+    where it is `secret`, and others may read it; Unreachable where its disk does not answer."""
+    return from_disk(lambda: _read(path, secret=secret), path)
+
+
+def _read(path: Path, *, secret: bool) -> str:
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
         about = os.fstat(file.fileno())
         if about.st_uid not in (0, os.getuid()) or about.st_mode & 0o002 or not stat.S_ISREG(about.st_mode):

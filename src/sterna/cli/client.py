@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import re
 import ssl
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import closing
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -16,7 +14,8 @@ from uuid import UUID
 
 import httpx2
 
-from sterna.cli.api_address import UNIX, ApiAddress
+from sterna.cli.api_address import UNIX, ApiAddress, from_disk
+from sterna.cli.waiting import within
 from sterna.kit.tls_errors import in_words
 
 FULL_ID = 36
@@ -192,7 +191,7 @@ class Client:
         path = f"/v1/migrations/{migration_id}/events"
         patience = httpx2.Timeout(CONNECT_S, read=SILENCE_S)
         request = self._http.build_request("GET", path, headers=headers, timeout=patience)
-        with closing(_within(SILENCE_S, lambda: self._opened(request))) as answer:
+        with closing(within(SILENCE_S, lambda: self._opened(request))) as answer:
             if answer.status_code != httpx2.codes.OK:
                 raise _problem(self.api, answer)
             yield OPENED, "", {}  # the API is there, though nothing may happen for hours
@@ -241,38 +240,25 @@ class Client:
             raise TimeoutError
         began = time.monotonic()
         try:
-            return _within(self._left_s, act)
+            return within(self._left_s, act)
         finally:
             self._left_s -= time.monotonic() - began
 
 
 def _http_of(address: ApiAddress) -> httpx2.Client:
     socket = address.api.removeprefix(UNIX) if address.api.startswith(UNIX) else None
+    ca_file = address.ca_file
     try:
         return httpx2.Client(
             base_url="http://sterna" if socket else address.api,
             headers={"Authorization": f"Bearer {address.token}"} if address.token else {},
             timeout=httpx2.Timeout(ANSWER_S, connect=CONNECT_S),
             transport=httpx2.HTTPTransport(uds=socket) if socket else None,
-            verify=ssl.create_default_context(cafile=address.ca_file) if address.ca_file else True,
+            verify=from_disk(lambda: ssl.create_default_context(cafile=ca_file), ca_file) if ca_file else True,
             trust_env=False,
         )
     except (httpx2.InvalidURL, OSError) as e:  # ssl's own errors are OSErrors
         raise ApiAway(address.api, str(e)) from e
-
-
-def _within(seconds: float, act: Callable[[], T]) -> T:
-    """`act`'s result, or its exception. Raises TimeoutError after that time; it is left alone then."""
-    answer = Future[T]()
-
-    def work() -> None:
-        try:
-            answer.set_result(act())
-        except BaseException as e:  # raised to the caller that waits
-            answer.set_exception(e)
-
-    threading.Thread(target=work, daemon=True).start()
-    return answer.result(seconds)
 
 
 def _problem(api: str, answer: httpx2.Response) -> ApiError | ApiAway:

@@ -11,7 +11,7 @@ import typer
 from sterna.cli.client import ApiAway, ApiError, ApiSlow, Json, NoSuchId
 from sterna.cli.console import PlainConsole
 from sterna.cli.formatting import with_code
-from sterna.domain.errors import BadRequest
+from sterna.domain.errors import BadRequest, Unreachable
 
 err = PlainConsole(stderr=True, markup=False)
 
@@ -99,6 +99,10 @@ def plain_errors() -> Iterator[None]:
         err.print(f"sterna: {e.message}", style="red")
         err.print(f"  fix: {e.fix}")
         raise typer.Exit(Exit.USAGE) from None
+    except Unreachable as e:
+        err.print(f"sterna: {e.message}", style="red")
+        err.print(f"  fix: {e.fix}")
+        raise typer.Exit(Exit.UNREACHABLE) from None
 
 
 def print_more(answer: Json, as_json: bool) -> None:

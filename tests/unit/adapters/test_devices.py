@@ -87,6 +87,12 @@ async def test_the_clock_counts_and_not_the_looks_one_of_which_may_hang() -> Non
         await asyncio.wait_for(Host(Guest(NEVER), hangs=3).detach_nic("u", NIC), 10)
 
 
+async def test_a_request_that_libvirt_does_not_answer_is_not_taken_for_the_guests_fault() -> None:
+    with pytest.raises(Temporary, match="libvirt does not say") as caught:
+        await asyncio.wait_for(Host(Guest(NEVER), hangs=1).detach_nic("u", NIC), 10)
+    assert "QEMU hangs" in caught.value.fix
+
+
 async def test_what_libvirt_says_meanwhile_is_not_taken_for_the_guests_fault() -> None:
     host = Host(Guest(NEVER), hangs=3)
     host.error = Unreachable("libvirtd is away")

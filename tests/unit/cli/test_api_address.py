@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import ssl
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from sterna.cli import api_address
 from sterna.cli.api_address import DEFAULT_API, ApiAddress, find_api
 from sterna.cli.exits import Exit
 from sterna.cli.main import app
@@ -118,3 +122,33 @@ def test_what_is_no_token_is_not_sent(here: Path, own: Path, text: str) -> None:
     private(own / "token", text)
     with pytest.raises(BadRequest, match="no token"):
         find_api("http://x")
+
+
+@pytest.mark.parametrize("which", ["cli.toml", "token", "lab.json", "ca.pem"])
+def test_a_file_whose_disk_does_not_answer_is_named_and_not_taken_for_missing(
+    own: Path, here: Path, which: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the file, another API or another user might be meant."""
+    held, api = threading.Event(), "https://127.0.0.1:9"
+    private(own / "cli.toml", f'api = "{api}"\nca_file = "{own / "ca.pem"}"')
+    private(own / "token", "mine")
+    usual = os.open, ssl.create_default_context
+
+    def hangs(path: Path | str, *more: Any, **named: Any) -> int:
+        if Path(path).name == which:
+            held.wait(30)
+        return usual[0](path, *more, **named)
+
+    def hanging(cafile: str) -> ssl.SSLContext:
+        held.wait(30)
+        return usual[1](cafile=cafile)
+
+    monkeypatch.setattr(api_address, "FILES_S", 0.1)
+    monkeypatch.setattr(os, "open", hangs)
+    monkeypatch.setattr(ssl, "create_default_context", hanging)
+    try:
+        said = CliRunner().invoke(app, ["hosts"])
+    finally:
+        held.set()
+    assert said.exit_code == Exit.UNREACHABLE
+    assert f"{which} cannot be read" in " ".join(said.stderr.split()) and "fix:" in said.stderr

@@ -12,9 +12,10 @@ import httpx2
 import pytest
 from typer.testing import CliRunner
 
-from sterna.cli.client import ApiAway, ApiSlow, Client, _within
+from sterna.cli.client import ApiAway, ApiSlow, Client
 from sterna.cli.exits import Exit
 from sterna.cli.main import app
+from sterna.cli.waiting import within
 from tests.unit.cli.reading import ID
 
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
@@ -144,7 +145,7 @@ def test_a_stream_that_is_never_opened_is_given_up(
     else:
         silent.script = lambda number: (*drops(STREAM[:-2] + b"X-Much: " + b"x" * 100), b"\r\n\r\n", END)
     with pytest.raises(ApiAway):
-        _within(10, lambda: list(Client(api).events(ID)))
+        within(10, lambda: list(Client(api).events(ID)))
     end.set()
 
 

@@ -10,7 +10,7 @@ import pytest
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.controller import background as follower
 from sterna.controller.controller import Controller
-from sterna.controller.records import events
+from sterna.controller.records import events, registry
 from sterna.domain.errors import Unreachable
 from sterna.domain.status import Status
 from sterna.ports.fleet import HostRecord
@@ -19,6 +19,7 @@ from tests.unit.controller.requests import MOVE
 
 from ..domain.journals import good_destination, good_source
 from .conftest import World
+from .fakes import FakeBus, HandClock
 
 SOON_S = 0.02
 LONG_S = 20.0
@@ -58,6 +59,43 @@ async def test_hosts_are_followed_once_the_database_that_was_away_at_the_start_i
         async for event in world.controller.follow(None, 0):
             if event.data.get("status") == "completed":
                 break
+
+
+class Held(HandClock):
+    """Whoever sleeps until the first beacons have come sleeps until `over`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.over = asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds == registry.LISTEN_FIRST_S:
+            await self.over.wait()
+        await super().sleep(seconds)
+
+
+@pytest.mark.parametrize("silent", [True, False])
+async def test_a_controller_that_starts_waits_for_the_beacons_of_known_hosts_for_a_while(
+    world: World, *, silent: bool
+) -> None:
+    """Before they have come all hosts seem to be down. One that cannot be described has sent one, too."""
+    clock, bus = Held(), FakeBus(world.a, world.b, world.c)
+    world.b.lost = "libvirtd is away"
+    starting = Controller(world.fleet, bus, clock)
+    start = asyncio.create_task(starting.start())
+    async with asyncio.timeout(LONG_S):
+        while not bus.handlers:  # noqa: ASYNC110 - it listens
+            await asyncio.sleep(0.01)
+        await bus.beat(starting, "a", "b")
+        assert not (await asyncio.wait({start}, timeout=0.3))[0]
+        if silent:
+            clock.over.set()
+        else:
+            await bus.beat(starting, "c")
+        await start
+    states = {host.name: host.state for host in await starting.registry.hosts()}
+    assert states == {"a": "up", "b": "degraded", "c": "down" if silent else "up"}
+    await starting.stop()
 
 
 async def test_vms_are_listed_though_nobody_says_that_they_have_changed(

@@ -26,7 +26,8 @@ class LibvirtDevices(LibvirtHost):
 
     async def detach_nic(self, uuid: str, nic: Nic) -> None:
         """Take the NIC away; not there is not an error. Returns when the guest has released it. Raises NotFound
-        without such a running guest, Temporary while it is not released, Permanent.
+        without such a running guest, Temporary while it is not released, or libvirt does not answer in time,
+        Permanent.
         """
 
         def detach(conn: Connect) -> bool:
@@ -37,13 +38,17 @@ class LibvirtDevices(LibvirtHost):
             domain.detachDeviceFlags(found, libvirt.VIR_DOMAIN_AFFECT_LIVE)
             return _interface(domain, nic) is None
 
-        gone = await self._ask_of(uuid, detach)
+        gone: bool | None = None
         try:
             async with asyncio.timeout(_LETS_GO_S):
+                gone = await self._ask_of(uuid, detach)
                 while not gone:
                     await asyncio.sleep(_LOOK_EVERY_S)
                     gone = await self._ask_of(uuid, lambda conn: _interface(_running(conn, uuid), nic) is None)
         except TimeoutError:
+            if gone is None:
+                fix = "see whether the guest's QEMU hangs (`virsh domstate`)"
+                raise Temporary(f"libvirt does not say whether it detaches NIC {nic.mac}", fix=fix) from None
             fix = "see that its kernel takes part in PCI hot-plug"
             raise Temporary(f"the guest does not release NIC {nic.mac}", fix=fix) from None
 

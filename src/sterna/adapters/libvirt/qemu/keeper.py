@@ -36,8 +36,7 @@ async def keep(monitor: str, path: Path) -> None:
     async with asyncio.timeout(CONNECT_S):  # QEMU speaks to one at a time: somebody else may hold it
         await client.connect(monitor)
     if not _is_there(Path(monitor)):  # the socket is gone already: nothing would ever end this process
-        await client.disconnect()
-        return
+        return  # which closes its connection
 
     async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

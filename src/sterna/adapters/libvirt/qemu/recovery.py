@@ -135,20 +135,17 @@ async def waits(uuid: str) -> bool:
 
 async def _ask_keeper(uuid: str, command: str, **arguments: object) -> str | None:
     """QEMU's error, '' if there was none; None where no process holds the monitor."""
+    request = {"execute": command} | ({"arguments": arguments} if arguments else {})
     try:
-        async with asyncio.timeout(_SLACK_S):
+        async with asyncio.timeout(ANSWER_S + _SLACK_S):
             reader, writer = await asyncio.open_unix_connection(_held(uuid))
+            try:
+                writer.write(json.dumps(request).encode() + b"\n")
+                line = await reader.readline()
+            finally:
+                writer.close()
     except OSError:  # TimeoutError is one
         return None
-    try:
-        request = {"execute": command} | ({"arguments": arguments} if arguments else {})
-        writer.write(json.dumps(request).encode() + b"\n")
-        async with asyncio.timeout(ANSWER_S + _SLACK_S):
-            line = await reader.readline()
-    except OSError:
-        return None
-    finally:
-        writer.close()
     return str(json.loads(line).get("error", "")) if line else None
 
 
