@@ -1,9 +1,9 @@
 """The controller's records: hosts, VMs as last seen, migrations, and the journals' entries as they were read.
 
-Six things are only here: which hosts are in maintenance, the host UUID that belongs to a name, requests that no
-agent has accepted yet, operations, tokens, and the audit log. Everything else is a projection: the agents' journals
-are the truth, and can be read again. Every method is one transaction. Raises Unreachable where the database is
-away, BadRequest for text that it cannot hold.
+Seven things are only here: which hosts are in maintenance, the host UUID that belongs to a name, requests that no
+agent has accepted yet, operations, placement rules, tokens, and the audit log. Everything else is a projection: the
+agents' journals are the truth, and can be read again. Every method is one transaction. Raises Unreachable where the
+database is away, BadRequest for text that it cannot hold.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from sterna.domain.status import Status
 from sterna.ports.access import AccessRecords
 from sterna.ports.operations import OperationRecords
 from sterna.ports.pruning import PruneRecords
+from sterna.ports.rules import RuleRecords
 
 
 class HostRecord(Value):
@@ -213,7 +214,7 @@ class Taken(Value):
     """Hosts that say of a VM that it runs there, after another one has said so: they must be asked again."""
 
 
-class Fleet(AccessRecords, OperationRecords, PruneRecords, Protocol):
+class Fleet(AccessRecords, OperationRecords, PruneRecords, RuleRecords, Protocol):
     """The controller's records."""
 
     async def hosts(self) -> list[HostRecord]:
@@ -250,12 +251,15 @@ class Fleet(AccessRecords, OperationRecords, PruneRecords, Protocol):
     async def digest_in_records(self, host: str) -> str:
         """Of the list of its VMs as it is stored."""
 
-    async def admit(self, migration: Migration, at: str) -> tuple[MigrationRecord, bool]:
+    async def admit(
+        self, migration: Migration, at: str, away: Collection[str] | None = None
+    ) -> tuple[MigrationRecord, bool]:
         """Take the VM (compare-and-swap) and record the request; True where the id was known already: then it is
-        promised.
+        promised. `away`: hosts that take no VMs now; None: placement rules are not looked at.
 
-        Raises Conflict, naming the migration, where another one holds the VM; also for a migration of an operation
-        that has given it up, or has found its VM on another host.
+        Raises Refused where a placement rule speaks against it; Conflict, naming the migration, where another one
+        holds the VM; also for a migration of an operation that has given it up, or has found its VM on another
+        host.
         """
 
     async def accepted(self, migration: Migration, at: str) -> MigrationRecord:

@@ -7,12 +7,14 @@ holder whose count does not move is taken for dead. What an earlier holder still
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol
 
 from sterna.domain.fleet.admission import Wait
 from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame, back
 from sterna.domain.fleet.course import OperationStatus, Order
 from sterna.domain.fleet.plans import LeftOver
+from sterna.domain.fleet.rules import Rule
 from sterna.domain.model import Value
 from sterna.domain.policies import DEFAULT, May
 from sterna.domain.status import Status
@@ -103,6 +105,8 @@ class Decision(Value):
     attempts: tuple[Attempt, ...]
     seen: frozenset[str]
     """Ids of all migrations that had been decided on or were under way, as far as was known."""
+    rules: tuple[Rule, ...] = ()
+    """All placement rules that there were."""
 
 
 class OperationPage(Value):
@@ -118,11 +122,14 @@ class OperationPage(Value):
 class OperationRecords(Protocol):
     """Operations and their attempts. Every method is one transaction and raises as `ports.fleet.Fleet` does."""
 
-    async def add_operation(self, operation: OperationRecord) -> tuple[OperationRecord, bool]:
+    async def add_operation(
+        self, operation: OperationRecord, away: Collection[str] | None = None
+    ) -> tuple[OperationRecord, bool]:
         """Record it and close its hosts, with its reason; True where it is known already: then nothing changes.
+        `away`: hosts that do not answer; None: rules about hosts that are not to be down together do not count.
 
-        Raises NotFound for a host that there is not; Conflict where another operation works on one of its hosts, or
-        the id belongs to another request.
+        Raises NotFound for a host that there is not; Refused where such a rule speaks against it; Conflict where
+        another operation works on one of its hosts, or the id belongs to another request.
         """
 
     async def operation(self, id: str) -> OperationRecord:
@@ -158,8 +165,8 @@ class OperationRecords(Protocol):
         """Of all operations, those that have not ended."""
 
     async def decide(self, decision: Decision) -> bool:
-        """Write it, unless it is out of date: another holder, another status, a VM that is not where the attempt
-        says or migrates, or a migration from or to one of its hosts that was not seen."""
+        """Write it, unless it is out of date: another holder, another status, other placement rules, a VM that is
+        not where the attempt says or migrates, or a migration from or to one of its hosts that was not seen."""
 
     async def settle_attempt(
         self, attempt: Attempt, epoch: int, state: AttemptState, *, reason: str, blame: Blame, at: str

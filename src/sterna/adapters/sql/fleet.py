@@ -23,6 +23,7 @@ from sterna.adapters.sql import fleet_statements as statements
 from sterna.adapters.sql import host_statements as on_hosts
 from sterna.adapters.sql import operation_statements as on_operations
 from sterna.adapters.sql import prune_statements as prunes
+from sterna.adapters.sql import rule_statements as on_rules
 from sterna.adapters.sql import sighting_statements as sighted
 from sterna.adapters.sql.fleet_database import open_database, own_errors
 from sterna.adapters.sql.fleet_schema import entries, hosts
@@ -30,6 +31,8 @@ from sterna.adapters.sql.group_commit import GroupCommit
 from sterna.domain.errors import Unreachable
 from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame
 from sterna.domain.fleet.course import OperationStatus, Order
+from sterna.domain.fleet.rule_checks import Placed, RuleFacts
+from sterna.domain.fleet.rules import Rule
 from sterna.domain.hosts import HostFacts
 from sterna.domain.journal import Entry, Migration
 from sterna.domain.progress import Progress
@@ -145,9 +148,11 @@ class SqlFleet:
         """Of the list as it is stored."""
         return await self._run(sighted.digest_in_records, host)
 
-    async def admit(self, migration: Migration, at: str) -> tuple[MigrationRecord, bool]:
-        """Take the VM and record the request. Raises Conflict."""
-        return await self._write(statements.admit, migration, at)
+    async def admit(
+        self, migration: Migration, at: str, away: Collection[str] | None = None
+    ) -> tuple[MigrationRecord, bool]:
+        """Take the VM and record the request. Raises Conflict, Refused."""
+        return await self._write(statements.admit, migration, at, away)
 
     async def accepted(self, migration: Migration, at: str) -> MigrationRecord:
         """The source has it. Raises NotFound."""
@@ -211,9 +216,11 @@ class SqlFleet:
         """The greatest id."""
         return await self._run(lambda c: int(c.execute(select(func.max(entries.c.id))).scalar() or 0))
 
-    async def add_operation(self, operation: OperationRecord) -> tuple[OperationRecord, bool]:
-        """Record it and close its hosts. Raises NotFound, Conflict."""
-        return await self._write(on_operations.add, operation)
+    async def add_operation(
+        self, operation: OperationRecord, away: Collection[str] | None = None
+    ) -> tuple[OperationRecord, bool]:
+        """Record it and close its hosts. Raises NotFound, Conflict, Refused."""
+        return await self._write(on_operations.add, operation, away)
 
     async def operation(self, id: str) -> OperationRecord:
         """Raises NotFound."""
@@ -268,6 +275,30 @@ class SqlFleet:
     async def conclude(self, known: OperationRecord, status: OperationStatus, standing: Standing, at: str) -> bool:
         """End it, unless that is out of date."""
         return await self._write(on_operations.conclude, known, status, standing, at)
+
+    async def rules(self) -> list[Rule]:
+        """All of them, by name."""
+        return await self._run(on_rules.all_rules)
+
+    async def rule(self, name: str) -> Rule:
+        """Raises NotFound."""
+        return await self._run(on_rules.required_rule, name)
+
+    async def put_rule(self, rule: Rule, *, replace: bool) -> tuple[Rule, bool]:
+        """Create or replace it. Raises Conflict."""
+        return await self._write(on_rules.put, rule, replace=replace)
+
+    async def remove_rule(self, name: str) -> Rule:
+        """Raises NotFound."""
+        return await self._write(on_rules.remove, name)
+
+    async def rule_facts(self, uuid: str, name: str) -> RuleFacts:
+        """What the rules about this VM need to be judged by."""
+        return await self._run(on_rules.facts, uuid, name)
+
+    async def placed(self, named: Collection[str]) -> list[Placed]:
+        """All VMs with one of these names or UUIDs."""
+        return await self._run(on_rules.placed, named)
 
     async def add_token(self, token: Token) -> None:
         """Raises Conflict."""

@@ -143,3 +143,12 @@ attempts = Table(
     Column("document", JSON, nullable=False),
 )
 """The migrations that operations have decided on."""
+
+rules = Table(
+    "rules",
+    metadata,
+    Column("name", _Name, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("document", JSON, nullable=False),
+)
+"""Placement rules."""

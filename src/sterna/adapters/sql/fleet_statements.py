@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
 
 from sterna.adapters.sql import fleet_rows as rows
 from sterna.adapters.sql.fleet_schema import migrations, vms
 from sterna.adapters.sql.operation_statements import check_not_over
+from sterna.adapters.sql.rule_statements import check_migration
 from sterna.adapters.sql.sighting_statements import settle_homes
 from sterna.domain.errors import Conflict, NotFound
 from sterna.domain.journal import Migration
@@ -87,12 +88,16 @@ def save_migration(c: Connection, record: MigrationRecord) -> None:
     c.execute(update(migrations).where(migrations.c.id == record.id).values(**values))
 
 
-def admit(c: Connection, migration: Migration, at: str) -> tuple[MigrationRecord, bool]:
+def admit(
+    c: Connection, migration: Migration, at: str, away: Collection[str] | None = None
+) -> tuple[MigrationRecord, bool]:
     """See ports.fleet.Fleet.admit."""
     known = promise(c, migration.id)
     if known is not None:
         return known, True
     check_not_over(c, migration)
+    if away is not None:
+        check_migration(c, migration, away)
     vm = known_vm(c, migration.vm_uuid)
     if vm is None:
         vm = VmRecord(

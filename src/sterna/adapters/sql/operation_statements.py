@@ -11,6 +11,7 @@ from sterna.adapters.sql import fleet_rows as rows
 from sterna.adapters.sql import host_statements
 from sterna.adapters.sql.fleet_schema import attempts, migrations, operations, vms
 from sterna.adapters.sql.host_statements import close_for, open_after, required_host
+from sterna.adapters.sql.rule_statements import all_rules, check_closing
 from sterna.domain.errors import Conflict, NotFound
 from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame
 from sterna.domain.fleet.course import UNFINISHED, OperationStatus, Order, obeying
@@ -61,7 +62,9 @@ def required(c: Connection, id: str) -> OperationRecord:
     return found
 
 
-def add(c: Connection, wanted: OperationRecord) -> tuple[OperationRecord, bool]:
+def add(
+    c: Connection, wanted: OperationRecord, away: Collection[str] | None = None
+) -> tuple[OperationRecord, bool]:
     """See ports.operations.OperationRecords.add_operation."""
     known = _known(c, wanted.id)
     if known is not None:
@@ -71,6 +74,8 @@ def add(c: Connection, wanted: OperationRecord) -> tuple[OperationRecord, bool]:
     for name in wanted.hosts:
         required_host(c, name)
     _refuse_busy(c, wanted)
+    if away is not None:
+        check_closing(c, wanted.hosts, away)
     new = wanted.model_copy(update={"closed": _close(c, wanted)})
     key = c.execute(insert(operations).values(**_values(new))).inserted_primary_key
     return new.model_copy(update={"number": int(key[0]) if key else 0}), False
@@ -223,6 +228,8 @@ def decide(c: Connection, decision: Decision) -> bool:
     if now is None or now.status is not decision.status:
         return False
     if not _all_at_home(c, decision.attempts) or _unseen(c, decision):
+        return False
+    if all_rules(c) != list(decision.rules):
         return False
     for attempt in decision.attempts:
         c.execute(insert(attempts).values(**_attempt_values(attempt)))

@@ -64,7 +64,7 @@ def fits_nowhere(board: Board, v: int) -> str:
     return f"{name} fits none of {others} other hosts: {', '.join(parts)}{least}"
 
 
-NO_MEMORY = "without enough memory"
+CLOSED, UNREACHABLE, NO_MEMORY = "closed", "unreachable", "without enough memory"
 
 Check = Callable[[Board, int, int], str]
 
@@ -74,10 +74,15 @@ def refusal(board: Board, v: int, h: int) -> str:
     return next((why for check in _CHECKS if (why := check(board, v, h))), "")
 
 
+def refusals(board: Board, v: int, h: int) -> tuple[str, ...]:
+    """Everything that keeps the VM from the host, in the same words."""
+    return tuple(why for check in _CHECKS if (why := check(board, v, h)))
+
+
 def _closed(board: Board, v: int, h: int) -> str:
     if board.tables.hosts[h].unreachable:
-        return "unreachable"
-    return "" if board.open[h] else "closed"
+        return UNREACHABLE
+    return "" if board.open[h] else CLOSED
 
 
 def _needs(board: Board, v: int, h: int) -> str:
@@ -87,7 +92,12 @@ def _needs(board: Board, v: int, h: int) -> str:
     missing = _missing(vm, host)
     if missing:
         return missing
-    return "" if board.tables.allowed[board.tables.shape[v]][h] else "that a rule forbids"
+    forbids = (
+        group.name
+        for group in board.tables.snapshot.rules.groups
+        if vm.uuid in group.vms and (host.name in group.hosts) is group.never
+    )
+    return next((f"that the rule {name} forbids" for name in forbids), "")
 
 
 def _missing(vm: Vm, host: Host) -> str:
@@ -120,7 +130,11 @@ def _rules(board: Board, v: int, h: int) -> str:
     if rules:
         return f"where the rule {board.tables.apart_rules[rules[0]].name} keeps it away"
     mates = {at for mate in board.tables.mates[v] if mate != v for at in board.places[mate] if board.open[at]}
-    return "where the VMs are not that it must be with" if mates and h not in mates else ""
+    if not mates or h in mates:
+        return ""
+    uuid = board.tables.vms[v].uuid
+    names = [rule.name for rule in board.tables.snapshot.rules.together if uuid in rule.vms]
+    return f"without the VMs that the rule {' or '.join(names)} keeps it with"
 
 
 def _reserve(board: Board, v: int, h: int) -> str:

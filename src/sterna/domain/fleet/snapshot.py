@@ -146,7 +146,7 @@ class Scope(StrEnum):
     """What a rule keeps VMs apart on."""
 
     HOST = "host"
-    DOMAIN = "failure domain"
+    DOMAIN = "failure-domain"
 
 
 class Apart(Value):

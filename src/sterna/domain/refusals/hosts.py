@@ -102,6 +102,22 @@ HOSTS = Group(
             against=Against.VM,
         ),
         Entry(
+            "placement-rule",
+            cause="A placement rule keeps the VM from this destination.",
+            remedy="choose another host (`sterna place VM`), change the rule (`sterna rules show NAME`), or "
+            "migrate it anyway with --ignore-rules",
+            by=By.CONTROLLER,
+            when="plan",
+        ),
+        Entry(
+            "hosts-down-together",
+            cause="A rule says that hosts are not to be down together, and the operation would close a second one.",
+            remedy="empty one after the other, change the rule (`sterna rules show NAME`), or begin it anyway "
+            "(--ignore-host-rules)",
+            by=By.CONTROLLER,
+            when="drain",
+        ),
+        Entry(
             "fencing-not-confirmed",
             cause="A host was to be declared dead without confirmation that it is fenced.",
             remedy="power it off, make sure that it stays off, then confirm with `--fenced`",

@@ -24,6 +24,14 @@ VM = Group(
             against=Against.VM,
         ),
         Entry(
+            "vm-never-moves",
+            cause="A placement rule says that the VM is not to be moved.",
+            remedy="change the rule (`sterna rules list --vm VM`), or migrate it anyway with --ignore-rules",
+            by=By.CONTROLLER,
+            when="plan",
+            against=Against.VM,
+        ),
+        Entry(
             "vm-runs-twice",
             cause="Several hosts run a VM with this UUID.",
             remedy="end the wrong copy by hand (`virsh destroy`), at once",

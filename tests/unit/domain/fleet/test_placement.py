@@ -243,11 +243,34 @@ def test_a_host_that_few_can_use_is_left_to_them() -> None:
 
 def test_every_host_is_ranked_or_refused() -> None:
     snapshot = fleet([host("a"), host("b", gib=9), host("c"), host("d", closed="fan")], [vm("db", "a")])
-    ranked = rank(snapshot, "db")
-    assert {one.host for one in ranked[:2]} == {"b", "c"}
+    ranking = rank(snapshot, "db")
+    ranked = ranking.choices
+    assert ranking.stays == "" and {one.host for one in ranked[:2]} == {"b", "c"}
     assert ranked[2].host == "d"
-    assert ranked[2].refusal == "a host closed"
+    assert ranked[2].refusals == ("it takes no VMs: fan",)
     assert next(one.words for one in ranked if one.host == "b") == "leaves 1.0 GiB and 30 vCPUs"
+
+
+def test_everything_that_keeps_a_vm_from_a_host_is_said() -> None:
+    rules = Rules(
+        apart=(Apart(name="web", vms=frozenset({"db", "web"})),),
+        together=(Together(name="pair", vms=frozenset({"db", "app"})),),
+        groups=(HostGroup(name="licence", vms=frozenset({"db"}), hosts=frozenset({"b"}), never=True),),
+        never_move={"db": "dongle"},
+    )
+    vms = [vm("db", "a"), vm("web", "b"), vm("app", "c", gib=1)]
+    hosts = [host("a"), host("b", gib=10), host("c"), host("d", unreachable="no answer")]
+    ranking = rank(fleet(hosts, vms, rules=rules), "db")
+    assert ranking.stays == "a rule keeps db on a: dongle"
+    assert {one.host: one.refusals for one in ranking.choices} == {
+        "b": (
+            "it is a host that the rule licence forbids",
+            "it has 2.0 GiB of memory left, and 8.0 are needed",
+            "it is a host where the rule web keeps it away",
+        ),
+        "c": (),
+        "d": ("it cannot be reached: no answer", "it is a host without the VMs that the rule pair keeps it with"),
+    }
 
 
 def test_who_failed_waits_twice_as_long_each_time() -> None:

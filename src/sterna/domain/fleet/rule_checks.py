@@ -1,0 +1,165 @@
+"""What placement rules have against one migration, and what is wrong with a rule now.
+
+The planner judges many VMs on its board (`board.py`). This is the same for one VM, from its rules and the places of
+the VMs that they name, so that a request need not read the whole fleet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+from sterna.domain.fleet.rules import Resolved, Rule, RuleKind, VmNames, resolve
+from sterna.domain.fleet.snapshot import Scope
+from sterna.domain.model import Refusal, Value
+
+MOST_SHOWN = 5
+"""Names in one sentence."""
+
+
+class Placed(Value):
+    """A VM and where it counts."""
+
+    uuid: str
+    name: str
+    host: str
+    to: tuple[str, ...] = ()
+    """Where it is being moved."""
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """All of them."""
+        return (self.host, *self.to)
+
+
+class RuleFacts(Value):
+    """The rules about a VM, with all failure domains, and the places of the VMs that they name."""
+
+    rules: tuple[Rule, ...] = ()
+    placed: tuple[Placed, ...] = ()
+
+    def against(self, vm: Placed, target: str, away: Collection[str] = ()) -> list[Refusal]:
+        """What speaks against moving the VM there. `away`: hosts that take no VMs now. Nobody has to follow those
+        that are on one of them."""
+        names = VmNames((one.uuid, one.name) for one in (*self.placed, vm))
+        return against(resolve(self.rules, names), self.placed, vm, target, away)
+
+
+def against(
+    resolved: Resolved, placed: Iterable[Placed], vm: Placed, target: str, away: Collection[str] = ()
+) -> list[Refusal]:
+    """The same, of rules that are resolved."""
+    rules = resolved.rules
+    others = {one.uuid: one for one in placed if one.uuid != vm.uuid}
+    found = []
+    if (why := rules.never_move.get(vm.uuid)) is not None:
+        message = f"a rule keeps {vm.name} on {vm.host}: {why}"
+        found.append(Refusal(code="vm-never-moves", message=message))
+    for group in rules.groups:
+        if vm.uuid in group.vms and (target in group.hosts) is group.never:
+            what = f"keeps {vm.name} off {target}" if group.never else _only_on(vm, group.hosts)
+            found.append(_refusal(group.name, what))
+    for apart in rules.apart:
+        if vm.uuid not in apart.vms:
+            continue
+        for other in (others[uuid] for uuid in sorted(apart.vms & others.keys())):
+            near = [host for host in other.hosts if _same(resolved, apart.scope, host, target)]
+            if near:
+                found.append(
+                    _refusal(apart.name, f"keeps {vm.name} apart from {other.name}, {_at(other, near[0])}")
+                )
+    return found + _parted(resolved, others, vm, target, away)
+
+
+def _parted(
+    resolved: Resolved, others: Mapping[str, Placed], vm: Placed, target: str, away: Collection[str]
+) -> list[Refusal]:
+    """It has to be with one of its mates that is on an open host."""
+    mates = [
+        (rule.name, others[uuid])
+        for rule in resolved.rules.together
+        if vm.uuid in rule.vms
+        for uuid in sorted(rule.vms & others.keys())
+    ]
+    must = [(name, mate, [host for host in mate.hosts if host not in away]) for name, mate in mates]
+    if not any(hosts for *_, hosts in must) or any(target in hosts for *_, hosts in must):
+        return []
+    name, mate, hosts = next(one for one in must if one[2])
+    return [_refusal(name, f"keeps {vm.name} with {mate.name}, {_at(mate, hosts[0])}")]
+
+
+def _same(resolved: Resolved, scope: Scope, one: str, other: str) -> bool:
+    """Are the hosts one place?"""
+    domain = resolved.domain_of.get(one, "")
+    return one == other or (scope is Scope.DOMAIN and domain != "" and domain == resolved.domain_of.get(other))
+
+
+def _at(vm: Placed, host: str) -> str:
+    return f"which is on {host}" if host == vm.host else f"which is being moved to {host}"
+
+
+def _only_on(vm: Placed, hosts: Collection[str]) -> str:
+    return f"allows {vm.name} on these hosts only: {some(sorted(hosts))}"
+
+
+def _refusal(rule: str, what: str) -> Refusal:
+    return Refusal(code="placement-rule", message=f"the rule {rule} {what}")
+
+
+def some(names: Sequence[str]) -> str:
+    """A few of them."""
+    more = len(names) - MOST_SHOWN
+    return ", ".join(names[:MOST_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+# ---------------------------------------------------------------- hosts that are not to be down together
+
+
+def down_together(rules: Iterable[Rule], closing: Collection[str], away: Mapping[str, str]) -> list[Refusal]:
+    """What speaks against closing these hosts. `away`: hosts that are closed or down already, and in which way."""
+    found = []
+    for rule in rules:
+        named = sorted({*rule.hosts} & {*closing})
+        if rule.kind is not RuleKind.NOT_DOWN_TOGETHER or not named:
+            continue
+        others = sorted({*rule.hosts} & away.keys() - {*closing})
+        if len(named) > 1 or others:
+            why = "".join(f"; {other} {away[other]}" for other in others[:MOST_SHOWN])
+            message = f"the rule {rule.name} keeps {some([*named, *others])} from being down together{why}"
+            found.append(Refusal(code="hosts-down-together", message=message))
+    return found
+
+
+# ---------------------------------------------------------------- what is wrong with a rule
+
+
+def problems(
+    rule: Rule, placed: Sequence[Placed], hosts: Collection[str], domain_of: Mapping[str, str]
+) -> list[str]:
+    """Sentences that are true now. `placed`: all VMs that the rule names. `hosts`: all there are."""
+    names = VmNames((one.uuid, one.name) for one in placed)
+    found = [f"there is no host {host}" for host in rule.hosts if host not in hosts]
+    for named in rule.vms:
+        number = len(names.of(named))
+        if not number:
+            found.append(f"there is no VM {named}")
+        elif number > 1:
+            found.append(f"{named} is the name of {number} VMs: the rule is about all of them")
+    return found + list(_broken(rule, sorted(placed, key=lambda one: (one.name, one.uuid)), domain_of))
+
+
+def _broken(rule: Rule, placed: Sequence[Placed], domain_of: Mapping[str, str]) -> Iterator[str]:
+    """How it is broken now."""
+    if rule.kind is RuleKind.TOGETHER and len({one.host for one in placed}) > 1:
+        yield "it is broken: " + some([f"{one.name} is on {one.host}" for one in placed])
+    if rule.kind in (RuleKind.ONLY_ON, RuleKind.NEVER_ON):
+        for one in placed:
+            if (one.host in rule.hosts) is (rule.kind is RuleKind.NEVER_ON):
+                yield f"it is broken: {one.name} is on {one.host}"
+    if rule.kind is RuleKind.APART:
+        at: dict[str, list[Placed]] = {}
+        for one in placed:
+            domain = domain_of.get(one.host, "") if rule.scope is Scope.DOMAIN else ""
+            at.setdefault(f"in the failure domain {domain}" if domain else f"on {one.host}", []).append(one)
+        for where, near in at.items():
+            if len(near) > 1:
+                yield f"it is broken: {some([one.name for one in near])} are {where}"

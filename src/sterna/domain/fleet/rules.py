@@ -1,0 +1,209 @@
+"""Placement rules as operators write them, and what the planner makes of them.
+
+A rule names VMs by name or UUID, and hosts by name. Nothing that it names has to exist: a rule may be written
+before its VMs are created, and outlives them. A name stands for every VM that has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from enum import StrEnum
+from uuid import UUID
+
+from sterna.domain.errors import BadRequest, Conflict
+from sterna.domain.fleet.snapshot import Apart, HostGroup, Rules, Scope, Together
+from sterna.domain.model import Value
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}$"
+"""Of a rule."""
+MOST_MEMBERS = 1000
+"""VMs, or hosts, of one rule."""
+HIGHEST = 1000
+"""Priority; the lowest is its negative."""
+
+
+class RuleKind(StrEnum):
+    """What a rule orders."""
+
+    APART = "apart"
+    """Anti-affinity: no two of its VMs in one place (`Rule.scope`)."""
+    TOGETHER = "together"
+    """Affinity: its VMs on one host."""
+    ONLY_ON = "only-on"
+    """Its VMs run on its hosts only."""
+    NEVER_ON = "never-on"
+    """Its VMs run on any host but these."""
+    NEVER_MOVE = "never-move"
+    """Its VMs stay where they are."""
+    PRIORITY = "priority"
+    """Of its VMs: the highest are placed and moved first."""
+    NOT_DOWN_TOGETHER = "not-down-together"
+    """Of its hosts, operations empty one at a time."""
+    FAILURE_DOMAIN = "failure-domain"
+    """Its hosts fail together, like those of a rack. The rule's name is the domain's."""
+
+
+class Rule(Value):
+    """One rule."""
+
+    name: str
+    kind: RuleKind
+    vms: tuple[str, ...] = ()
+    """Names or UUIDs."""
+    hosts: tuple[str, ...] = ()
+    scope: Scope | None = None
+    """Of `apart` only."""
+    priority: int | None = None
+    """Of `priority` only."""
+    reason: str = ""
+    """The operator's own words."""
+    changed_by: str = ""
+    changed_at: str = ""
+    """ISO 8601 UTC, the controller's clock."""
+
+    def orders_the_same(self, other: Rule) -> bool:
+        """Is it the same rule, whoever wrote it when?"""
+        unlike = {"changed_by", "changed_at"}
+        return self.model_dump(exclude=unlike) == other.model_dump(exclude=unlike)
+
+    def names(self, uuid: str, name: str) -> bool:
+        """Is it about this VM?"""
+        return uuid in self.vms or name in self.vms
+
+
+_LEAST: dict[RuleKind, tuple[int, int]] = {
+    RuleKind.APART: (2, 0),
+    RuleKind.TOGETHER: (2, 0),
+    RuleKind.ONLY_ON: (1, 1),
+    RuleKind.NEVER_ON: (1, 1),
+    RuleKind.NEVER_MOVE: (1, 0),
+    RuleKind.PRIORITY: (1, 0),
+    RuleKind.NOT_DOWN_TOGETHER: (0, 2),
+    RuleKind.FAILURE_DOMAIN: (0, 1),
+}
+"""How many VMs and hosts a rule names at least; 0: none."""
+
+
+def well_formed(rule: Rule) -> Rule:
+    """The rule with each name once, UUIDs in lower case, and its scope. Raises BadRequest for one that makes no
+    sense."""
+    vms, hosts = tuple(sorted({_plain(vm) for vm in rule.vms})), tuple(sorted(set(rule.hosts)))
+    for what, named, least in zip(("VM", "host"), (vms, hosts), _LEAST[rule.kind], strict=True):
+        _check_number(rule.kind, what, len(named), least)
+    if rule.scope is not None and rule.kind is not RuleKind.APART:
+        raise BadRequest(f"a rule of the kind {rule.kind} has no scope", fix="leave out the scope")
+    if rule.priority is not None and rule.kind is not RuleKind.PRIORITY:
+        raise BadRequest(f"a rule of the kind {rule.kind} has no priority", fix="write a rule of the kind priority")
+    if rule.priority is None and rule.kind is RuleKind.PRIORITY:
+        raise BadRequest("the priority is missing", fix=f"give a number from -{HIGHEST} to {HIGHEST}")
+    scope = (rule.scope or Scope.HOST) if rule.kind is RuleKind.APART else None
+    return rule.model_copy(update={"vms": vms, "hosts": hosts, "scope": scope})
+
+
+def _check_number(kind: RuleKind, what: str, number: int, least: int) -> None:
+    if not least and number:
+        raise BadRequest(f"a rule of the kind {kind} names no {what}s", fix=f"leave out its {what}s")
+    if number < least:
+        plural = "s" if least > 1 else ""
+        raise BadRequest(
+            f"a rule of the kind {kind} names at least {least} {what}{plural}; this one names {number}",
+            fix=f"name {least} or more",
+        )
+
+
+def _plain(vm: str) -> str:
+    """A UUID as libvirt writes it; anything else is a name."""
+    try:
+        return str(UUID(vm)) if len(vm) == len(str(UUID(int=0))) else vm
+    except ValueError:
+        return vm
+
+
+def refuse_contradiction(new: Rule, others: Iterable[Rule]) -> None:
+    """Raises Conflict where both cannot hold: VMs apart and together, or a host in two failure domains."""
+    opposite = {RuleKind.APART: RuleKind.TOGETHER, RuleKind.TOGETHER: RuleKind.APART}.get(new.kind)
+    for other in others:
+        if other.name == new.name:
+            continue
+        vms, hosts = sorted({*new.vms} & {*other.vms}), sorted({*new.hosts} & {*other.hosts})
+        if other.kind is opposite and len(vms) > 1:
+            word = "apart" if other.kind is RuleKind.APART else "together"
+            raise _contradicts(other, f"keeps {vms[0]} and {vms[1]} {word}")
+        if new.kind is other.kind is RuleKind.FAILURE_DOMAIN and hosts:
+            raise _contradicts(other, f"has {', '.join(hosts[:3])} in another failure domain")
+
+
+def _contradicts(other: Rule, what: str) -> Conflict:
+    fix = f"change that one first: `sterna rules show {other.name}`, `sterna rules remove {other.name}`"
+    return Conflict(f"the rule {other.name} {what}", fix=fix)
+
+
+class Resolved(Value):
+    """Rules in the planner's words."""
+
+    rules: Rules = Rules()
+    priority_of: dict[str, int] = {}
+    """UUID -> the highest that a rule gives it."""
+    domain_of: dict[str, str] = {}
+    """Host -> its failure domain."""
+
+
+class VmNames:
+    """Which VMs a name or UUID stands for."""
+
+    def __init__(self, vms: Iterable[tuple[str, str]]) -> None:
+        """`vms`: UUID and name of each VM there is."""
+        self._uuids: set[str] = set()
+        self._by_name: dict[str, list[str]] = {}
+        for uuid, name in vms:
+            self._uuids.add(uuid)
+            self._by_name.setdefault(name, []).append(uuid)
+
+    def of(self, name_or_uuid: str) -> list[str]:
+        """UUIDs; none where there is no such VM."""
+        return [name_or_uuid] if name_or_uuid in self._uuids else self._by_name.get(name_or_uuid, [])
+
+    def all_of(self, named: Collection[str]) -> frozenset[str]:
+        """UUIDs of all of these."""
+        return frozenset(uuid for one in named for uuid in self.of(one))
+
+
+def resolve(rules: Iterable[Rule], vms: VmNames) -> Resolved:
+    """What the rules mean for the VMs that there are."""
+    apart: list[Apart] = []
+    together: list[Together] = []
+    groups: list[HostGroup] = []
+    never_move: dict[str, str] = {}
+    not_down: list[frozenset[str]] = []
+    priority_of: dict[str, int] = {}
+    domain_of: dict[str, str] = {}
+    for rule in rules:
+        members, hosts = vms.all_of(rule.vms), frozenset(rule.hosts)
+        match rule.kind:
+            case RuleKind.APART if len(members) > 1:
+                apart.append(Apart(name=rule.name, vms=members, scope=rule.scope or Scope.HOST))
+            case RuleKind.TOGETHER if len(members) > 1:
+                together.append(Together(name=rule.name, vms=members))
+            case RuleKind.ONLY_ON | RuleKind.NEVER_ON if members:
+                never = rule.kind is RuleKind.NEVER_ON
+                groups.append(HostGroup(name=rule.name, vms=members, hosts=hosts, never=never))
+            case RuleKind.NEVER_MOVE:
+                why = f"{rule.name} ({rule.reason})" if rule.reason else rule.name
+                never_move = dict.fromkeys(sorted(members), why) | never_move
+            case RuleKind.PRIORITY if rule.priority is not None:
+                given = rule.priority
+                priority_of |= {uuid: max(given, priority_of.get(uuid, given)) for uuid in members}
+            case RuleKind.NOT_DOWN_TOGETHER:
+                not_down.append(hosts)
+            case RuleKind.FAILURE_DOMAIN:
+                domain_of |= dict.fromkeys(rule.hosts, rule.name)
+            case _:
+                pass
+    made = Rules(
+        apart=tuple(apart),
+        together=tuple(together),
+        groups=tuple(groups),
+        never_move=never_move,
+        not_down_together=tuple(not_down),
+    )
+    return Resolved(rules=made, priority_of=priority_of, domain_of=domain_of)
