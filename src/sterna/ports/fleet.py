@@ -252,10 +252,10 @@ class Fleet(AccessRecords, OperationRecords, PruneRecords, RuleRecords, Protocol
         """Of the list of its VMs as it is stored."""
 
     async def admit(
-        self, migration: Migration, at: str, away: Collection[str] | None = None
+        self, migration: Migration, at: str, up: Collection[str] | None = None
     ) -> tuple[MigrationRecord, bool]:
         """Take the VM (compare-and-swap) and record the request; True where the id was known already: then it is
-        promised. `away`: hosts that take no VMs now; None: placement rules are not looked at.
+        promised. `up`: hosts that can be used; None: placement rules are not looked at.
 
         Raises Refused where a placement rule speaks against it; Conflict, naming the migration, where another one
         holds the VM; also for a migration of an operation that has given it up, or has found its VM on another

@@ -123,10 +123,10 @@ class OperationRecords(Protocol):
     """Operations and their attempts. Every method is one transaction and raises as `ports.fleet.Fleet` does."""
 
     async def add_operation(
-        self, operation: OperationRecord, away: Collection[str] | None = None
+        self, operation: OperationRecord, up: Collection[str] | None = None
     ) -> tuple[OperationRecord, bool]:
         """Record it and close its hosts, with its reason; True where it is known already: then nothing changes.
-        `away`: hosts that do not answer; None: rules about hosts that are not to be down together do not count.
+        `up`: hosts that can be used; None: rules about hosts that are not to be down together do not count.
 
         Raises NotFound for a host that there is not; Refused where such a rule speaks against it; Conflict where
         another operation works on one of its hosts, or the id belongs to another request.

@@ -149,10 +149,10 @@ class SqlFleet:
         return await self._run(sighted.digest_in_records, host)
 
     async def admit(
-        self, migration: Migration, at: str, away: Collection[str] | None = None
+        self, migration: Migration, at: str, up: Collection[str] | None = None
     ) -> tuple[MigrationRecord, bool]:
         """Take the VM and record the request. Raises Conflict, Refused."""
-        return await self._write(statements.admit, migration, at, away)
+        return await self._write(statements.admit, migration, at, up)
 
     async def accepted(self, migration: Migration, at: str) -> MigrationRecord:
         """The source has it. Raises NotFound."""
@@ -217,10 +217,10 @@ class SqlFleet:
         return await self._run(lambda c: int(c.execute(select(func.max(entries.c.id))).scalar() or 0))
 
     async def add_operation(
-        self, operation: OperationRecord, away: Collection[str] | None = None
+        self, operation: OperationRecord, up: Collection[str] | None = None
     ) -> tuple[OperationRecord, bool]:
         """Record it and close its hosts. Raises NotFound, Conflict, Refused."""
-        return await self._write(on_operations.add, operation, away)
+        return await self._write(on_operations.add, operation, up)
 
     async def operation(self, id: str) -> OperationRecord:
         """Raises NotFound."""

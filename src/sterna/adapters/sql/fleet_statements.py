@@ -89,15 +89,15 @@ def save_migration(c: Connection, record: MigrationRecord) -> None:
 
 
 def admit(
-    c: Connection, migration: Migration, at: str, away: Collection[str] | None = None
+    c: Connection, migration: Migration, at: str, up: Collection[str] | None = None
 ) -> tuple[MigrationRecord, bool]:
     """See ports.fleet.Fleet.admit."""
     known = promise(c, migration.id)
     if known is not None:
         return known, True
     check_not_over(c, migration)
-    if away is not None:
-        check_migration(c, migration, away)
+    if up is not None:
+        check_migration(c, migration, up)
     vm = known_vm(c, migration.vm_uuid)
     if vm is None:
         vm = VmRecord(

@@ -62,9 +62,7 @@ def required(c: Connection, id: str) -> OperationRecord:
     return found
 
 
-def add(
-    c: Connection, wanted: OperationRecord, away: Collection[str] | None = None
-) -> tuple[OperationRecord, bool]:
+def add(c: Connection, wanted: OperationRecord, up: Collection[str] | None = None) -> tuple[OperationRecord, bool]:
     """See ports.operations.OperationRecords.add_operation."""
     known = _known(c, wanted.id)
     if known is not None:
@@ -74,8 +72,8 @@ def add(
     for name in wanted.hosts:
         required_host(c, name)
     _refuse_busy(c, wanted)
-    if away is not None:
-        check_closing(c, wanted.hosts, away)
+    if up is not None:
+        check_closing(c, wanted.hosts, up)
     new = wanted.model_copy(update={"closed": _close(c, wanted)})
     key = c.execute(insert(operations).values(**_values(new))).inserted_primary_key
     return new.model_copy(update={"number": int(key[0]) if key else 0}), False

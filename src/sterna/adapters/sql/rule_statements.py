@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, delete, insert, or_, select, update
 from sterna.adapters.sql.fleet_schema import attempts, hosts, migrations, rules, vms
 from sterna.domain.errors import Conflict, NotFound, Refused
 from sterna.domain.fleet.attempts import AttemptState
-from sterna.domain.fleet.rule_checks import Placed, RuleFacts, down_together
+from sterna.domain.fleet.rule_checks import Placed, RuleFacts, away_of, down_together
 from sterna.domain.fleet.rules import Rule, RuleKind, refuse_contradiction
 from sterna.domain.journal import Migration
 from sterna.domain.model import GuestState
@@ -116,27 +116,28 @@ def facts(c: Connection, uuid: str, name: str) -> RuleFacts:
         return RuleFacts()
     domains = [rule for rule in every if rule.kind is RuleKind.FAILURE_DOMAIN]
     named = {one for rule in about for one in rule.vms}
-    return RuleFacts(rules=(*about, *domains), placed=tuple(placed(c, named)))
+    closed = c.execute(select(hosts.c.name).where(hosts.c.maintenance)).scalars()
+    return RuleFacts(rules=(*about, *domains), placed=tuple(placed(c, named)), closed=frozenset(closed))
 
 
 # ---------------------------------------------------------------- rules that are judged where something begins
 
 
-def check_migration(c: Connection, migration: Migration, away: Collection[str]) -> None:
-    """Raises Refused where a rule speaks against it, as things stand in this transaction."""
+def check_migration(c: Connection, migration: Migration, up: Collection[str]) -> None:
+    """Raises Refused where a rule speaks against it, as things stand in this transaction. `up`: hosts that can be
+    used."""
     uuid, name = migration.vm_uuid, migration.vm_name
     vm = Placed(uuid=uuid, name=name, host=migration.source)
-    if against := facts(c, uuid, name).against(vm, migration.destination, away):
+    if against := facts(c, uuid, name).against(vm, migration.destination, up):
         raise Refused(against)
 
 
-def check_closing(c: Connection, closing: Collection[str], away: Collection[str]) -> None:
-    """Raises Refused where a rule says that these hosts are not to be down together, or with those of `away`, which
-    do not answer, and those that are closed."""
+def check_closing(c: Connection, closing: Collection[str], up: Collection[str]) -> None:
+    """Raises Refused where a rule says that these hosts are not to be down together, or with one that is closed or
+    not in `up`."""
     every = all_rules(c)
     if not any(rule.kind is RuleKind.NOT_DOWN_TOGETHER for rule in every):
         return
-    closed = c.execute(select(hosts.c.name).where(hosts.c.maintenance)).scalars()
-    words = dict.fromkeys(away, "does not answer") | dict.fromkeys(closed, "is in maintenance")
-    if against := down_together(every, closing, words):
+    known = c.execute(select(hosts.c.name, hosts.c.maintenance)).all()
+    if against := down_together(every, closing, away_of({row.name: row.maintenance for row in known}, up)):
         raise Refused(against)

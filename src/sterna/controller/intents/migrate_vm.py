@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
@@ -18,17 +18,18 @@ import structlog
 from sterna.controller import reasons
 from sterna.controller.calls import AgentCalls, reading
 from sterna.controller.intents import choose_host
-from sterna.controller.intents.request import MigrateRequest, check_params, proposal, start_params
+from sterna.controller.intents.request import MigrateRequest, check_params, local_disks, proposal, start_params
 from sterna.controller.records.forecasts import ForecastHistory
 from sterna.controller.records.inventory import Inventory
 from sterna.controller.records.registry import Host, Registry
 from sterna.domain import untrusted
 from sterna.domain.errors import Conflict, NotFound, Refused, SternaError, Temporary, Unknown, Unreachable
 from sterna.domain.experience import Experience
+from sterna.domain.fleet.rule_checks import Placed, RuleFacts
 from sterna.domain.forecast import Expectations
 from sterna.domain.hosts import namesake
 from sterna.domain.journal import Migration
-from sterna.domain.model import Data, GuestState, Refusal, Vm
+from sterna.domain.model import Data, GuestState, Refusal
 from sterna.ports.clock import Clock
 from sterna.ports.cloud import NovaReads
 from sterna.ports.fleet import Fleet, MigrationRecord, VmRecord
@@ -100,7 +101,7 @@ class MigrateVm:
             return known, True
         try:
             async with self._gate(request.vm):
-                return await self._admit(await self._judged(request))
+                return await self._admit(await self._judged(request), ignore_rules=request.ignore_rules)
         except reasons.VmBusy:
             known = await self._known(request)  # another controller may have accepted this request in the meantime
             if known is None:
@@ -151,9 +152,10 @@ class MigrateVm:
             log.info("a migration starts without the results of past ones", migration=request.id, why=e.message)
             return self._forecast_history.expectations_from(Experience(), *about, bandwidth_bytes_s=limit)
 
-    async def _admit(self, proposed: Migration) -> tuple[MigrationRecord, bool]:
+    async def _admit(self, proposed: Migration, *, ignore_rules: bool) -> tuple[MigrationRecord, bool]:
+        up = None if ignore_rules else self._registry.usable()
         try:
-            record, repeated = await self._fleet.admit(proposed, proposed.created_at)
+            record, repeated = await self._fleet.admit(proposed, proposed.created_at, up)
         except Conflict as e:
             raise reasons.VmBusy([Refusal(code=reasons.UNDER_WAY, message=e.message, fix=e.fix)]) from None
         if repeated:
@@ -200,12 +202,13 @@ class MigrateVm:
         if vm.migration_id is not None:
             # it is half-way already: what its hosts would say of another move means nothing
             reasons.refuse([reasons.under_way(vm.name, vm.migration_id), *found])
-        owned = await self._against_owner(vm)
+        owned, by_rules = await self._against_owner(vm), await self._by_rules(vm, request)
         found += [*owned, *await self._against_source(vm)]
         if not self._registry.is_up(vm.host):
             reasons.refuse(found)
         if request.destination is None:
-            return vm, await self._choose(vm, request, owned)
+            return vm, await self._choose(vm, request, owned, by_rules)
+        found += by_rules(request.destination) if request.destination != vm.host else []
         unusable = {reasons.NO_SUCH_HOST, reasons.SAME_HOST, reasons.DESTINATION_DOWN}
         usable = not unusable & {r.code for r in found}
         if accepting and not found and vm.state is not GuestState.UNKNOWN and request.copies_disks:
@@ -257,6 +260,12 @@ class MigrateVm:
             return [reasons.nova_silent(vm.name, e.message)]
         return [] if host is None else [reasons.nova_owned(vm.name, host)]
 
+    async def _by_rules(self, vm: VmRecord, request: MigrateRequest) -> Callable[[str], list[Refusal]]:
+        """What placement rules have against each host."""
+        facts = RuleFacts() if request.ignore_rules else await self._fleet.rule_facts(vm.uuid, vm.name)
+        placed, up = Placed(uuid=vm.uuid, name=vm.name, host=vm.host), self._registry.usable()
+        return lambda host: facts.against(placed, host, up)
+
     async def _check(self, vm: VmRecord, destination: str, request: MigrateRequest) -> list[Refusal]:
         """What the source's agent, and through it the destination's, has against it."""
         options = request.options.going_to(self._registry.enrolled_at(destination))
@@ -267,12 +276,19 @@ class MigrateVm:
             )
             with reading(vm.host, "check_migration"):
                 found = [Refusal.model_validate(r) for r in answer.get("refusals", ())]
-                return found if request.copies_disks else [*found, *_against_copying(vm, answer)]
+                local = [] if request.copies_disks else local_disks(answer)
+                return [*found, reasons.copy_unwanted(vm.name, local)] if local else found
         except (Unreachable, Unknown) as e:
             message = f"{vm.host}, where {vm.name} runs, cannot be asked: {e.message}"
             return [Refusal(code=reasons.SOURCE_DOWN, message=message, fix=e.fix)]
 
-    async def _choose(self, vm: VmRecord, request: MigrateRequest, against_vm: Sequence[Refusal]) -> str:
+    async def _choose(
+        self,
+        vm: VmRecord,
+        request: MigrateRequest,
+        against_vm: Sequence[Refusal],
+        by_rules: Callable[[str], list[Refusal]],
+    ) -> str:
         """The host with the most free memory among those without a reason against them. Raises with each one's
         reasons, and those against any move."""
         others = [h for h in await self._registry.hosts() if h.name != vm.host]
@@ -281,7 +297,7 @@ class MigrateVm:
             against = [r for r in refusals if r.code != reasons.SAME_HOST]
             reasons.refuse([*against_vm, reasons.no_destination(vm.name), *against])
         others.sort(key=lambda h: h.facts.memory_free_bytes, reverse=True)
-        against_host = {host.name: self._against(host, vm) for host in others}
+        against_host = {host.name: [*self._against(host, vm), *by_rules(host.name)] for host in others}
         usable = [host for host, found in against_host.items() if not found]
         choice = await choose_host.choose(usable, lambda host: self._check(vm, host, request))
         if choice.host is not None:
@@ -392,9 +408,3 @@ def _about(migration: Migration) -> dict[str, str]:
 
 def _other_request(migration_id: str) -> Conflict:
     return Conflict(f"the id {migration_id} belongs to another request", fix="choose a new id")
-
-
-def _against_copying(vm: VmRecord, answer: Data) -> list[Refusal]:
-    """Disks that would be copied, where nothing is to be."""
-    local = [disk.target for disk in Vm.model_validate(answer["vm"]).disks if disk.local] if "vm" in answer else []
-    return [reasons.copy_unwanted(vm.name, local)] if local else []

@@ -21,6 +21,7 @@ from sterna.domain.fleet.attempts import Attempt, returns
 from sterna.domain.fleet.course import Order
 from sterna.domain.fleet.operations import BringBack, Drain
 from sterna.domain.fleet.plans import Plan
+from sterna.domain.fleet.rule_checks import away_of, down_together
 from sterna.domain.fleet.snapshot import Snapshot
 from sterna.domain.model import Refusal, Value
 from sterna.domain.objective import Asked
@@ -44,6 +45,8 @@ class OperationRequest(Value):
     finish_within_s: float | None = None
     even_if_late: bool = False
     """Begin also where the deadline will probably be missed."""
+    ignore_host_rules: bool = False
+    """Begin also where a rule says that hosts are not to be down together."""
     reason: str = ""
     requested_by: str = ""
 
@@ -69,6 +72,7 @@ def request_of(operation: OperationRecord, attempt: Attempt) -> MigrateRequest:
         vm=attempt.vm,
         destination=attempt.target,
         asked=Asked(policy=operation.policy, may=operation.may),
+        ignore_rules=True,  # the plan has kept them, and they were the same when it was decided on
         requested_by=operation.asked_by(attempt),
     )
 
@@ -84,20 +88,26 @@ class Operate:
 
     async def preview(self, request: OperationRequest) -> Preview:
         """What it would do now. Changes nothing. Raises NotFound for a host that there is not; Refused for a policy
-        that there is not, a host that is gone, or where no host would take VMs."""
-        return await self._planned(self._record(request))
+        that there is not, a host that is gone, where no host would take VMs, or where hosts are not to be down
+        together."""
+        record = self._record(request)
+        if not request.ignore_host_rules:
+            closed = {host.name: host.maintenance for host in await self._registry.hosts()}
+            away = away_of(closed, self._registry.usable())
+            reasons.refuse(down_together(await self._fleet.rules(), record.hosts, away))
+        return await self._planned(record)
 
     async def begin(self, request: OperationRequest) -> tuple[OperationRecord, bool]:
         """The operation, and whether the id was known already: then nothing is done.
 
         Raises NotFound and Refused as `preview`; Refused where it would miss its deadline or VMs would be left at
-        it; Conflict where another
-        operation works on one of its hosts, or the id belongs to another request.
+        it; Conflict where another operation works on one of its hosts, or the id belongs to another request.
         """
         record = self._record(request)
         if not await self._is_known(record.id):
             await self._refuse(record, even_if_late=request.even_if_late)
-        record, repeated = await self._fleet.add_operation(record)
+        up = None if request.ignore_host_rules else self._registry.usable()
+        record, repeated = await self._fleet.add_operation(record, up)
         if not repeated:
             log.info("an operation begins", operation=record.id, hosts=record.hosts, by=record.requested_by)
         self._wake()

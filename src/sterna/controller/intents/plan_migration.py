@@ -76,13 +76,15 @@ class PlanMigration:
         self._forecast_history, self._registry, self._inventory = forecast_history, registry, inventory
         self._calls, self._migrate = calls, migrate
 
-    async def plan(self, vm: str, destination: str | None, asked: Asked) -> Plan:
+    async def plan(self, vm: str, destination: str | None, asked: Asked, *, ignore_rules: bool = False) -> Plan:
         """Raises VmMissing where there is no such VM; Refused where what is asked makes no sense."""
         wanted, wrong = objective(asked)
         if wanted is None:
             raise Refused(wrong)
         found, details = await self._inventory.show(vm)
-        chosen, blockers = await self._judge(found, destination, asked)
+        chosen, blockers = await self._judge(
+            MigrateRequest(vm=found.uuid, destination=destination, asked=asked, ignore_rules=ignore_rules)
+        )
         details = await self._with_local_disks(found, chosen, details, asked)
         plan = Plan(vm=found, destination=chosen, blockers=tuple(blockers))
         plan = await self._foreseen(plan, wanted, details)
@@ -97,14 +99,11 @@ class PlanMigration:
             bytes_sent=accuracy(outcomes, "bytes_sent"),
         )
 
-    async def _judge(
-        self, vm: VmRecord, destination: str | None, asked: Asked
-    ) -> tuple[str | None, tuple[Refusal, ...]]:
-        request = MigrateRequest(vm=vm.uuid, destination=destination, asked=asked)
+    async def _judge(self, request: MigrateRequest) -> tuple[str | None, tuple[Refusal, ...]]:
         try:
             _, chosen = await self._migrate.judge(request)
         except (Refused, reasons.VmBusy, reasons.VmMissing) as e:
-            return destination, tuple(e.refusals)
+            return request.destination, tuple(e.refusals)
         return chosen, ()
 
     async def _with_local_disks(

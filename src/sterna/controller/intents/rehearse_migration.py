@@ -48,10 +48,14 @@ class RehearseMigration:
     async def start(
         self, vm: str, destination: str, asked: Asked, *, with_copy: bool, requested_by: str = ""
     ) -> MigrationRecord:
-        """Raises as MigrateVm.start."""
-        how = "copy" if with_copy else "prepare"
+        """Placement rules do not count: the VM stays where it is. Raises as MigrateVm.start."""
         request = MigrateRequest(
-            vm=vm, destination=destination, asked=asked, rehearse=how, requested_by=requested_by
+            vm=vm,
+            destination=destination,
+            asked=asked,
+            ignore_rules=True,
+            rehearse="copy" if with_copy else "prepare",
+            requested_by=requested_by,
         )
         record, _ = await self._migrate.start(request)
         return record

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sterna.domain.errors import Refused
 from sterna.domain.forecast import Expectations
 from sterna.domain.journal import Migration
-from sterna.domain.model import Data, Value
+from sterna.domain.model import Data, Value, Vm
 from sterna.domain.objective import Asked, objective
 from sterna.domain.options import MigrationOptions, Requester
 from sterna.ports.fleet import VmRecord
@@ -24,6 +24,8 @@ class MigrateRequest(Value):
     """What is wanted of the copy."""
     copies_disks: bool = True
     """False: a VM with disks that only its host sees is refused."""
+    ignore_rules: bool = False
+    """Placement rules do not count."""
     rehearse: str = ""
     """`prepare` or `copy`: everything up to there is done and undone again."""
     requested_by: str = ""
@@ -71,6 +73,11 @@ def start_params(proposed: Migration) -> Data:
         "requested_by": proposed.requested_by,
         **({"permit": proposed.permit} if proposed.permit else {}),
     }
+
+
+def local_disks(answer: Data) -> list[str]:
+    """Of the VM that an answer of `check_migration` is about: disks that only its host sees."""
+    return [disk.target for disk in Vm.model_validate(answer["vm"]).disks if disk.local] if "vm" in answer else []
 
 
 def check_params(vm: VmRecord, destination: str, options: MigrationOptions) -> Data:

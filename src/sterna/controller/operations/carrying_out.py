@@ -276,6 +276,7 @@ class Operations:
             status=operation.status,
             attempts=new,
             seen=look.migrations,
+            rules=look.rules,
         )
         self._planning.again(operation.id)
         if not await self._fleet.decide(decision):

@@ -14,6 +14,7 @@ from sterna.controller.records.registry import Host, Registry
 from sterna.controller.records.snapshot import Snapshot
 from sterna.domain.fleet import snapshot as planner
 from sterna.domain.fleet.attempts import Attempt
+from sterna.domain.fleet.rules import Resolved, Rule, VmNames, resolve
 from sterna.domain.forecast import Load
 from sterna.domain.model import GuestState, Value
 from sterna.domain.status import Status
@@ -55,6 +56,8 @@ class Observed(Value):
     """UUIDs of VMs whose migrations do not copy yet."""
     migration_of: dict[str, str] = {}
     """VM -> the migration that holds it, by the records."""
+    rules: tuple[Rule, ...] = ()
+    """All placement rules."""
 
 
 class Observer:
@@ -95,13 +98,16 @@ class Observer:
         """The fleet as it is known. Raises Unreachable."""
         running = await self._running()
         active = await self._fleet.active_attempts()
-        hosts, vms = await self._registry.hosts(), await self._fleet.vms()
-        at = {vm.uuid: vm.host for vm in vms}
+        hosts, known, rules = await self._registry.hosts(), await self._fleet.vms(), await self.rules()
+        at = {vm.uuid: vm.host for vm in known}
+        vms = [vm for vm in known if vm.state is not GuestState.ABSENT]
+        resolved = resolve(rules, VmNames((vm.uuid, vm.name) for vm in vms))
         bus, loads, capacity = self._calls.bus_state(), self._history.loads(), self.capacity
         return Observed(
             snapshot=planner.Snapshot(
-                hosts=tuple(_host(host, bus, capacity) for host in hosts),
-                vms=tuple(_vm(vm, loads.get(vm.uuid)) for vm in vms if vm.state is not GuestState.ABSENT),
+                hosts=tuple(_host(host, bus, capacity, resolved) for host in hosts),
+                vms=tuple(_vm(vm, loads.get(vm.uuid), resolved) for vm in vms),
+                rules=resolved.rules,
                 moving=tuple(_moving(running, active, at)),
                 limits=planner.Limits(spare_hosts=capacity.spare_hosts, preparing=capacity.preparing),
             ),
@@ -113,7 +119,12 @@ class Observer:
                 ]
             ),
             migration_of={one.migration.vm_uuid: one.id for one in running},
+            rules=rules,
         )
+
+    async def rules(self) -> tuple[Rule, ...]:
+        """All placement rules. Raises Unreachable."""
+        return tuple(await self._fleet.rules())
 
     async def _running(self) -> list[MigrationRecord]:
         page = Page(statuses=tuple(status for status in Status if not status.final), limit=READ_AT_ONCE)
@@ -124,7 +135,7 @@ class Observer:
         return found
 
 
-def _host(host: Host, bus: BusState, capacity: Capacity) -> planner.Host:
+def _host(host: Host, bus: BusState, capacity: Capacity, by_rules: Resolved) -> planner.Host:
     facts, trouble = host.facts, host.not_usable(bus)
     closed = (host.maintenance_reason or "it is in maintenance") if host.maintenance else ""
     return planner.Host(
@@ -134,14 +145,14 @@ def _host(host: Host, bus: BusState, capacity: Capacity) -> planner.Host:
         overcommit=capacity.vcpus_per_cpu,
         out_bytes_s=facts.abilities.link_bytes_s,
         in_bytes_s=facts.abilities.link_bytes_s,
-        domain=capacity.domains.get(host.name, ""),
+        domain=by_rules.domain_of.get(host.name, ""),
         closed=closed,
         unreachable="it was declared dead" if host.dead else (trouble.why if trouble is not None else ""),
         gone=host.gone,
     )
 
 
-def _vm(vm: VmRecord, load: Load | None) -> planner.Vm:
+def _vm(vm: VmRecord, load: Load | None, by_rules: Resolved) -> planner.Vm:
     """`load`: as last measured; None: never. One that is off takes no memory and no CPU."""
     off = vm.state is GuestState.SHUTOFF
     why = f"it runs on {', '.join(vm.also)} as well" if vm.also else _PINNED.get(vm.state, "")
@@ -155,6 +166,7 @@ def _vm(vm: VmRecord, load: Load | None) -> planner.Vm:
         touched_bytes=load.allocated_bytes if load is not None else None,
         disk_bytes=load.disk_bytes if load is not None else 0,
         dirty_bytes_s=int(load.dirty_bytes / load.dirty_period_s) if load is not None else None,
+        priority=by_rules.priority_of.get(vm.uuid, 0),
         pinned=why or ("" if vm.memory_bytes and vm.vcpus else "its size is not known"),
     )
 

@@ -1,7 +1,8 @@
 """What an operation should do next: the planner is asked about the fleet as it is, and its answer kept for a while.
 
-A plan of many VMs takes a while to make. It is made again when something of the operation has changed, and now and
-then, because others change the fleet as well. Targets of the plan before are kept where they still have room.
+A plan of many VMs takes a while to make. It is made again when something of the operation or a placement rule has
+changed, and now and then, because others change the fleet as well. Targets of the plan before are kept where they
+still have room.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from sterna.domain.fleet.course import OperationStatus
 from sterna.domain.fleet.operations import BringBack, Drain, Mays, Return
 from sterna.domain.fleet.planner import plan
 from sterna.domain.fleet.plans import LeftOver, Plan
+from sterna.domain.fleet.rules import Rule
 from sterna.domain.fleet.snapshot import Snapshot
 from sterna.domain.policies import DEFAULT, POLICIES
 from sterna.kit.threads import in_thread
@@ -50,6 +52,8 @@ class Look:
     """Migrations into a host that is to be empty."""
     migrations: frozenset[str] = frozenset()
     """Ids of all that were taken into account."""
+    rules: tuple[Rule, ...] = ()
+    """Placement rules, as they were."""
     paused: str = ""
     """Why nothing begins, whatever the plan says."""
 
@@ -107,7 +111,7 @@ class Planning:
         """What is to be done next. Raises Unreachable."""
         attempts = [one.attempt for one in tried]
         states = ((one.attempt.number, one.attempt.state, one.status in PREPARING) for one in tried)
-        key = (operation.status, operation.counts_from, *states)
+        key = (operation.status, operation.counts_from, await self._observer.rules(), *states)
         kept, now_ms = self._kept.get(operation.id), self._clock.monotonic_ms()
         if kept is not None and kept.key == key and now_ms - kept.at_ms < AGAIN_MS:
             return kept.look
@@ -151,6 +155,7 @@ class Planning:
             forecast=forecast_of(made, wanted, own, rests_s),
             aborts=tuple(observed.migration_of[vm] for vm in made.aborts if vm in observed.migration_of),
             migrations=observed.migrations,
+            rules=observed.rules,
             paused="the operation is paused" if operation.status is OperationStatus.PAUSED else "",
         )
 

@@ -250,6 +250,10 @@ class Registry:
         described = self._described.get(name)
         return described is not None and self._lately(described.at_ms)
 
+    def usable(self) -> frozenset[str]:
+        """Those that agents have described in the last seconds, with nothing wrong."""
+        return frozenset(n for n, one in self._described.items() if self._lately(one.at_ms) and one.trouble is None)
+
     def answers(self, name: str) -> bool:
         """Did its agent send a beacon in the last seconds?"""
         undescribed = self._undescribed.get(name)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from sterna.domain.fleet.board import Board
 from sterna.domain.fleet.order import Order, Ordered
 from sterna.domain.fleet.pace import Paces
-from sterna.domain.fleet.placement import Arrivals, Step, Unit, easiest_first, place, put, units
+from sterna.domain.fleet.placement import Arrivals, Step, Unit, easiest_first, joins_mates, place, put, units
 from sterna.domain.fleet.plans import LeftOver
 from sterna.domain.fleet.reasons import fits_nowhere, immovable
 from sterna.domain.fleet.room import Room
@@ -93,7 +93,7 @@ class _Attempt:
     def _room_as_before(self, unit: Unit, arrivals: Arrivals, settled: set[int]) -> list[Step]:
         """The room that an earlier plan made on the target: its residents go where they were to go."""
         board, h = self.board, self.kept.get(unit[0])
-        if h is None or len(unit) > 1:
+        if h is None or len(unit) > 1 or not joins_mates(board, unit[0], h):
             return []
         steps: list[Step] = []
         for resident, to in sorted(self.kept.items()):
@@ -116,7 +116,7 @@ def _keep(board: Board, unit: Sequence[int], kept: Mapping[int, int], arrivals: 
     steps: list[Step] = []
     for v in unit:
         h = kept.get(v)
-        if h is None or not board.fits(v, h):
+        if h is None or not board.fits(v, h) or not joins_mates(board, v, h):
             for taken, at in reversed(steps):
                 board.give(taken, at)
                 arrivals.add(taken, at, -1)

@@ -134,6 +134,14 @@ def mates_hosts(board: Board, v: int) -> set[int]:
     return {h for mate in mates if mate != v for h in board.places[mate] if board.open[h]}
 
 
+def joins_mates(board: Board, v: int, h: int) -> bool:
+    """Is the host one where it may be, for the VMs that it must be with?"""
+    if not board.tables.mates[v]:
+        return True
+    must = mates_hosts(board, v)
+    return not must or h in must
+
+
 def _place_bundle(board: Board, unit: Unit, arrivals: Arrivals) -> list[Step]:
     hardest = max(unit, key=lambda v: (board.tables.size(v), v))
     must = set[int]().union(*(mates_hosts(board, v) for v in unit))

@@ -89,9 +89,11 @@ def _needs(board: Board, v: int, h: int) -> str:
     vm, host = board.tables.vms[v], board.tables.hosts[h]
     if host.name in vm.avoid:
         return "where it failed before"
-    missing = _missing(vm, host)
-    if missing:
-        return missing
+    return _missing(vm, host)
+
+
+def _groups(board: Board, v: int, h: int) -> str:
+    vm, host = board.tables.vms[v], board.tables.hosts[h]
     forbids = (
         group.name
         for group in board.tables.snapshot.rules.groups
@@ -143,7 +145,7 @@ def _reserve(board: Board, v: int, h: int) -> str:
     return "where the reserve for failing hosts would be used up"
 
 
-_CHECKS: tuple[Check, ...] = (_closed, _needs, _room, _rules, _reserve)
+_CHECKS: tuple[Check, ...] = (_closed, _needs, _groups, _room, _rules, _reserve)
 
 
 def _rate(bytes_s: float) -> str:

@@ -10,7 +10,7 @@ from itertools import combinations
 
 from sterna.domain.fleet.board import Board
 from sterna.domain.fleet.pace import Paces
-from sterna.domain.fleet.placement import Arrivals, Step, best_host, put, take_back
+from sterna.domain.fleet.placement import Arrivals, Step, best_host, joins_mates, put, take_back
 from sterna.domain.fleet.reasons import immovable
 
 HOSTS_TRIED = 100
@@ -44,7 +44,7 @@ class Room:
         if self.tries <= 0:
             return []
         allowed = tables.allowed[tables.shape[v]]
-        hosts = [h for h in range(len(tables.hosts)) if board.open[h] and allowed[h]]
+        hosts = [h for h in range(len(tables.hosts)) if board.open[h] and allowed[h] and joins_mates(board, v, h)]
         hosts.sort(key=lambda h: (max(self._lacking(v, h)), h))
         choices = [
             (self._cost(leaving), h, leaving) for h in hosts[:HOSTS_TRIED] for leaving in self._choices(v, h)

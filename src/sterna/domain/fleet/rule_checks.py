@@ -36,18 +36,23 @@ class RuleFacts(Value):
 
     rules: tuple[Rule, ...] = ()
     placed: tuple[Placed, ...] = ()
+    closed: frozenset[str] = frozenset()
+    """Hosts in maintenance."""
 
-    def against(self, vm: Placed, target: str, away: Collection[str] = ()) -> list[Refusal]:
-        """What speaks against moving the VM there. `away`: hosts that take no VMs now. Nobody has to follow those
-        that are on one of them."""
+    def against(self, vm: Placed, target: str, up: Collection[str]) -> list[Refusal]:
+        """What speaks against moving the VM there. `up`: hosts that can be used."""
+        if not self.rules:
+            return []
         names = VmNames((one.uuid, one.name) for one in (*self.placed, vm))
+        away = {host for one in self.placed for host in one.hosts if host in self.closed or host not in up}
         return against(resolve(self.rules, names), self.placed, vm, target, away)
 
 
 def against(
     resolved: Resolved, placed: Iterable[Placed], vm: Placed, target: str, away: Collection[str] = ()
 ) -> list[Refusal]:
-    """The same, of rules that are resolved."""
+    """The same, of rules that are resolved. `away`: hosts that take no VMs now. Nobody has to be with VMs that are
+    on one of them: they are about to leave, or cannot be joined."""
     rules = resolved.rules
     others = {one.uuid: one for one in placed if one.uuid != vm.uuid}
     found = []
@@ -112,6 +117,12 @@ def some(names: Sequence[str]) -> str:
 
 
 # ---------------------------------------------------------------- hosts that are not to be down together
+
+
+def away_of(closed: Mapping[str, bool], up: Collection[str]) -> dict[str, str]:
+    """The hosts that are closed or down, and in which way. `closed`: of each host, whether it is in maintenance."""
+    words = {name: "is in maintenance" if shut else "cannot be used" for name, shut in closed.items()}
+    return {name: word for name, word in words.items() if closed[name] or name not in up}
 
 
 def down_together(rules: Iterable[Rule], closing: Collection[str], away: Mapping[str, str]) -> list[Refusal]:

@@ -224,6 +224,28 @@ def test_nothing_moves_on_where_there_is_room() -> None:
     assert [move.name for move in plan(wide, A).moves] == ["db"]
 
 
+PAIR = Rules(together=(Together(name="pair", vms=frozenset({"db", "web"})),))
+
+
+def test_no_room_is_made_where_a_vm_must_not_go() -> None:
+    hosts = [host("a"), host("b", gib=8), host("c", gib=16), host("d", gib=16)]
+    vms = [vm("db", "a"), vm("web", "b"), vm("x", "c", gib=4)]
+    answer = drained(hosts, vms, rules=PAIR)
+    assert answer.moves == () and [one.name for one in answer.left] == ["db"]
+
+
+def test_a_vm_follows_those_it_has_to_be_with_although_it_was_to_go_elsewhere() -> None:
+    hosts = [host("a"), host("b", gib=16), host("c", gib=16)]
+    here = fleet(hosts, [vm("db", "a"), vm("web", "a")])
+    apart = Rules(apart=(Apart(name="away", vms=frozenset({"db", "web"})),))
+    before = plan(here.model_copy(update={"rules": apart}), A)
+    assert {target(before), target(before, "web")} == {"b", "c"}
+    after = plan(here.model_copy(update={"rules": PAIR}), A, before)
+    assert target(after) == target(after, "web")
+    moved = fleet(hosts, [vm("db", "a"), vm("web", str(target(before, "web")))], rules=PAIR)
+    assert target(plan(moved, A, before)) == target(before, "web")
+
+
 def test_who_has_priority_gets_the_place() -> None:
     hosts = [host("a"), host("b", gib=8)]
     vms = [vm("db", "a", gib=8), vm("web", "a", gib=4, priority=1)]

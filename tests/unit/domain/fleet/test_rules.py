@@ -122,7 +122,8 @@ AGAINST: dict[str, tuple[Rule, str, str]] = {
 
 def said(told: Rule, target: str, *away: str, vm: Placed = X1) -> list[str]:
     placed = (X1, X2, X3.model_copy(update={"to": ("e",)}))
-    return [one.message for one in RuleFacts(rules=(told, RACK), placed=placed).against(vm, target, away)]
+    facts = RuleFacts(rules=(told, RACK), placed=placed, closed=frozenset(away))
+    return [one.message for one in facts.against(vm, target, "abcde")]
 
 
 @pytest.mark.parametrize("told, target, sentence", AGAINST.values(), ids=list(AGAINST))
