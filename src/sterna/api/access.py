@@ -42,8 +42,8 @@ log = structlog.get_logger(__name__)
 
 UNLOGGED = {Action.AUDIT, Action.HINT}
 """Of the requests that could change something, those that do not."""
-LONGEST_BODY = 4096
-"""Of a body in the audit log; none of Sterna's own is as long."""
+LONGEST_BODY = 2**16
+"""Of a body in the audit log. A longer one is left out: a rule about a thousand VMs, by their names."""
 LONGEST_TARGET = 255
 LARGEST_BODY = 2**20
 """In bytes. The longest request that makes sense, 200 of Neutron's events, has a tenth of it."""

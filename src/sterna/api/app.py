@@ -25,6 +25,8 @@ from sterna.api import (
     operations,
     plans,
     problems,
+    queue,
+    rules,
     streams,
     tokens,
     tuning,
@@ -42,7 +44,8 @@ from sterna.domain.access import NEEDS, Action
 from sterna.ports.identity import CertificateIssuer
 
 OPEN_PARTS = (health, joining)
-PARTS = (fleet, enrolments, migrations, operations, plans, streams, tuning, tokens, external_events, documentation)
+FLEET_PARTS = fleet, enrolments, migrations, operations, rules, queue, plans
+PARTS = (*FLEET_PARTS, streams, tuning, tokens, external_events, documentation)
 
 
 _TOKEN = Depends(

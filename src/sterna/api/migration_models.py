@@ -65,6 +65,11 @@ class ObjectiveIn(BaseModel):
         return Asked(**fields | {"may": may, "accept": frozenset(self.accept)})
 
 
+IGNORE_RULES = Field(
+    default=False, strict=True, description="Placement rules do not count. Everything else does, as always."
+)
+
+
 class MigrationIn(ObjectiveIn):
     """A request to migrate a VM."""
 
@@ -78,6 +83,7 @@ class MigrationIn(ObjectiveIn):
     destination: str | None = Field(
         default=None, min_length=1, max_length=255, description="A host's name; null: Sterna chooses."
     )
+    ignore_rules: bool = IGNORE_RULES
 
 
 class MigrationOut(BaseModel):

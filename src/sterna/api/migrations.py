@@ -46,6 +46,7 @@ async def start_migration(
         vm=wanted.vm,
         destination=wanted.destination,
         asked=wanted.asked(),
+        ignore_rules=wanted.ignore_rules,
         requested_by=actor_of(asking).name,
     )
     record, repeated = await controller.migrate(request)

@@ -48,6 +48,11 @@ class OperationIn(BaseModel):
     even_if_late: bool = Field(
         default=False, strict=True, description="Begin it also where it would probably take longer."
     )
+    ignore_host_rules: bool = Field(
+        default=False,
+        strict=True,
+        description="Begin it also where a rule says that hosts are not to be down together. Rules about VMs hold.",
+    )
     reason: str = Field(default="", max_length=255, description="Why. It is shown with the hosts that it closes.")
 
     def asked(self, by: str) -> OperationRequest:
@@ -59,6 +64,7 @@ class OperationIn(BaseModel):
             policy=self.policy,
             finish_within_s=self.finish_within_s,
             even_if_late=self.even_if_late,
+            ignore_host_rules=self.ignore_host_rules,
             reason=printable(self.reason),
             requested_by=by,
         )

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from sterna.api.access import actor_of, needs
 from sterna.api.dependencies import Served
-from sterna.api.migration_models import ObjectiveIn
+from sterna.api.migration_models import IGNORE_RULES, ObjectiveIn
 from sterna.api.problems import documented
 from sterna.controller.intents.plan_migration import Forecasting, Plan
 from sterna.domain.access import Action
@@ -22,6 +22,7 @@ class PlanIn(ObjectiveIn):
     destination: str | None = Field(
         default=None, min_length=1, max_length=255, description="A host's name; null: Sterna chooses."
     )
+    ignore_rules: bool = IGNORE_RULES
     rehearse: bool = Field(
         default=False,
         strict=True,
@@ -41,7 +42,7 @@ async def plan_migration(wanted: PlanIn, asking: Request, controller: Served) ->
 
     With `rehearse` what a migration would do is done, up to the copy, and undone.
     """
-    plan = await controller.plan(wanted.vm, wanted.destination, wanted.asked())
+    plan = await controller.plan(wanted.vm, wanted.destination, wanted.asked(), ignore_rules=wanted.ignore_rules)
     if wanted.rehearse or wanted.with_copy:
         by = actor_of(asking).name
         plan = await controller.rehearse(plan, wanted.asked(), with_copy=wanted.with_copy, requested_by=by)

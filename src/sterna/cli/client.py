@@ -118,6 +118,10 @@ class Client:
         """DELETE, and the JSON that comes back."""
         return self._ask("DELETE", path)
 
+    def put(self, path: str, body: Json) -> Json:
+        """PUT, and the JSON that comes back."""
+        return self._ask("PUT", path, json=body)
+
     def patch(self, path: str, body: Json) -> Json:
         """PATCH, and the JSON that comes back."""
         return self._ask("PATCH", path, json=body)

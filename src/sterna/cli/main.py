@@ -25,6 +25,7 @@ from sterna.cli.options import (
     AsJson,
     Bandwidth,
     FinishWithin,
+    IgnoreRules,
     MaxDowntime,
     MayDo,
     MigrationArg,
@@ -37,6 +38,8 @@ from sterna.cli.options import (
 from sterna.cli.plan import accuracy as accuracy_table
 from sterna.cli.plan import show as show_plan
 from sterna.cli.quantities import rate_bytes_s
+from sterna.cli.queue import place, queue
+from sterna.cli.rules import rules_app
 from sterna.cli.token import token_app
 from sterna.cli.version import options
 from sterna.cli.watch import watch as watch_until_end
@@ -53,11 +56,14 @@ app = typer.Typer(
 app.callback(help=HELP, epilog=EPILOG)(options)
 app.add_typer(host_app, name="host")
 app.add_typer(operation_app, name="operation")
+app.add_typer(rules_app, name="rules")
 app.add_typer(token_app, name="token")
 app.command()(drain)
 app.command()(hosts)
 app.command()(log)
 app.command()(operations)
+app.command()(place)
+app.command()(queue)
 app.command()(vms)
 
 INTERRUPTED = 130
@@ -121,6 +127,7 @@ def plan(  # noqa: PLR0913 - one option per setting
     policy: PolicyName = None,
     bandwidth: Bandwidth = None,
     transport: TransportName = None,
+    ignore_rules: IgnoreRules = False,
     rehearse: Annotated[
         bool, typer.Option("--rehearse", help="Do everything up to the copy, and undo it.")
     ] = False,
@@ -137,6 +144,7 @@ def plan(  # noqa: PLR0913 - one option per setting
     """
     wanted = {"bandwidth_bytes_s": bandwidth, "transport": transport, "accept": words_of(accept)}
     body: Json = {"vm": vm, "destination": to} | _objective(policy, max_downtime, finish_within, may, **wanted)
+    body |= {"ignore_rules": True} if ignore_rules else {}
     if rehearse or with_copy:
         body |= {"rehearse": True, "with_copy": with_copy}
     with plain_errors():
@@ -173,11 +181,13 @@ def migrate(  # noqa: PLR0913 - one option per setting
     policy: PolicyName = None,
     bandwidth: Bandwidth = None,
     transport: TransportName = None,
+    ignore_rules: IgnoreRules = False,
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
     """Migrate a running VM to another host."""
     body: Json = {"id": str(id or uuid4()), "vm": vm, "destination": to}
+    body |= {"ignore_rules": True} if ignore_rules else {}
     wanted = {"bandwidth_bytes_s": bandwidth, "transport": transport, "accept": words_of(accept)}
     body |= _objective(policy, max_downtime, finish_within, may, **wanted)
     with plain_errors():

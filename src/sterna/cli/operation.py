@@ -34,6 +34,15 @@ operation_app = typer.Typer(no_args_is_help=True, help="Show or change an operat
 LOOK_S = 2.0
 """How often a watched operation is looked at: as often as its controller does."""
 INTERRUPTED = 130
+EvenIfLate = Annotated[
+    bool, typer.Option("--even-if-late", help="Begin also where --finish-within would probably be missed.")
+]
+IgnoreHostRules = Annotated[
+    bool,
+    typer.Option(
+        "--ignore-host-rules", help="Begin also where a rule says that hosts are not to be down together."
+    ),
+]
 Watch = Annotated[bool, typer.Option("--watch", help="Show the progress, and wait for the end.")]
 
 
@@ -54,9 +63,8 @@ def drain(  # noqa: PLR0913 - one option per setting
             help="Refuse to begin where it would probably take longer, e.g. 2h. It never stops a running drain.",
         ),
     ] = None,
-    even_if_late: Annotated[
-        bool, typer.Option("--even-if-late", help="Begin also where --finish-within would probably be missed.")
-    ] = False,
+    even_if_late: EvenIfLate = False,
+    ignore_host_rules: IgnoreHostRules = False,
     may: MayDo = None,
     policy: PolicyName = None,
     reason: Annotated[str, typer.Option(help="Why: shown with the hosts while they take no VMs.")] = "",
@@ -69,6 +77,8 @@ def drain(  # noqa: PLR0913 - one option per setting
     left and 8 when the operation was stopped.
     """
     body: Json = {"hosts": hosts} | ({"policy": policy} if policy is not None else {})
+    if ignore_host_rules:
+        body["ignore_host_rules"] = True
     if finish_within is not None:
         body["finish_within_s"] = finish_within / 1000
     if may is not None:

@@ -71,6 +71,9 @@ Accepted = Annotated[
         help="Accept a risk: cpu (the guest sees its host's CPU, the other one differs).",
     ),
 ]
+IgnoreRules = Annotated[
+    bool, typer.Option("--ignore-rules", help="Placement rules do not count. Everything else does, as always.")
+]
 PolicyName = Annotated[
     str | None,
     typer.Option("--policy", metavar="NAME", help="Policy for everything not set here: gentle, default or urgent."),

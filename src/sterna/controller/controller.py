@@ -16,12 +16,15 @@ from sterna.controller.intents.external_events import take_events
 from sterna.controller.intents.force_complete import ForceComplete
 from sterna.controller.intents.migrate_vm import MigrateVm
 from sterna.controller.intents.operate import Operate, request_of
+from sterna.controller.intents.place_vm import PlaceVm
+from sterna.controller.intents.placement_rules import PlacementRules
 from sterna.controller.intents.plan_migration import Forecasting, Plan, PlanMigration
 from sterna.controller.intents.rehearse_migration import RehearseMigration, refused
 from sterna.controller.intents.request import MigrateRequest
 from sterna.controller.intents.switch_to_postcopy import SwitchToPostcopy
 from sterna.controller.intents.tune_migration import TuneMigration
 from sterna.controller.intents.users import Users
+from sterna.controller.intents.waiting_list import WaitingList
 from sterna.controller.operations.acting import Acting
 from sterna.controller.operations.carrying_out import Operations
 from sterna.controller.operations.observing import Capacity, Observer
@@ -99,6 +102,9 @@ class Controller:
         self._observer = observer = Observer(fleet, self.registry, self.snapshot, calls, self.forecast_history)
         self.operations = Operations(fleet, observer, Acting(fleet, self.begin_attempt, self.abort, clock), clock)
         self.operate = Operate(fleet, self.registry, observer, clock, self.operations.wake)
+        self.rules = PlacementRules(fleet, self.registry, clock, self.operations.wake)
+        self.place = PlaceVm(self.inventory, observer).place
+        self.queue = WaitingList(fleet, clock)
 
     def fill_hosts(self, capacity: Capacity) -> None:
         """What operations plan with from now on."""
@@ -165,9 +171,9 @@ class Controller:
         record, _ = await self.migrate(request_of(operation, attempt))
         return record
 
-    async def plan(self, vm: str, destination: str | None, asked: Asked) -> Plan:
+    async def plan(self, vm: str, destination: str | None, asked: Asked, *, ignore_rules: bool = False) -> Plan:
         """See PlanMigration.plan."""
-        return await self._plan.plan(vm, destination, asked)
+        return await self._plan.plan(vm, destination, asked, ignore_rules=ignore_rules)
 
     async def rehearse(self, plan: Plan, asked: Asked, *, with_copy: bool, requested_by: str = "") -> Plan:
         """The plan with the result of a rehearsal; unchanged where it has blockers already."""

@@ -45,6 +45,8 @@ class Action(StrEnum):
     DECLARE_DEAD = "declare-dead"
     DECLARE_ALIVE = "declare-alive"
     REPAIR = "repair"
+    RULES = "rules"
+    """Write or remove a placement rule."""
     TOKENS = "tokens"
     LOG = "log"
 
@@ -68,6 +70,7 @@ NEEDS: dict[Action, UserRole | None] = {
     Action.DECLARE_DEAD: UserRole.ADMIN,
     Action.DECLARE_ALIVE: UserRole.ADMIN,
     Action.REPAIR: UserRole.ADMIN,
+    Action.RULES: UserRole.ADMIN,
     Action.TOKENS: UserRole.ADMIN,
     Action.LOG: UserRole.ADMIN,
 }

@@ -1,0 +1,80 @@
+"""`sterna place` and `sterna queue`: where a VM could go, and what waits and why."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from sterna.cli import formatting
+from sterna.cli.client import Json, path_of
+from sterna.cli.console import safe
+from sterna.cli.exits import Exit, err, plain_errors, print_more
+from sterna.cli.formatting import out
+from sterna.cli.options import Api, AsJson, PageCursor, PageLimit, client_of, print_json
+
+
+def place(
+    vm: Annotated[str, typer.Argument(metavar="VM", help="Name or UUID.")],
+    api: Api = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rank all hosts for a VM, as drains choose: the best first, each with its room or what keeps the VM away.
+
+    Starts nothing, and asks no host: `sterna plan VM --to HOST` does. Exit code 3 when the VM can go nowhere.
+    """
+    with plain_errors():
+        answer = client_of(api).get(f"{path_of('vms', vm)}/placement")
+        print_json(answer) if as_json else _show_placement(answer)
+        if answer["stays"] or not any(one["score"] is not None for one in answer["hosts"]):
+            raise typer.Exit(Exit.REFUSED)
+
+
+def _show_placement(answer: Json) -> None:
+    name, host = answer["vm"]["name"], answer["vm"]["host"]
+    out.print(f"{name} is on {host}", markup=False)
+    if answer["stays"]:
+        out.print(f"it cannot be moved now: {answer['stays']}", markup=False)
+    made = formatting.table("~HOST", ">SCORE", "~WHY")
+    for one in answer["hosts"]:
+        score = formatting.UNKNOWN if one["score"] is None else f"{one['score']:.3f}"
+        made.add_row(safe(one["host"]), score, safe("; ".join(one["refusals"]) or one["words"]))
+    formatting.show(made)
+
+
+def queue(
+    host: Annotated[str | None, typer.Option(metavar="HOST", help="Only what leaves it, or goes there.")] = None,
+    operation: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only of this operation: its ID, or its first characters.")
+    ] = None,
+    limit: PageLimit = None,
+    cursor: PageCursor = None,
+    api: Api = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the migrations that have not begun, each with what it waits for."""
+    with plain_errors():
+        client = client_of(api)
+        id = None if operation is None else client.operation_id(operation)
+        answer = client.pages("/v1/queue", "waits", limit, cursor, host=host, operation=id)
+        if as_json:
+            print_json(answer)
+        else:
+            formatting.show(_table(answer["waits"]))
+            for one in answer["unplanned"]:
+                err.print(f"operation {one['operation_id'][:8]}: {one['reason']}", style="yellow")
+        print_more(answer, as_json)
+
+
+def _table(waits: list[Json]) -> Table:
+    made = formatting.table("~VM", "~FROM", "~TO", "OPERATION", "~WAITS")
+    for one in waits:
+        made.add_row(
+            safe(one["vm_name"]),
+            safe(one["source"]),
+            safe(one["destination"]),
+            (one["operation_id"] or formatting.UNKNOWN)[:8],
+            safe(one["reason"]),
+        )
+    return made
