@@ -8,6 +8,7 @@ import pytest
 
 from sterna.api.compute.hiding import without_names
 from sterna.domain.errors import Unknown, Unreachable
+from sterna.domain.fleet.rules import Rule, RuleKind
 from sterna.domain.model import GuestState, Refusal
 from sterna.domain.objective import Asked
 from sterna.domain.policies import May
@@ -253,3 +254,14 @@ def test_names_of_hosts_are_taken_out_of_a_text() -> None:
     said = "host1 has none; host12: host1-b, (host1)"
     assert without_names(said, ["host1", "host12", ""]) == "a host has none; a host: host1-b, (a host)"
     assert without_names(said, []) == said
+
+
+async def test_placement_rules_hold_and_users_learn_nothing_of_other_vms(cloud: Cloud) -> None:
+    every = [Rule(name=f"keep-{host}", kind=RuleKind.NEVER_ON, vms=(WEB1,), hosts=(host,)) for host in "bc"]
+    every += [Rule(name="pair", kind=RuleKind.TOGETHER, vms=(DB1, WEB1))]
+    for one in every:
+        await cloud.world.controller.rules.put(one, "token:ops", replace=False)
+    assert "the rule keep-b keeps instance-00000001 off b" in fault_of(await cloud.migrate(host="b"), "badRequest")
+    told = fault_of(await cloud.migrate(host=None, token="manager"), "badRequest")
+    assert told == "the operator's placement rules keep the server where it is. Fix: ask the operator of the cloud."
+    assert "the rule pair" in fault_of(await cloud.migrate(host=None), "badRequest")
