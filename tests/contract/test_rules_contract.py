@@ -176,6 +176,19 @@ async def test_a_rule_that_has_changed_since_makes_a_decision_out_of_date(fleet:
     assert await fleet.decide(planned.model_copy(update={"rules": (APART,)}))
 
 
+async def test_so_does_a_migration_of_a_vm_that_a_rule_keeps_apart_in_the_same_domain(fleet: SqlFleet) -> None:
+    await fleet.save_host(facts("d", 4), "life-1", AT)
+    await saw(fleet, "c", [seen(7)], AT)
+    rack = await write(fleet, K.FAILURE_DOMAIN, "rack", hosts=("b", "d"))
+    far = await write(fleet, K.APART, "far", vms=("vm1", "vm7"), scope=Scope.DOMAIN)
+    taken = await fleet.take_operation((await fleet.add_operation(drain()))[0], "one")
+    assert taken is not None
+    planned = decision(taken).model_copy(update={"rules": (far, rack)})
+    moved, _ = await fleet.admit(move(7, source="c", to="d"), AT, up="abcd")
+    assert not await fleet.decide(planned)
+    assert await fleet.decide(planned.model_copy(update={"seen": frozenset({moved.id})}))
+
+
 async def test_hosts_that_are_not_to_be_down_together_are_closed_one_at_a_time(
     fleet: SqlFleet, other: SqlFleet
 ) -> None:

@@ -66,7 +66,7 @@ class ObjectiveIn(BaseModel):
 
 
 IGNORE_RULES = Field(
-    default=False, strict=True, description="Placement rules do not count. Everything else does, as always."
+    default=False, strict=True, description="Migrate although a placement rule forbids it. All other checks apply."
 )
 
 

@@ -72,7 +72,8 @@ Accepted = Annotated[
     ),
 ]
 IgnoreRules = Annotated[
-    bool, typer.Option("--ignore-rules", help="Placement rules do not count. Everything else does, as always.")
+    bool,
+    typer.Option("--ignore-rules", help="Migrate although a placement rule forbids it. All other checks apply."),
 ]
 PolicyName = Annotated[
     str | None,

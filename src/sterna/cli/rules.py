@@ -58,7 +58,8 @@ def add(  # noqa: PLR0913 - one option per setting
         list[str] | None, typer.Option("--host", metavar="HOST", help="Name of a host; several in the same way.")
     ] = None,
     scope: Annotated[
-        Scope | None, typer.Option(help="Of `apart`: keep the VMs apart on hosts, or on failure domains.")
+        Scope | None,
+        typer.Option(help="Of `apart`: `host` (default) or `failure-domain`, what no two of them share."),
     ] = None,
     priority: Annotated[
         int | None, typer.Option(metavar="N", help="Of `priority`: the highest are moved first.")

@@ -166,7 +166,8 @@ class OperationRecords(Protocol):
 
     async def decide(self, decision: Decision) -> bool:
         """Write it, unless it is out of date: another holder, another status, other placement rules, a VM that is
-        not where the attempt says or migrates, or a migration from or to one of its hosts that was not seen."""
+        not where the attempt says or migrates, or a migration that was not seen, from or to one of its hosts or of
+        a VM that a rule names."""
 
     async def settle_attempt(
         self, attempt: Attempt, epoch: int, state: AttemptState, *, reason: str, blame: Blame, at: str

@@ -242,14 +242,19 @@ def _all_at_home(c: Connection, decided: Iterable[Attempt]) -> bool:
 
 
 def _unseen(c: Connection, decision: Decision) -> bool:
-    """Is there a migration from or to one of the decision's hosts, or of one of its VMs, that it does not know?"""
+    """Is there a migration that it does not know: from or to one of its hosts, or of a VM that a rule names? Such a
+    VM may have gone to another host of a failure domain."""
     hosts = {host for attempt in decision.attempts for host in (attempt.source, attempt.target)}
     held = c.execute(select(vms.c.migration_id).where(vms.c.migration_id.is_not(None)))
     new = {str(row.migration_id) for row in held} - decision.seen
     records = _migrations(c, new).values()
+    decided = [one for one in active(c) if one.migration not in decision.seen]
     moving = [(one.migration.source, one.migration.destination) for one in records]
-    moving += [(one.source, one.target) for one in active(c) if one.migration not in decision.seen]
-    return any(hosts & {source, target} for source, target in moving)
+    moving += [(one.source, one.target) for one in decided]
+    vms_moving = {(one.migration.vm_uuid, one.migration.vm_name) for one in records}
+    vms_moving |= {(one.vm, one.name) for one in decided}
+    named = any(rule.names(*vm) for rule in decision.rules for vm in vms_moving)
+    return named or any(hosts & {source, target} for source, target in moving)
 
 
 def settle(

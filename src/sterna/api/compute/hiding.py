@@ -18,8 +18,8 @@ _RULES: frozenset[str] = frozenset({"placement-rule", "vm-never-moves"})
 
 @asynccontextmanager
 async def hiding_hosts(call: Call) -> AsyncIterator[None]:
-    """What the controller raises inside, without names and addresses of hosts, and without what placement rules name,
-    for who is no administrator."""
+    """What the controller raises inside, without names of hosts and what placement rules name, for who is no
+    administrator."""
     try:
         yield
     except SternaError as error:

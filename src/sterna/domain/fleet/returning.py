@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from sterna.domain.fleet.board import Board
 from sterna.domain.fleet.bounds import bounds
 from sterna.domain.fleet.budgets import Budgets
@@ -34,6 +36,9 @@ def plan_return(tables: Tables, back: BringBack) -> Plan:
             left.append(leftover(board, v, why))
         else:
             wanted.append((v, tables.host_at[one.origin]))
+    for v, why in _parted(board, wanted).items():
+        wanted = [step for step in wanted if step[0] != v]
+        left.append(leftover(board, v, why))
     order, stuck = arrange(lambda: _board(tables), wanted, begun)
     for v, h in stuck:
         left.append(leftover(board, v, f"{tables.vms[v].name} cannot go back: {_obstacle(order.board, v, h)}"))
@@ -45,6 +50,33 @@ def plan_return(tables: Tables, back: BringBack) -> Plan:
         bounds=bounds(jobs(moves), Budgets(paces), paces),
         promise=promised,
     )
+
+
+def _parted(board: Board, wanted: Sequence[Step]) -> dict[int, str]:
+    """VMs that would leave those behind that they have to be with, and why they stay. Who has to be with one of
+    these stays as well."""
+    tables, found = board.tables, dict[int, str]()
+    going = dict(wanted)
+    while True:
+        parted = [(v, mate) for v, h in going.items() if (mate := _left_behind(board, v, h, going)) is not None]
+        if not parted:
+            return found
+        for v, mate in parted:
+            pair = {tables.vms[v].uuid, tables.vms[mate].uuid}
+            rule = next(rule.name for rule in tables.snapshot.rules.together if pair <= rule.vms)
+            name, other = tables.vms[v].name, tables.vms[mate].name
+            found[v] = f"{name} cannot go back: the rule {rule} keeps it with {other}, which stays"
+            del going[v]
+
+
+def _left_behind(board: Board, v: int, h: int, going: Mapping[int, int]) -> int | None:
+    """One that it has to be with and that stays on another host, which is open; None where there is none, or one is
+    on the host already."""
+    mates = [mate for mate in board.tables.mates[v] if mate != v and going.get(mate) != h]
+    stay = [(mate, at) for mate in mates for at in board.places[mate] if board.open[at]]
+    if any(at == h for _, at in stay):
+        return None
+    return min((mate for mate, _ in stay), default=None)
 
 
 def _board(tables: Tables) -> Board:

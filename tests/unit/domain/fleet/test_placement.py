@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sterna.domain.fleet.operations import Drain
+from sterna.domain.fleet.operations import BringBack, Drain, Return
 from sterna.domain.fleet.planner import plan
 from sterna.domain.fleet.plans import Plan, Purpose
 from sterna.domain.fleet.ranking import rank
@@ -244,6 +244,17 @@ def test_a_vm_follows_those_it_has_to_be_with_although_it_was_to_go_elsewhere() 
     assert target(after) == target(after, "web")
     moved = fleet(hosts, [vm("db", "a"), vm("web", str(target(before, "web")))], rules=PAIR)
     assert target(plan(moved, A, before)) == target(before, "web")
+
+
+def test_a_vm_is_not_brought_back_without_those_it_has_to_be_with() -> None:
+    returns = tuple(Return(vm=name, origin="a", put_on="b") for name in ("db", "web"))
+    here = fleet([host("a"), host("b")], [vm("db", "b"), vm("web", "b"), vm("app", "b")], rules=PAIR)
+    assert target(plan(here, BringBack(returns=returns))) == "a"
+    alone = plan(here, BringBack(returns=returns[:1]))
+    assert [one.reason for one in alone.left] == ["db cannot go back: the rule pair keeps it with web, which stays"]
+    three = Rules(together=(Together(name="all", vms=frozenset({"db", "web", "app"})),))
+    stay = plan(here.model_copy(update={"rules": three}), BringBack(returns=returns))
+    assert stay.moves == () and {one.name for one in stay.left} == {"db", "web"}
 
 
 def test_who_has_priority_gets_the_place() -> None:
