@@ -17,6 +17,7 @@ import typer
 import sterna.__main__  # noqa: F401 - its commands join those of the CLI
 from sterna.api.migration_models import MigrationIn
 from sterna.api.plans import PlanIn
+from sterna.api.rules import RuleIn
 from sterna.cli.main import app
 from sterna.config import AgentSettings, ControllerSettings, load
 from sterna.domain.errors import BadRequest
@@ -107,7 +108,7 @@ def test_bodies_are_accepted() -> None:
     sent = [body for page in READ for body in bodies(page.read_text(encoding="utf-8"))]
     assert sent
     for body in sent:
-        (MigrationIn if "id" in body else PlanIn).model_validate(body)
+        (RuleIn if "kind" in body else MigrationIn if "id" in body else PlanIn).model_validate(body)
 
 
 def test_messages_are_those_of_the_code() -> None:

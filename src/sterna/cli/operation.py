@@ -77,8 +77,7 @@ def drain(  # noqa: PLR0913 - one option per setting
     left and 8 when the operation was stopped.
     """
     body: Json = {"hosts": hosts} | ({"policy": policy} if policy is not None else {})
-    if ignore_host_rules:
-        body["ignore_host_rules"] = True
+    body |= {"ignore_host_rules": True} if ignore_host_rules else {}
     if finish_within is not None:
         body["finish_within_s"] = finish_within / 1000
     if may is not None:

@@ -72,9 +72,8 @@ def test_each_role_may_what_the_one_before_it_may_and_more() -> None:
     assert mays[UserRole.VIEWER] == {*anybodys, Action.SIGN_OUT, Action.READ, Action.EVENTS, Action.AUDIT}
     assert mays[UserRole.VIEWER] < mays[UserRole.OPERATOR] < mays[UserRole.ADMIN] == set(Action)
     assert mays[UserRole.NEUTRON] == {*anybodys, Action.HINT} == {*anybodys, *BESIDE[UserRole.NEUTRON]}
-    dead_or_not = {Action.DECLARE_DEAD, Action.DECLARE_ALIVE}
-    kept_for_admins = {*dead_or_not, Action.REPAIR, Action.RULES, Action.TOKENS, Action.LOG}
-    assert mays[UserRole.ADMIN] - mays[UserRole.OPERATOR] == kept_for_admins
+    kept = {Action.DECLARE_DEAD, Action.DECLARE_ALIVE, Action.REPAIR, Action.RULES, Action.TOKENS, Action.LOG}
+    assert mays[UserRole.ADMIN] - mays[UserRole.OPERATOR] == kept
 
 
 async def test_nobody_is_let_in_without_authentication(world: World) -> None:
