@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 import structlog
 
 from sterna.controller.records.registry import Registry
-from sterna.domain.fleet.rule_checks import problems
+from sterna.domain.fleet.rule_checks import Placed, problems
 from sterna.domain.fleet.rules import Rule, RuleKind, well_formed
 from sterna.domain.model import Value
 from sterna.ports.clock import Clock
@@ -92,13 +92,14 @@ class PlacementRules:
         return {vm, vm.lower()} | {name for one in found for name in (one.uuid, one.name)}
 
     async def _views(self, rules: Sequence[Rule], every: Collection[Rule]) -> list[RuleView]:
-        placed = await self._fleet.placed({vm for rule in rules for vm in rule.vms})
+        called: dict[str, list[Placed]] = {}
+        for one in await self._fleet.placed({vm for rule in rules for vm in rule.vms}):
+            for name in {one.uuid, one.name}:
+                called.setdefault(name, []).append(one)
         hosts = {host.name for host in await self._registry.hosts()}
         domains = {host: rule.name for rule in every if rule.kind is RuleKind.FAILURE_DOMAIN for host in rule.hosts}
-        return [
-            RuleView(
-                rule=rule,
-                problems=tuple(problems(rule, [p for p in placed if rule.names(p.uuid, p.name)], hosts, domains)),
-            )
-            for rule in rules
-        ]
+        views = []
+        for rule in rules:
+            named = {one.uuid: one for vm in rule.vms for one in called.get(vm, ())}
+            views.append(RuleView(rule=rule, problems=tuple(problems(rule, list(named.values()), hosts, domains))))
+        return views

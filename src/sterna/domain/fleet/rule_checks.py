@@ -155,6 +155,9 @@ def problems(
             found.append(f"there is no VM {named}")
         elif number > 1:
             found.append(f"{named} is the name of {number} VMs: the rule is about all of them")
+    alone = sorted({one.host for one in placed} - domain_of.keys()) if rule.scope is Scope.DOMAIN else []
+    if alone:
+        found.append(f"in no failure domain, and one each: {some(alone)}")
     return found + list(_broken(rule, sorted(placed, key=lambda one: (one.name, one.uuid)), domain_of))
 
 

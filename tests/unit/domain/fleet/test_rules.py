@@ -197,6 +197,10 @@ PROBLEMS: dict[str, tuple[Rule, list[str]]] = {
         apart("x1", "x3", scope=Scope.DOMAIN),
         ["it is broken: x1, x3 are in the failure domain r1"],
     ),
+    "no domain": (
+        apart("x1", "x4", scope=Scope.DOMAIN),
+        ["in no failure domain, and one each: d"],
+    ),
     "together": (rule(K.TOGETHER, vms=("x1", "x3")), ["it is broken: x1 is on a, x3 is on b"]),
     "only on": (rule(K.ONLY_ON, vms=("x1", "x3"), hosts=("a",)), ["it is broken: x3 is on b"]),
     "never on": (rule(K.NEVER_ON, vms=("x1", "x3"), hosts=("a",)), ["it is broken: x1 is on a"]),
@@ -205,7 +209,7 @@ PROBLEMS: dict[str, tuple[Rule, list[str]]] = {
 
 @pytest.mark.parametrize("told, sentences", PROBLEMS.values(), ids=list(PROBLEMS))
 def test_what_is_wrong_with_a_rule_now(told: Rule, sentences: list[str]) -> None:
-    every = {"x1": "a", "x2": "a", "x3": "b"}
+    every = {"x1": "a", "x2": "a", "x3": "b", "x4": "d"}
     placed = [Placed(uuid=f"u{name}", name=name, host=host) for name, host in every.items() if name in told.vms]
     placed += [Placed(uuid=f"twin{n}", name="twin", host="a") for n in (1, 2) if "twin" in told.vms]
     assert problems(told, placed, {"a", "b"}, {"a": "r1", "b": "r1"}) == sentences
