@@ -9,10 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sterna.domain.errors import BadRequest, Conflict
+from sterna.domain.fleet.operations import Drain
+from sterna.domain.fleet.planner import plan
 from sterna.domain.fleet.ranking import rank
 from sterna.domain.fleet.rule_checks import Placed, RuleFacts, against, down_together, problems
 from sterna.domain.fleet.rules import Resolved, Rule, RuleKind, VmNames, refuse_contradiction, resolve, well_formed
 from sterna.domain.fleet.snapshot import Apart, HostGroup, Moving, Rules, Scope, Snapshot, Together
+from sterna.domain.policies import May
 from tests.unit.domain.fleet.fleets import fleets
 
 UUID = "aaaaaaaa-0000-4000-8000-00000000000"
@@ -213,3 +216,28 @@ def test_what_is_wrong_with_a_rule_now(told: Rule, sentences: list[str]) -> None
     placed = [Placed(uuid=f"u{name}", name=name, host=host) for name, host in every.items() if name in told.vms]
     placed += [Placed(uuid=f"twin{n}", name="twin", host="a") for n in (1, 2) if "twin" in told.vms]
     assert problems(told, placed, {"a", "b"}, {"a": "r1", "b": "r1"}) == sentences
+
+
+# ---------------------------------------------------------------- plans
+
+
+@given(fleets(), st.data())
+@settings(max_examples=40, deadline=None)
+def test_a_drain_parts_no_vms_that_have_to_be_together(snapshot: Snapshot, data: st.DataObject) -> None:
+    """Also where an earlier plan, made without the rule, sent them elsewhere."""
+    uuids, names = [vm.uuid for vm in snapshot.vms], [host.name for host in snapshot.hosts]
+    if not uuids:
+        return
+    some = data.draw(st.frozensets(st.sampled_from(uuids), max_size=4))
+    drain = Drain(
+        hosts=data.draw(st.frozensets(st.sampled_from(names), min_size=1, max_size=len(names) - 1)),
+        may=frozenset({May.POSTCOPY}),
+    )
+    rules = snapshot.rules.model_copy(update={"together": (Together(name="all", vms=some),)})
+    before = plan(snapshot, drain) if data.draw(st.booleans()) else None
+    made = plan(snapshot.model_copy(update={"rules": rules}), drain, before)
+    at = {vm.uuid: vm.host for vm in snapshot.vms} | {move.vm: move.target for move in made.moves}
+    opened = {host.name for host in snapshot.hosts if not host.closed} - drain.hosts
+    for uuid in some & {move.vm for move in made.moves}:
+        mates = {at[other] for other in some - {uuid}} & opened
+        assert not mates or at[uuid] in mates, made.moves
