@@ -8,7 +8,7 @@ import pytest
 
 from sterna.controller.intents.operate import OperationRequest
 from sterna.controller.intents.request import MigrateRequest
-from sterna.controller.operations.carrying_out import migration_id
+from sterna.controller.operations.looking import migration_id
 from sterna.domain.errors import Conflict, NotFound, Refused, Undelivered, Unknown
 from sterna.domain.fleet.attempts import Attempt, AttemptState
 from sterna.domain.fleet.course import OperationStatus, Order
