@@ -76,6 +76,8 @@ class AgentParts:
     revoked: RevokedHere | None = None
     warning: Callable[[], Trouble | None] = no_warning
     """What somebody should see to before it keeps the host from taking part."""
+    version: str = ""
+    """Of Sterna, as the controllers are told; '' where it is not installed."""
 
 
 class Agent:
@@ -83,7 +85,7 @@ class Agent:
 
     def __init__(self, parts: AgentParts) -> None:
         host, journal, clock = parts.host, parts.journal, parts.host.clock
-        self._host, self._journal, self._boot = host, journal, parts.boot
+        self._host, self._journal, self._boot, self._version = host, journal, parts.boot, parts.version
         self.condition, self._warning = Condition(host, parts.checks), parts.warning
         self._client = RpcClient(parts.bus, host.name, clock)
         dead = self._client.dead_letters
@@ -203,6 +205,7 @@ class Agent:
             "trouble": trouble.model_dump(mode="json") if trouble is not None else None,
             "warning": warning.model_dump(mode="json") if warning is not None else None,
             "boot": self._boot,
+            "version": self._version,
             "journal_last": self._last_written,
             "vms": self._vms.mark(),
             "revoked": self._revocation.number,

@@ -73,6 +73,7 @@ class HostOut(BaseModel):
     )
     declared_dead_at: str | None = Field(description="ISO 8601 UTC; null where it was not declared dead.")
     back_at: str | None = Field(description="ISO 8601 UTC: received from again after it was declared dead.")
+    agent_version: str | None = Field(description="Of its agent's Sterna; null where not known.")
     libvirt_version: str | None = Field(examples=["11.3.0"])
     qemu_version: str | None = Field(examples=["10.0.2"])
     memory_total_bytes: int | None
@@ -102,6 +103,7 @@ class HostOut(BaseModel):
             warning=host.warning.why if host.warning else None,
             warning_fix=(host.warning.fix or None) if host.warning else None,
             bus_since=host.bus_since or None,
+            agent_version=host.agent_version or None,
             libvirt_version=_version(facts.libvirt_version) if host.described else None,
             qemu_version=_version(facts.qemu_version) if host.described else None,
         )

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from uuid import uuid4
 
@@ -61,6 +62,14 @@ def show_again(bus: NatsBus, settings: AgentSettings) -> Callable[[], None]:
     return show
 
 
+def installed_version() -> str:
+    """Of Sterna; '' where it runs from its source tree."""
+    try:
+        return version("sterna")
+    except PackageNotFoundError:
+        return ""
+
+
 def run_agent(config: Path) -> None:
     """`sterna agent`: run until SIGTERM. A copy under way goes on in libvirt and is joined by the next life.
 
@@ -90,6 +99,7 @@ def run_agent(config: Path) -> None:
             checks=JournalChecks(StateDir(settings.state_dir).trouble, journal.check_writable),
             revoked=RevokedForLibvirt(settings.identity.folder) if settings.identity.enrol == "sterna" else None,
             warning=watch.warning if watch is not None else no_warning,
+            version=installed_version(),
         )
         client = RpcClient(bus, settings.host, clock)
         await refuse_duplicate_name(client, settings.host, parts.host.hypervisor)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import structlog
 
+from sterna.adapters.hooks import OwnHooks
 from sterna.adapters.identity.desk import LocalDesk
 from sterna.adapters.identity.enrolled import EnrolledHosts
 from sterna.adapters.identity.permits import OwnPermits
@@ -197,6 +198,12 @@ def capacity_of(fleet: FleetSettings) -> Capacity:
     )
 
 
+def hooks_of(fleet: FleetSettings) -> OwnHooks:
+    """What rolling operations may ask for."""
+    token = fleet.webhook_token.get_secret_value() if fleet.webhook_token is not None else None
+    return OwnHooks(fleet.between, fleet.webhooks, token, str(fleet.webhook_ca_file or "") or None)
+
+
 def run_controller(config: Path, fd: int | None = None) -> None:
     """`sterna controller`: serve the REST API until SIGTERM, only on `fd` (a listening socket) where one is given.
 
@@ -224,6 +231,7 @@ def run_controller(config: Path, fd: int | None = None) -> None:
         permits = OwnPermits(settings.identity.folder, clock) if settings.identity.enrol == "sterna" else None
         controller = Controller(fleet, client, clock, client.dead_letters, nova, members, permits)
         controller.fill_hosts(capacity_of(settings.fleet))
+        controller.use_hooks(hooks_of(settings.fleet))
         desk = LocalDesk(authority) if authority is not None else None
         app = create_app(controller, rules, desk, compute_of(settings, cloud, external_users, fleet))
         server = Server(app, tls=tls, timeout_graceful_shutdown=CLOSING_S)

@@ -1,15 +1,36 @@
-"""`[fleet]` of a controller's settings: what operations fill hosts with, and how much at once."""
+"""`[fleet]` of a controller's settings: what operations fill hosts with, and what may be done to empty ones."""
 
 from __future__ import annotations
 
-from pydantic import Field
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, SecretStr
 
 from sterna.config.section import Section
+from sterna.domain.webhooks import address_of
+
+
+def _command(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Raises ValueError for a program without its whole path."""
+    if words and not Path(words[0]).is_absolute():
+        raise ValueError(f"{words[0]!r} is not the whole path of a program")
+    return words
+
+
+def _addresses(urls: tuple[str, ...]) -> tuple[str, ...]:
+    """Raises ValueError for what cannot be called."""
+    for url in urls:
+        try:
+            address_of(url)
+        except ValueError as error:
+            raise ValueError(f"{url!r}: {error}") from error
+    return urls
 
 
 class FleetSettings(Section):
-    """What operations such as `sterna drain` plan with. Give all controllers of a fleet the same. Single migrations
-    are not limited by it: there the destination's agent judges."""
+    """What operations such as `sterna drain` plan with, and what `sterna rolling` may ask for. Give all controllers
+    of a fleet the same. Single migrations are not limited by it: there the destination's agent judges."""
 
     vcpus_per_cpu: float = Field(default=16.0, gt=0, le=1024)
     """vCPUs that a host may run for each of its CPUs. The default suits VMs that are mostly idle."""
@@ -20,5 +41,14 @@ class FleetSettings(Section):
     room stay where they are."""
     preparing: int = Field(default=4, ge=1, le=64)
     """Migrations that a host prepares at once, besides those that copy."""
-    domains: dict[str, list[str]] = Field(default_factory=dict)
-    """Failure domains, such as racks: the name of each, and its hosts. The web UI shows hosts by them."""
+    between: Annotated[tuple[str, ...], AfterValidator(_command)] = ()
+    """A command that `sterna rolling` has this controller run for each empty host, as the controller's user:
+    `["/usr/local/bin/reboot-host"]`. The host, the operation and a key are added as arguments. Empty: none."""
+    webhooks: Annotated[tuple[str, ...], AfterValidator(_addresses)] = ()
+    """Addresses that `sterna rolling --between-webhook` may have this controller call, with all below them:
+    `["https://jobs.example/sterna"]`. Empty: none."""
+    webhook_token: SecretStr | None = None
+    """Sent to all of them: `Authorization: Bearer TOKEN`. Better in the environment:
+    `STERNA_FLEET__WEBHOOK_TOKEN`. Never logged."""
+    webhook_ca_file: Path | None = None
+    """CA certificates for the webhooks. Not set: the system's."""

@@ -49,6 +49,7 @@ from sterna.ports.bus import BusState
 from sterna.ports.clock import Clock
 from sterna.ports.cloud import NovaReads
 from sterna.ports.fleet import Fleet, MigrationRecord, Page
+from sterna.ports.hooks import Hooks
 from sterna.ports.identity import Permits
 from sterna.ports.operations import OperationRecord
 from sterna.rpc.dead_letters import DeadLetters
@@ -110,9 +111,9 @@ class Controller:
         """What operations plan with from now on."""
         self._observer.capacity = capacity
 
-    def domain_of(self, host: str) -> str:
-        """The failure domain of a host, by the settings; '' where it has none."""
-        return self._observer.capacity.domains.get(host, "")
+    def use_hooks(self, hooks: Hooks) -> None:
+        """What rolling operations ask to do something to empty hosts from now on."""
+        self.operations.between.hooks = self.operate.hooks = hooks
 
     async def start(self) -> None:
         """Follow the agents; return when it is known which are up, or that the database is away, or once

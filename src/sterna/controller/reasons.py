@@ -11,6 +11,7 @@ from typing import Final
 from sterna.domain.durations import in_words
 from sterna.domain.errors import Conflict, NotFound, Refused
 from sterna.domain.model import Refusal
+from sterna.domain.plain_text import printable
 from sterna.domain.trouble import Trouble
 
 NO_SUCH_VM: Final = "no-such-vm"
@@ -32,6 +33,7 @@ CHECK_FAILED: Final = "check-failed"
 DEADLINE_MISSED: Final = "deadline-missed"
 HOST_GONE: Final = "host-gone"
 NO_OPEN_HOST: Final = "no-open-host"
+WEBHOOK_NOT_ALLOWED: Final = "webhook-not-allowed"
 
 
 class VmMissing(NotFound):
@@ -196,6 +198,11 @@ def host_gone(name: str, *, removed: bool) -> Refusal:
 def no_open_host() -> Refusal:
     """All hosts would be closed."""
     return Refusal(code=NO_OPEN_HOST, message="no other host takes VMs: all are named, in maintenance or dead")
+
+
+def webhook_not_allowed(url: str, why: str) -> Refusal:
+    """It would make the controller call what its operator has not named."""
+    return Refusal(code=WEBHOOK_NOT_ALLOWED, message=f"the webhook {printable(url)} is not called: {why}")
 
 
 def unique(refusals: Iterable[Refusal]) -> list[Refusal]:

@@ -39,6 +39,7 @@ _DEVICE = re.compile(r"(?![-.])[^\s/\\\x00-\x1f\x7f]{1,64}")
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
 _PCI = re.compile(r"[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7]")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+!_-]{0,63}")
 _LARGEST_BYTES = 2**60
 MOST_REFERENCES = 1_000
 MOST_PEERS = 64
@@ -86,6 +87,11 @@ def host_facts(raw: object, *, name: str | None = None) -> HostFacts:
 def is_name(text: object) -> bool:
     """A host's name."""
     return isinstance(text, str) and bool(_NAME.fullmatch(text))
+
+
+def version(raw: object) -> str:
+    """Of an agent's Sterna; '' where it says none, or what cannot be one."""
+    return raw if isinstance(raw, str) and _VERSION.fullmatch(raw) else ""
 
 
 def trouble(raw: object) -> Trouble:

@@ -7,14 +7,15 @@ holder whose count does not move is taken for dead. What an earlier holder still
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from sterna.domain.fleet.admission import Wait
 from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame, back
-from sterna.domain.fleet.course import OperationStatus, Order
+from sterna.domain.fleet.course import OperationKind, OperationStatus, Order
 from sterna.domain.fleet.plans import LeftOver
 from sterna.domain.fleet.rules import Rule
+from sterna.domain.fleet.stages import Between, Change, HostStep
 from sterna.domain.model import Value
 from sterna.domain.policies import DEFAULT, May
 from sterna.domain.status import Status
@@ -30,6 +31,8 @@ class Standing(Value):
     """VMs that cannot be moved, or were not."""
     waits_for: str = ""
     """What keeps it from its end beside these: one sentence, '' where that is nothing."""
+    hosts: dict[str, str] = {}
+    """Of a rolling operation: what a host waits for, where there is something to say."""
     running: int = 0
     """Its migrations under way."""
     expected_s: float | None = None
@@ -47,8 +50,15 @@ class OperationRecord(Value):
     """In order of arrival; what pages are made of."""
     id: str
     """UUID, chosen by the client."""
+    kind: OperationKind = OperationKind.DRAIN
     hosts: tuple[str, ...]
     """That it empties, by name."""
+    most_closed: int = 1
+    """Of a rolling operation: hosts that are closed at once."""
+    of_one_domain: int | None = 1
+    """The same: of one failure domain. None: no limit."""
+    between: Between = Between()
+    """The same: what is done to its empty hosts."""
     may: frozenset[May] | None = None
     """What may be done to VMs whose copies do not converge. None: by the policy."""
     policy: str = DEFAULT
@@ -61,6 +71,8 @@ class OperationRecord(Value):
     status: OperationStatus = OperationStatus.RUNNING
     changed_by: str = ""
     """Who gave the last order that changed its status; '' where nobody has."""
+    paused_because: str = ""
+    """Why it has paused by itself; '' where it has not."""
     ended_at: str = ""
     """ISO 8601 UTC; '' while it goes on."""
     closed: tuple[str, ...] = ()
@@ -81,8 +93,9 @@ class OperationRecord(Value):
 
     def asks_as(self, other: OperationRecord) -> bool:
         """Is it the same request?"""
-        same = ("hosts", "may", "policy", "finish_within_s")
-        return all(getattr(self, name) == getattr(other, name) for name in same)
+        same = ("kind", "hosts", "may", "policy", "finish_within_s", "most_closed", "of_one_domain")
+        mine, others = (one.between.model_copy(update={"command": False}) for one in (self, other))
+        return mine == others and all(getattr(self, name) == getattr(other, name) for name in same)
 
 
 class Tried(Value):
@@ -125,8 +138,9 @@ class OperationRecords(Protocol):
     async def add_operation(
         self, operation: OperationRecord, up: Collection[str] | None = None
     ) -> tuple[OperationRecord, bool]:
-        """Record it and close its hosts, with its reason; True where it is known already: then nothing changes.
-        `up`: hosts that can be used; None: rules about hosts that are not to be down together do not count.
+        """Record it and close its hosts, with its reason; True where it is known already: then nothing changes. The
+        hosts of a rolling operation are closed when their turn comes (`advance_hosts`). `up`: hosts that can be
+        used; None: rules about hosts that are not to be down together do not count.
 
         Raises NotFound for a host that there is not; Refused where such a rule speaks against it; Conflict where
         another operation works on one of its hosts, or the id belongs to another request.
@@ -178,6 +192,21 @@ class OperationRecords(Protocol):
 
     async def stand(self, id: str, epoch: int, standing: Standing) -> None:
         """How it stands. Does nothing where another one holds it."""
+
+    async def host_steps(self, operation: str) -> list[HostStep]:
+        """Of a rolling operation: its hosts, by name."""
+
+    async def advance_hosts(self, known: OperationRecord, changes: Sequence[Change], pause: str = "") -> bool:
+        """Write how far hosts are, close those that begin, and open those that it has closed and that are over.
+        `pause`: why the operation pauses.
+
+        False, and nothing is written, where that is out of date: another holder, a host that is at another step,
+        or one that is said to be empty and is not. To begin something, or to pause, also in another status."""
+
+    async def host_done(self, id: str, host: str, by: str, at: str) -> OperationRecord:
+        """Somebody says that what was to be done to the host is done. Repeated, nothing changes.
+
+        Raises NotFound for an operation or a host of it that there is not; Conflict where it is not its turn."""
 
     async def conclude(self, known: OperationRecord, status: OperationStatus, standing: Standing, at: str) -> bool:
         """End it; False where another one holds it, its status has changed, or one of its attempts goes on."""

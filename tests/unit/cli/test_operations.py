@@ -9,7 +9,7 @@ import pytest
 from typer.testing import Result
 
 from sterna.cli import operation
-from sterna.controller.operations import carrying_out, looking, planning
+from sterna.controller.operations import carrying_out, patience, planning
 from tests.unit.cli.reading import ID, document
 from tests.unit.cli.served import Served
 
@@ -22,7 +22,7 @@ def _without_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name, value in (
         (operation, "LOOK_S", 0.05),
         (carrying_out, "LOOK_S", 0.05),
-        (looking, "PATIENCE_MS", 0.0),
+        (patience, "PATIENCE_MS", 0.0),
         (planning, "AGAIN_MS", 0.0),
     ):
         monkeypatch.setattr(module, name, value)

@@ -61,6 +61,7 @@ class FakeAgent:
     journal: list[Entry] = field(default_factory=list)
     migrations: dict[str, Migration] = field(default_factory=dict)
     boot: str = "life-1"
+    version: str = "1.0"
     listening: bool = True
     counts: bool = False
     """Its agent counts the changes of its VMs, as those of this version do."""
@@ -177,6 +178,7 @@ class FakeBus:
                 facts = None if agent.lost else agent.facts().model_dump()
                 data = {"name": agent.name, "host": facts, "boot": agent.boot, "journal_last": 0}
                 data["trouble"] = {"why": agent.lost, "since": "2026-11-29T11:00:00Z"} if agent.lost else None
+                data["version"] = agent.version
                 data["bus_since"] = "2026-11-29T11:00:00+00:00"
                 data["vms"] = agent.mark() if agent.counts else None
                 if await controller.registry.beacon(f"host.{agent.name}", data) is not None:

@@ -23,8 +23,10 @@ from sterna.adapters.sql import fleet_statements as statements
 from sterna.adapters.sql import host_statements as on_hosts
 from sterna.adapters.sql import operation_statements as on_operations
 from sterna.adapters.sql import prune_statements as prunes
+from sterna.adapters.sql import rolling_statements as on_rolling
 from sterna.adapters.sql import rule_statements as on_rules
 from sterna.adapters.sql import sighting_statements as sighted
+from sterna.adapters.sql import step_statements as on_steps
 from sterna.adapters.sql.fleet_database import open_database, own_errors
 from sterna.adapters.sql.fleet_schema import entries, hosts
 from sterna.adapters.sql.group_commit import GroupCommit
@@ -33,6 +35,7 @@ from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame
 from sterna.domain.fleet.course import OperationStatus, Order
 from sterna.domain.fleet.rule_checks import Placed, RuleFacts
 from sterna.domain.fleet.rules import Rule
+from sterna.domain.fleet.stages import Change, HostStep
 from sterna.domain.hosts import HostFacts
 from sterna.domain.journal import Entry, Migration
 from sterna.domain.progress import Progress
@@ -271,6 +274,18 @@ class SqlFleet:
     async def stand(self, id: str, epoch: int, standing: Standing) -> None:
         """How it stands."""
         await self._write(on_operations.stand, id, epoch, standing)
+
+    async def host_steps(self, operation: str) -> list[HostStep]:
+        """By name."""
+        return await self._run(on_steps.steps, operation)
+
+    async def advance_hosts(self, known: OperationRecord, changes: Sequence[Change], pause: str = "") -> bool:
+        """Write how far hosts are, unless that is out of date."""
+        return await self._write(on_rolling.advance, known, changes, pause)
+
+    async def host_done(self, id: str, host: str, by: str, at: str) -> OperationRecord:
+        """Raises NotFound, Conflict."""
+        return await self._write(on_rolling.done, id, host, by, at)
 
     async def conclude(self, known: OperationRecord, status: OperationStatus, standing: Standing, at: str) -> bool:
         """End it, unless that is out of date."""

@@ -133,6 +133,15 @@ operations = Table(
 )
 """`holder`, `epoch`, `beat`: its lease. `standing`: how it gets on, written often and alone."""
 
+operation_hosts = Table(
+    "operation_hosts",
+    metadata,
+    Column("operation", String, primary_key=True),
+    Column("host", _Name, primary_key=True),
+    Column("document", JSON, nullable=False),
+)
+"""How far each host of a rolling operation is."""
+
 attempts = Table(
     "attempts",
     metadata,

@@ -11,6 +11,7 @@ from sterna.adapters.sql.fleet_schema import migrations, vms
 from sterna.adapters.sql.operation_statements import check_not_over
 from sterna.adapters.sql.rule_statements import check_migration
 from sterna.adapters.sql.sighting_statements import settle_homes
+from sterna.adapters.sql.step_statements import refuse_closed
 from sterna.domain.errors import Conflict, NotFound
 from sterna.domain.journal import Migration
 from sterna.domain.model import GuestState
@@ -98,6 +99,7 @@ def admit(
     check_not_over(c, migration)
     if up is not None:
         check_migration(c, migration, up)
+    refuse_closed(c, migration.destination)
     vm = known_vm(c, migration.vm_uuid)
     if vm is None:
         vm = VmRecord(

@@ -34,14 +34,15 @@ def all_hosts(c: Connection, known: KnownHosts) -> KnownHosts:
     return dict(sorted(found.items()))
 
 
-def _host(c: Connection, name: str) -> HostRecord | None:
+def known_host(c: Connection, name: str) -> HostRecord | None:
+    """None where there is none of that name."""
     found = c.execute(select(hosts).where(hosts.c.name == name)).first()
     return rows.host(found) if found else None
 
 
 def required_host(c: Connection, name: str) -> HostRecord:
     """See ports.fleet.Fleet.host."""
-    found = _host(c, name)
+    found = known_host(c, name)
     if found is None:
         raise NotFound(f"there is no host {name}", fix="`sterna hosts` lists them")
     return found
@@ -49,7 +50,7 @@ def required_host(c: Connection, name: str) -> HostRecord:
 
 def save_host(c: Connection, facts: HostFacts, boot: str, at: str) -> HostRecord:
     """See ports.fleet.Fleet.save_host."""
-    old = _host(c, facts.name)
+    old = known_host(c, facts.name)
     if old is None:
         new = HostRecord(facts=facts, boot=boot, seen_at=at)
         c.execute(insert(hosts).values(**rows.host_values(new)))

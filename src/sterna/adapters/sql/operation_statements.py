@@ -9,19 +9,20 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from sterna.adapters.sql import fleet_rows as rows
 from sterna.adapters.sql import host_statements
+from sterna.adapters.sql import step_statements as on_steps
 from sterna.adapters.sql.fleet_schema import attempts, migrations, operations, vms
-from sterna.adapters.sql.host_statements import close_for, open_after, required_host
+from sterna.adapters.sql.host_statements import open_after, required_host
 from sterna.adapters.sql.rule_statements import all_rules, check_closing
+from sterna.adapters.sql.step_statements import ACTIVE
 from sterna.domain.errors import Conflict, NotFound
 from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame
-from sterna.domain.fleet.course import UNFINISHED, OperationStatus, Order, obeying
+from sterna.domain.fleet.course import UNFINISHED, OperationKind, OperationStatus, Order, obeying
 from sterna.domain.journal import Migration
 from sterna.domain.status import Status
 from sterna.ports.fleet import HostRecord, MigrationRecord
 from sterna.ports.operations import Decision, OperationPage, OperationRecord, Standing, Tried
 
 COLUMNS = ("id", "status", "holder", "epoch", "beat")
-ACTIVE = [state.value for state in AttemptState if not state.ended]
 _NOT_MOVED = frozenset({AttemptState.REFUSED, AttemptState.CANCELLED, AttemptState.FAILED})
 
 
@@ -72,18 +73,14 @@ def add(c: Connection, wanted: OperationRecord, up: Collection[str] | None = Non
     for name in wanted.hosts:
         required_host(c, name)
     _refuse_busy(c, wanted)
-    if up is not None:
+    rolling = wanted.kind is OperationKind.ROLLING
+    if up is not None and not rolling:  # a rolling operation plans its waves by the rules
         check_closing(c, wanted.hosts, up)
-    new = wanted.model_copy(update={"closed": _close(c, wanted)})
+    new = wanted if rolling else wanted.model_copy(update={"closed": on_steps.close(c, wanted, wanted.hosts)})
+    if rolling:
+        on_steps.add(c, wanted.id, wanted.hosts)
     key = c.execute(insert(operations).values(**_values(new))).inserted_primary_key
     return new.model_copy(update={"number": int(key[0]) if key else 0}), False
-
-
-def _close(c: Connection, operation: OperationRecord) -> tuple[str, ...]:
-    """Its hosts. Raises NotFound."""
-    why = f"operation {operation.id[:8]} of {operation.requested_by or 'nobody named'}"
-    why += f": {operation.reason}" if operation.reason else ""
-    return close_for(c, operation.id, operation.hosts, why)
 
 
 def _refuse_busy(c: Connection, wanted: OperationRecord) -> None:
@@ -124,13 +121,22 @@ def order(c: Connection, id: str, order: Order, by: str, at: str) -> OperationRe
     if order in (Order.UNDO, Order.RESUME):
         _refuse_busy(c, known)
         change |= {"undo": order is Order.UNDO, "counts_from": len(tried(c, id))}
-    if order is Order.UNDO:
-        open_after(c, known.id, known.closed)
-    if order is Order.RESUME:
-        change["closed"] = tuple(sorted({*known.closed, *_close(c, known)}))
+    change |= {"paused_because": "", "closed": _closed_after(c, known, order, at)}
     new = known.model_copy(update=change)
-    _save(c, new)
+    save(c, new)
     return new
+
+
+def _closed_after(c: Connection, known: OperationRecord, order: Order, at: str) -> tuple[str, ...]:
+    """Open its hosts, or close them again, as is ordered; those that it has closed so far."""
+    rolling = known.kind is OperationKind.ROLLING
+    if order is Order.UNDO:
+        on_steps.undo(c, known) if rolling else open_after(c, known.id, known.closed)
+    if order is not Order.RESUME:
+        return known.closed
+    if rolling:
+        return on_steps.resume(c, known, at)
+    return tuple(sorted({*known.closed, *on_steps.close(c, known, known.hosts)}))
 
 
 def set_maintenance(c: Connection, name: str, on: bool, reason: str) -> HostRecord:
@@ -138,6 +144,8 @@ def set_maintenance(c: Connection, name: str, on: bool, reason: str) -> HostReco
     if not on and required_host(c, name).maintenance:
         for operation in unfinished(c):
             if name in operation.hosts and operation.status.keeps_closed:
+                if on_steps.is_open_to_people(c, operation, name):
+                    continue
                 raise Conflict(
                     f"operation {operation.id} is emptying {name}: it is {operation.status}",
                     fix=f"stop it first: `sterna operation stop {operation.id}`; `undo` opens the host as well",
@@ -145,7 +153,8 @@ def set_maintenance(c: Connection, name: str, on: bool, reason: str) -> HostReco
     return host_statements.set_maintenance(c, name, on, reason)
 
 
-def _save(c: Connection, record: OperationRecord) -> None:
+def save(c: Connection, record: OperationRecord) -> None:
+    """Store it."""
     c.execute(update(operations).where(operations.c.id == record.id).values(**_values(record)))
 
 
@@ -172,7 +181,8 @@ def release(c: Connection, id: str, epoch: int) -> None:
     c.execute(update(operations).where(operations.c.id == id, operations.c.epoch == epoch).values(holder=""))
 
 
-def _held(c: Connection, id: str, epoch: int) -> OperationRecord | None:
+def held(c: Connection, id: str, epoch: int) -> OperationRecord | None:
+    """The operation; None where it is not held under this epoch any more."""
     known = _known(c, id)
     return known if known is not None and known.epoch == epoch and known.holder else None
 
@@ -185,11 +195,11 @@ def stand(c: Connection, id: str, epoch: int, standing: Standing) -> None:
 
 def conclude(c: Connection, known: OperationRecord, status: OperationStatus, standing: Standing, at: str) -> bool:
     """See ports.operations.OperationRecords.conclude."""
-    now = _held(c, known.id, known.epoch)
+    now = held(c, known.id, known.epoch)
     goes_on = select(attempts.c.migration).where(attempts.c.operation == known.id, attempts.c.state.in_(ACTIVE))
     if now is None or now.status is not known.status or c.execute(goes_on).first() is not None:
         return False
-    _save(c, now.model_copy(update={"status": status, "standing": standing, "ended_at": at, "holder": ""}))
+    save(c, now.model_copy(update={"status": status, "standing": standing, "ended_at": at, "holder": ""}))
     return True
 
 
@@ -222,7 +232,7 @@ def active(c: Connection) -> list[Attempt]:
 
 def decide(c: Connection, decision: Decision) -> bool:
     """See ports.operations.OperationRecords.decide."""
-    now = _held(c, decision.operation, decision.epoch)
+    now = held(c, decision.operation, decision.epoch)
     if now is None or now.status is not decision.status:
         return False
     if not _all_at_home(c, decision.attempts) or _unseen(c, decision):
@@ -262,7 +272,7 @@ def settle(
 ) -> Attempt | None:
     """See ports.operations.OperationRecords.settle_attempt."""
     row = c.execute(select(attempts).where(attempts.c.migration == attempt.migration)).first()
-    if row is None or _held(c, attempt.operation, epoch) is None:
+    if row is None or held(c, attempt.operation, epoch) is None:
         return None
     known = _attempt(row)
     if known.state.ended:

@@ -16,7 +16,7 @@ from sterna.adapters.sql.fleet_schema import (
     requests,
     vms,
 )
-from sterna.adapters.sql.operation_statements import ACTIVE
+from sterna.adapters.sql.step_statements import ACTIVE, remove
 from sterna.domain.fleet.course import FINAL
 from sterna.domain.status import Status
 
@@ -72,6 +72,7 @@ def prune_operation(c: Connection, id: str, before: str) -> bool:
     if row is None or row.status not in FINAL or not _ended_before(row.document, before):
         return False
     c.execute(delete(attempts).where(attempts.c.operation == id))
+    remove(c, id)
     c.execute(delete(operations).where(operations.c.id == id))
     return True
 

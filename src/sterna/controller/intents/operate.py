@@ -13,21 +13,24 @@ import structlog
 
 from sterna.controller import reasons
 from sterna.controller.intents.request import MigrateRequest
+from sterna.controller.operations.between import NoHooks
 from sterna.controller.operations.observing import Observer
-from sterna.controller.operations.planning import drain_of, forecast_of, made_plan, may_of
+from sterna.controller.operations.planning import Wanted, drain_of, forecast_of, made_plan, may_of, rolling_of
 from sterna.controller.records.registry import Registry
 from sterna.domain.errors import NotFound, Refused
 from sterna.domain.fleet.attempts import Attempt, returns
-from sterna.domain.fleet.course import Order
-from sterna.domain.fleet.operations import BringBack, Drain
+from sterna.domain.fleet.course import OperationKind, Order
+from sterna.domain.fleet.operations import BringBack
 from sterna.domain.fleet.plans import Plan
 from sterna.domain.fleet.rule_checks import away_of, down_together
 from sterna.domain.fleet.snapshot import Snapshot
+from sterna.domain.fleet.stages import Between, HostStep
 from sterna.domain.model import Refusal, Value
 from sterna.domain.objective import Asked
 from sterna.domain.policies import DEFAULT, POLICIES, May
 from sterna.ports.clock import Clock
 from sterna.ports.fleet import Fleet
+from sterna.ports.hooks import Hooks
 from sterna.ports.operations import OperationRecord
 
 log = structlog.get_logger(__name__)
@@ -38,8 +41,14 @@ class OperationRequest(Value):
 
     id: str = ""
     """UUID chosen by the client; '' to have one made."""
+    kind: OperationKind = OperationKind.DRAIN
     hosts: tuple[str, ...]
     """To be emptied."""
+    most_closed: int = 1
+    of_one_domain: int | None = 1
+    between: Between = Between()
+    """What is done to the hosts of a rolling operation. The command of the settings is taken where nothing else is
+    asked for."""
     may: frozenset[May] | None = None
     policy: str = DEFAULT
     finish_within_s: float | None = None
@@ -85,6 +94,7 @@ class Operate:
     ) -> None:
         self._fleet, self._registry, self._observer = fleet, registry, observer
         self._clock, self._wake = clock, wake
+        self.hooks: Hooks = NoHooks()
 
     async def preview(self, request: OperationRequest) -> Preview:
         """What it would do now. Changes nothing. Raises NotFound for a host that there is not; Refused for a policy
@@ -109,7 +119,8 @@ class Operate:
         up = None if request.ignore_host_rules else self._registry.usable()
         record, repeated = await self._fleet.add_operation(record, up)
         if not repeated:
-            log.info("an operation begins", operation=record.id, hosts=record.hosts, by=record.requested_by)
+            asked = {"operation": record.id, "kind": record.kind, "hosts": record.hosts, "by": record.requested_by}
+            log.info("an operation begins", **asked)
         self._wake()
         return record, repeated
 
@@ -123,6 +134,14 @@ class Operate:
                   for host in snapshot.hosts]  # fmt: skip
         snapshot = snapshot.model_copy(update={"hosts": tuple(opened)})
         return await self._foreseen(snapshot, BringBack(returns=back, may=may_of(record)), unheard)
+
+    async def host_done(self, id: str, host: str, by: str) -> OperationRecord:
+        """What was to be done to a host of a rolling operation is done. May be repeated. Raises NotFound; Conflict
+        where it is not its turn."""
+        record = await self._fleet.host_done(id, host, by, self._clock.now().isoformat())
+        log.info("a host is said to be done", operation=id, host=host, by=by)
+        self._wake()
+        return record
 
     async def order(self, id: str, order: Order, by: str) -> OperationRecord:
         """Pause, resume, stop or undo it. May be repeated. Raises NotFound; Conflict where that cannot be asked
@@ -143,9 +162,18 @@ class Operate:
         if request.policy not in POLICIES:
             message = f"there is no policy {request.policy}"
             raise Refused([Refusal(code="policy-unknown", message=message)])
+        between = request.between
+        if between.webhook and (why := self.hooks.against(between.webhook)):
+            reasons.refuse([reasons.webhook_not_allowed(between.webhook, why)])
+        if not between.webhook and not between.by_hand and self.hooks.has_command():
+            between = between.model_copy(update={"command": True})
         return OperationRecord(
             id=request.id or str(uuid4()),
+            kind=request.kind,
             hosts=tuple(sorted(set(request.hosts))),
+            most_closed=request.most_closed,
+            of_one_domain=request.of_one_domain,
+            between=between,
             may=request.may,
             policy=request.policy,
             finish_within_s=request.finish_within_s,
@@ -173,17 +201,22 @@ class Operate:
         if gone:
             reasons.refuse([reasons.host_gone(host.name, removed=host.removed) for host in gone])
         snapshot = (await self._observer.observe()).snapshot
-        others = [host for host in snapshot.hosts if host.name not in record.hosts]
-        if all(host.closed or host.gone for host in others) and any(vm.host in record.hosts for vm in snapshot.vms):
+        takers = {host.name for host in snapshot.hosts if not host.closed and not host.gone}
+        full = {vm.host for vm in snapshot.vms} & set(record.hosts)
+        if record.kind is OperationKind.DRAIN or len(takers) == 1:  # a wave leaves the others open
+            takers -= set(record.hosts)
+        if full and not takers:
             reasons.refuse([reasons.no_open_host()])
         return snapshot
 
     async def _planned(self, record: OperationRecord) -> Preview:
         unheard = await self._observer.ask(record.hosts)
         snapshot = await self._check(record)
-        return await self._foreseen(snapshot, drain_of(record, self._clock.now()), unheard)
+        rolling, steps = record.kind is OperationKind.ROLLING, [HostStep(host=name) for name in record.hosts]
+        wanted: Wanted = rolling_of(record, steps) if rolling else drain_of(record, self._clock.now())
+        return await self._foreseen(snapshot, wanted, unheard)
 
-    async def _foreseen(self, snapshot: Snapshot, wanted: BringBack | Drain, unheard: dict[str, str]) -> Preview:
+    async def _foreseen(self, snapshot: Snapshot, wanted: Wanted, unheard: dict[str, str]) -> Preview:
         plan = await made_plan(snapshot, wanted)
         forecast, moved = forecast_of(plan, wanted), {move.vm for move in plan.moves}
         return Preview(

@@ -44,6 +44,7 @@ class Operations:
     def __init__(self, fleet: Fleet, observer: Observer, acting: Acting, clock: Clock) -> None:
         self._fleet, self.acting, self._clock = fleet, acting, clock
         self._observer, self._looks = observer, Looks(fleet, observer, acting, clock)
+        self.between = self._looks.between
         self._holder = str(uuid4())
         self._leases: dict[str, tuple[tuple[str, int, int], float]] = {}
         """Of operations that others hold: as last seen, and since when (monotonic ms)."""
@@ -70,6 +71,7 @@ class Operations:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
         await self.acting.stop()
+        await self.between.stop()
         await self._release()
 
     async def _release(self, why: str = "") -> None:
@@ -83,6 +85,7 @@ class Operations:
         self._held.clear()
 
     async def _let_go(self, id: str, epoch: int, why: str) -> None:
+        self.between.leave(id)
         with contextlib.suppress(SternaError):  # the lease ends by itself
             if why:
                 operation = (await self._fleet.operation(id)).model_copy(update={"epoch": epoch})
@@ -182,7 +185,8 @@ class Operations:
                     "an operation is carried out here", operation=held.id, epoch=held.epoch, status=held.status
                 )
         if held is None:
-            self._held.pop(known.id, None)
+            if self._held.pop(known.id, None) is not None:
+                self.between.leave(known.id)
             return None
         self._leases.pop(held.id, None)
         self._held[held.id] = held.epoch

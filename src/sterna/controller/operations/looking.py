@@ -9,11 +9,14 @@ from uuid import UUID, uuid5
 import structlog
 
 from sterna.controller.operations.acting import Acting
+from sterna.controller.operations.between import BetweenCalls
 from sterna.controller.operations.observing import BEFORE_PIVOT, Observer
+from sterna.controller.operations.patience import Patience
 from sterna.controller.operations.planning import Look, Planning
+from sterna.controller.operations.rolling import RollingLooks
 from sterna.domain.fleet.admission import ending
 from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame, back
-from sterna.domain.fleet.course import OperationStatus
+from sterna.domain.fleet.course import OperationKind, OperationStatus
 from sterna.domain.fleet.snapshot import Snapshot
 from sterna.domain.status import Status
 from sterna.ports.clock import Clock
@@ -24,9 +27,6 @@ log = structlog.get_logger(__name__)
 
 STAND_EVERY_MS = 10_000.0
 """How often the forecast of an operation is stored where nothing else of it has changed."""
-PATIENCE_MS = 30_000.0
-"""VMs that cannot be moved are looked at for so long before an operation ends without them: hosts may be silent for
-a moment."""
 _ENDED = {
     Status.COMPLETED: (AttemptState.ARRIVED, Blame.NOBODY),
     Status.FAILED: (AttemptState.FAILED, Blame.HOST),
@@ -41,15 +41,15 @@ class Looks:
 
     def __init__(self, fleet: Fleet, observer: Observer, acting: Acting, clock: Clock) -> None:
         self._fleet, self._acting, self._clock = fleet, acting, clock
-        self._observer, self._planning = observer, Planning(observer, clock)
-        self._stuck: dict[str, float] = {}
-        """Since when nothing of an operation could be moved (monotonic ms)."""
+        self._observer, self._planning, self._patience = observer, Planning(observer, clock), Patience(clock)
+        self.between = BetweenCalls(fleet, clock)
+        self._rolling = RollingLooks(fleet, observer, self._planning, self._patience, self.between, clock)
 
     def forget(self, unfinished: Collection[str]) -> None:
         """All others have ended."""
-        for id in self._stuck.keys() - set(unfinished):
-            del self._stuck[id]
+        self._patience.forget(unfinished)
         self._planning.forget(unfinished)
+        self.between.forget(unfinished)
 
     async def look_at(self, operation: OperationRecord) -> bool:
         """Has it ended? Raises Unreachable."""
@@ -58,14 +58,22 @@ class Looks:
         active = any(not attempt.state.ended for attempt in attempts)
         if operation.status is OperationStatus.STOPPING:
             status, standing = ending(operation.status, active=active), self._stopping(operation, tried)
+        elif operation.kind is OperationKind.ROLLING and operation.status is not OperationStatus.UNDOING:
+            found = await self._rolling.look(operation, tried, self._acting.trouble)
+            operation, standing, status = found.operation, found.standing, None if active else found.status
+            if found.look is not None:
+                await self._begin(operation, found.look, len(attempts))
         else:
+            rolling = operation.kind is OperationKind.ROLLING
+            awaited = await self._rolling.awaited(operation) if rolling else ""
             look = await self._planning.look(operation, tried)
             standing = look.standing(tried, self._acting.trouble)
             status, why = await self._ending(operation, look, active=active)
+            if awaited:
+                status, why = None, awaited
+                self._patience.renew(operation.id)
             standing = standing.model_copy(update={"waits_for": why})
-            for migration in look.aborts:
-                self._acting.abort(migration)
-            await self._decide(operation, look, len(attempts))
+            await self._begin(operation, look, len(attempts))
         if status is None:
             await self.stand(operation, standing)
             return False
@@ -73,7 +81,7 @@ class Looks:
         if not await self._fleet.conclude(operation, status, standing.model_copy(update={"at": at}), at):
             return False
         log.info("an operation has ended", operation=operation.id, status=status, left=len(standing.left))
-        self._stuck.pop(operation.id, None)  # an operator may have it go on
+        self._patience.renew(operation.id)  # an operator may have it go on
         self._planning.again(operation.id)
         return True
 
@@ -114,10 +122,10 @@ class Looks:
     ) -> tuple[OperationStatus | None, str]:
         """In which status it ends now; what else it waits for where it does not. With VMs left, only after a
         while."""
-        status, now = look.ending(operation.status, active=active), self._clock.monotonic_ms()
+        status = look.ending(operation.status, active=active)
         if status is None or not look.left:
-            self._stuck.pop(operation.id, None)
-        elif now - self._stuck.setdefault(operation.id, now) < PATIENCE_MS:
+            self._patience.renew(operation.id)
+        elif not self._patience.is_over(operation.id):
             return None, _HOPES
         if status is None:
             return None, look.waits_for(operation.status)
@@ -139,8 +147,10 @@ class Looks:
         self._planning.again(operation.id)
         return why
 
-    async def _decide(self, operation: OperationRecord, look: Look, number: int) -> None:
-        """Write what begins now, and begin it."""
+    async def _begin(self, operation: OperationRecord, look: Look, number: int) -> None:
+        """Write what begins now, and begin it; abort what comes into hosts that are to be empty."""
+        for migration in look.aborts:
+            self._acting.abort(migration)
         if not look.situation.admitted.start or not operation.status.starts:
             return
         at = self._clock.now().isoformat()
@@ -198,7 +208,7 @@ def migration_id(operation: str, vm: str, number: int) -> str:
 
 
 def _words(standing: Standing) -> object:
-    return standing.waits, standing.left, standing.waits_for, standing.running
+    return standing.waits, standing.left, standing.waits_for, standing.running, standing.hosts
 
 
 def _is_old(at: str, now: datetime) -> bool:

@@ -15,6 +15,7 @@ from sterna.controller.records.snapshot import Snapshot
 from sterna.domain.fleet import snapshot as planner
 from sterna.domain.fleet.attempts import Attempt
 from sterna.domain.fleet.rules import Resolved, Rule, VmNames, resolve
+from sterna.domain.fleet.stages import Heard
 from sterna.domain.forecast import Load
 from sterna.domain.model import GuestState, Value
 from sterna.domain.status import Status
@@ -77,6 +78,14 @@ class Observer:
     def connected(self) -> bool:
         """Has this controller a connection to the bus?"""
         return self._calls.bus_state().connected
+
+    async def heard(self, hosts: Collection[str]) -> dict[str, Heard]:
+        """What is known of these hosts' agents now. Raises Unreachable."""
+        if not hosts:
+            return {}
+        bus, known = self._calls.bus_state(), {host.name: host for host in await self._registry.hosts()}
+        nothing = Heard(up=False, why="no controller knows it any more", gone="is not known any more")
+        return {name: _heard(known[name], bus) if name in known else nothing for name in hosts}
 
     def silent(self, hosts: Iterable[str]) -> list[str]:
         """Those of them whose agents cannot be asked."""
@@ -149,6 +158,18 @@ def _host(host: Host, bus: BusState, capacity: Capacity, by_rules: Resolved) -> 
         closed=closed,
         unreachable="it was declared dead" if host.dead else (trouble.why if trouble is not None else ""),
         gone=host.gone,
+    )
+
+
+def _heard(host: Host, bus: BusState) -> Heard:
+    trouble = host.not_usable(bus)
+    return Heard(
+        up=host.usable,
+        why="" if trouble is None else trouble.why,
+        seen_at=host.seen_at,
+        boot=host.boot,
+        version=host.agent_version,
+        gone="was removed from the fleet" if host.removed else "was declared dead" if host.dead else "",
     )
 
 

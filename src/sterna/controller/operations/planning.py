@@ -14,12 +14,13 @@ from datetime import datetime
 from sterna.controller.operations.observing import PREPARING, Observed, Observer
 from sterna.domain.fleet.admission import Situation, Wait, admit, ending, waits_for
 from sterna.domain.fleet.attempts import Attempt, explained, marked, resting, rests_until, returns, since_arrival
-from sterna.domain.fleet.course import OperationStatus
-from sterna.domain.fleet.operations import BringBack, Drain, Mays, Return
+from sterna.domain.fleet.course import OperationKind, OperationStatus
+from sterna.domain.fleet.operations import BringBack, Drain, Mays, Return, Rolling
 from sterna.domain.fleet.planner import plan
 from sterna.domain.fleet.plans import LeftOver, Plan
 from sterna.domain.fleet.rules import Rule
 from sterna.domain.fleet.snapshot import Snapshot
+from sterna.domain.fleet.stages import HostStep, Stage, between_s, named
 from sterna.domain.policies import DEFAULT, POLICIES
 from sterna.kit.threads import in_thread
 from sterna.ports.clock import Clock
@@ -39,6 +40,17 @@ class Forecast:
     promised_s: float
     late_s: float | None = None
     """By how much the promise misses the deadline. None: it does not."""
+
+
+Wanted = BringBack | Drain | Rolling
+
+
+@dataclass(frozen=True)
+class Wave:
+    """Hosts that are to be emptied now, and hosts that take VMs before others."""
+
+    draining: frozenset[str]
+    done: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -106,17 +118,19 @@ class Planning:
         self._observer, self._clock = observer, clock
         self._kept: dict[str, _Kept] = {}
         self._plans: dict[str, Plan] = {}
+        self._rests: dict[str, tuple[frozenset[str], Forecast]] = {}
+        """Of rolling operations: hosts that wait for their waves, and how long these waves take."""
 
-    async def look(self, operation: OperationRecord, tried: Sequence[Tried]) -> Look:
-        """What is to be done next. Raises Unreachable."""
+    async def look(self, operation: OperationRecord, tried: Sequence[Tried], wave: Wave | None = None) -> Look:
+        """What is to be done next. `wave`: of a rolling operation, the one to be emptied. Raises Unreachable."""
         attempts = [one.attempt for one in tried]
         states = ((one.attempt.number, one.attempt.state, one.status in PREPARING) for one in tried)
-        key = (operation.status, operation.counts_from, await self._observer.rules(), *states)
+        key = (operation.status, operation.counts_from, await self._observer.rules(), wave, *states)
         kept, now_ms = self._kept.get(operation.id), self._clock.monotonic_ms()
         if kept is not None and kept.key == key and now_ms - kept.at_ms < AGAIN_MS:
             return kept.look
         observed = await self._observer.observe()
-        look = await self._planned(operation, attempts, observed)
+        look = await self._planned(operation, attempts, observed, wave or Wave(frozenset(operation.hosts)))
         self._kept[operation.id] = _Kept(key=key, at_ms=now_ms, look=look)
         return look
 
@@ -126,24 +140,54 @@ class Planning:
 
     def forget(self, unfinished: Collection[str]) -> None:
         """All others have ended."""
-        for known in (self._kept, self._plans):
+        for known in (self._kept, self._plans, self._rests):
             for id in known.keys() - set(unfinished):
                 del known[id]
 
-    async def _planned(self, operation: OperationRecord, attempts: Sequence[Attempt], observed: Observed) -> Look:
+    async def waves(self, operation: OperationRecord, tried: Sequence[Tried], steps: Sequence[HostStep]) -> Plan:
+        """Of a rolling operation, for its hosts that wait. Raises Unreachable."""
+        observed, attempts = await self._observer.observe(), [one.attempt for one in tried]
+        counted = [one for one in attempts if one.number >= operation.counts_from]
+        vms = marked(observed.snapshot.vms, since_arrival(counted, undoing=False))
+        wanted = rolling_of(operation, steps)
+        snapshot = observed.snapshot.model_copy(update={"vms": vms})
+        made = await made_plan(snapshot, wanted, self._plans.get(operation.id))
+        self._plans[operation.id] = made
+        first = made.waves[:1]
+        after = wanted.hosts - wanted.done - {name for wave in first for name in wave.hosts}
+        self._rests[operation.id] = after, _after(made, first[0].open_s if first else 0.0)
+        return made
+
+    async def rest(self, operation: OperationRecord, tried: Sequence[Tried], steps: Sequence[HostStep]) -> Forecast:
+        """How long the waves take that have not begun. Raises Unreachable."""
+        waiting = named(steps, Stage.WAITING)
+        known = self._rests.get(operation.id)
+        if not waiting:
+            return Forecast(0.0, 0.0)
+        if known is None or known[0] != waiting:
+            made = await self.waves(operation, tried, steps)
+            known = waiting, Forecast(made.promise.expected_s, made.promise.promised_s)
+            self._rests[operation.id] = known
+        return known[1]
+
+    async def _planned(
+        self, operation: OperationRecord, attempts: Sequence[Attempt], observed: Observed, wave: Wave
+    ) -> Look:
         undoing, now = operation.status is OperationStatus.UNDOING, self._clock.now()
         counted = [one for one in attempts if one.number >= operation.counts_from]
         tried, back = since_arrival(counted, undoing=undoing), returns(attempts)
         vms = marked(observed.snapshot.vms, tried, undoing=undoing)
         snapshot = observed.snapshot.model_copy(update={"vms": vms})
-        wanted = BringBack(returns=back, may=may_of(operation)) if undoing else drain_of(operation, now)
+        drain = drain_of(operation, now).model_copy(update={"hosts": wave.draining, "prefer": wave.done})
+        wanted = BringBack(returns=back, may=may_of(operation)) if undoing else drain
         made = await made_plan(snapshot, wanted, self._plans.get(operation.id))
-        self._plans[operation.id] = made
+        if operation.kind is OperationKind.DRAIN or undoing:
+            self._plans[operation.id] = made
         rest = resting(tried, now, undoing=undoing)
         rests_s = {vm: (at - now).total_seconds() for vm, at in rests_until(tried, now, undoing=undoing).items()}
         own = {attempt.vm for attempt in attempts if not attempt.state.ended}
         situation = Situation(
-            hosts=_places(back, snapshot) if undoing else frozenset(operation.hosts),
+            hosts=_places(back, snapshot) if undoing else wave.draining,
             snapshot=snapshot,
             plan=made,
             admitted=admit(snapshot, made, wanted.may, preparing=observed.preparing, resting=rest),
@@ -161,11 +205,13 @@ class Planning:
 
 
 def forecast_of(
-    made: Plan, wanted: BringBack | Drain, own: Collection[str] = (), rests_s: Mapping[str, float] | None = None
+    made: Plan, wanted: Wanted, own: Collection[str] = (), rests_s: Mapping[str, float] | None = None
 ) -> Forecast:
     """When what can be moved will have been moved. What others have begun is in its plan, and is not waited for.
     `own`: VMs whose migrations are the operation's. `rests_s`: VMs that are not tried before."""
     rests_s = rests_s or {}
+    if isinstance(wanted, Rolling):
+        return Forecast(made.promise.expected_s, made.promise.promised_s)
     hosts = wanted.hosts if isinstance(wanted, Drain) else frozenset[str]()
     mine = [
         max(move.end_s, rests_s.get(move.vm, 0.0) + move.end_s - move.start_s)
@@ -179,7 +225,7 @@ def forecast_of(
     return Forecast(expected_s, promised_s, late_s)
 
 
-async def made_plan(snapshot: Snapshot, wanted: BringBack | Drain, previous: Plan | None = None) -> Plan:
+async def made_plan(snapshot: Snapshot, wanted: Wanted, previous: Plan | None = None) -> Plan:
     """The plan. One of many VMs is made beside the event loop."""
     if len(snapshot.vms) <= SMALL:
         return plan(snapshot, wanted, previous)
@@ -198,6 +244,26 @@ def drain_of(operation: OperationRecord, now: datetime) -> Drain:
     if within_s is not None and operation.created_at:
         within_s -= max(0.0, (now - datetime.fromisoformat(operation.created_at)).total_seconds())
     return Drain(hosts=frozenset(operation.hosts), may=may_of(operation), finish_within_s=within_s)
+
+
+def rolling_of(operation: OperationRecord, steps: Sequence[HostStep]) -> Rolling:
+    """What is left of it, but for the wave that is under way. Hosts that were skipped are not its any more."""
+    done = named(steps, Stage.DONE)
+    return Rolling(
+        hosts=named(steps, Stage.WAITING) | done,
+        most_closed=operation.most_closed,
+        of_one_domain=operation.of_one_domain,
+        reboot_s=between_s(steps),
+        done=done,
+        may=may_of(operation),
+    )
+
+
+def _after(made: Plan, first_s: float) -> Forecast:
+    """How long it takes without its first seconds."""
+    whole_s = made.promise.expected_s
+    share = (whole_s - first_s) / whole_s if whole_s else 0.0
+    return Forecast(whole_s - first_s, made.promise.promised_s * share)
 
 
 def _places(back: Sequence[Return], snapshot: Snapshot) -> frozenset[str]:

@@ -56,13 +56,14 @@ class Host(Value):
     """ISO 8601 UTC, the controller's clock, of the last beacon."""
     boot: str = ""
     """Of its agent, in its last beacon."""
+    agent_version: str = ""
+    """Of its agent's Sterna, in its last beacon; '' where that did not say."""
     dead_at: str = ""
     """When an operator declared it dead; '' where it was not."""
     back_at: str = ""
     """When a beacon came again after that."""
     bus_since: str = ""
-    """ISO 8601 UTC, its own clock: since when its agent has been on the bus, by its last beacon; '' where not
-    known."""
+    """ISO 8601 UTC, its own clock: since when its agent has been on the bus; '' where not known."""
     answers: bool = False
     """Its agent runs: a beacon came in the last seconds, whether or not it could describe the host."""
     trouble: Trouble | None = None
@@ -133,6 +134,7 @@ class _Described:
     bus_since: str = ""
     trouble: Trouble | None = None
     warning: Trouble | None = None
+    version: str = ""
 
 
 @dataclass
@@ -203,6 +205,7 @@ class Registry:
         now_ms, now = self._clock.monotonic_ms(), self._clock.now().isoformat()
         stored_ms = described.stored_ms if described else now_ms
         new = _Described(facts, data["host"], boot, now_ms, now, stored_ms, last, bus_since, trouble, warning)
+        new.version = untrusted.version(data.get("version"))
         if (described is None or self._worth_storing(described, new)) and not await self._stored(topic, new):
             return None
         self._refused.discard((topic, ""))
@@ -361,6 +364,7 @@ class Registry:
             maintenance_reason=record.maintenance_reason,
             seen_at=seen_at,
             boot=described.boot if described else record.boot,
+            agent_version=described.version if described else "",
             dead_at=record.dead_at,
             back_at=record.back_at,
             bus_since=described.bus_since if described else "",

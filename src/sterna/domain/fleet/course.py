@@ -11,6 +11,15 @@ from enum import StrEnum
 from sterna.domain.errors import Conflict
 
 
+class OperationKind(StrEnum):
+    """What is asked of the hosts."""
+
+    DRAIN = "drain"
+    """They are emptied together, and stay closed."""
+    ROLLING = "rolling"
+    """Wave by wave they are emptied, something is done to them, and they are opened again."""
+
+
 class OperationStatus(StrEnum):
     """As users see it."""
 

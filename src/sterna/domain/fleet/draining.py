@@ -25,6 +25,8 @@ def plan_drain(tables: Tables, drain: Drain, kept: Mapping[int, int]) -> Plan:
     closed = {tables.host_at[name] for name in drain.hosts if name in tables.host_at}
     for h in closed:
         board.close(h)
+    for name in sorted(drain.prefer & tables.host_at.keys()):
+        board.prefer(tables.host_at[name])
     board.keep(tables.snapshot.limits.spare_hosts)
     begun, aborted = on_their_way(board, closed)
     moving = {v for v, _ in begun}

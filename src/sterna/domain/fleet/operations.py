@@ -17,6 +17,8 @@ class Drain(Value):
     may: Mays = frozenset()
     """What may be done to a VM whose copy does not converge."""
     finish_within_s: float | None = None
+    prefer: frozenset[str] = frozenset()
+    """Hosts that take VMs before others: of a rolling operation, those that are done."""
 
 
 class Rolling(Value):

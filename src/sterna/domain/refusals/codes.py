@@ -11,6 +11,7 @@ Code = Literal[
     "deadline-out-of-range",
     "bandwidth-out-of-range",
     "deadline-missed",
+    "webhook-not-allowed",
     # The hosts of the migration
     "no-such-host",
     "no-destination",

@@ -47,5 +47,13 @@ REQUEST = Group(
             when="drain",
             against=Against.VM,
         ),
+        Entry(
+            "webhook-not-allowed",
+            cause="A rolling operation names a webhook that the controller may not call, or that is no address.",
+            remedy="name it, or a folder above it, in `webhooks` of [fleet] of all controllers",
+            by=By.CONTROLLER,
+            when="rolling",
+            against=Against.VM,
+        ),
     ),
 )

@@ -1,0 +1,91 @@
+"""Webhooks, and the command of the settings: implements ports.hooks.Hooks."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Sequence
+
+import httpx2
+
+from sterna.domain import webhooks
+from sterna.domain.errors import Permanent, Temporary, Unreachable
+from sterna.domain.plain_text import printable
+from sterna.kit.command import run
+from sterna.kit.threads import in_thread
+from sterna.ports.hooks import Notice
+
+ANSWER_S = 10.0
+"""Of each connection and of each read."""
+LONGEST_S = 30.0
+"""Of one call, whatever trickles in, its name's resolution included."""
+_LONGEST_WORDS = 200
+
+
+class OwnHooks:
+    """Those that one controller's settings allow."""
+
+    def __init__(
+        self,
+        command: Sequence[str] = (),
+        allowed: Sequence[str] = (),
+        token: str | None = None,
+        ca_file: str | None = None,
+    ) -> None:
+        """`allowed`: addresses that may be called, with all below them. `token`: sent to each of them. `ca_file`:
+        whose certificates they have; None: the system's authorities."""
+        self._command, self._allowed, self._token, self._ca_file = tuple(command), tuple(allowed), token, ca_file
+
+    def has_command(self) -> bool:
+        """Is there a command in the settings?"""
+        return bool(self._command)
+
+    def against(self, url: str) -> str:
+        """Why that address is not called; '' where it is."""
+        return webhooks.against(url, self._allowed)
+
+    async def call(self, url: str, notice: Notice) -> None:
+        """In a thread: a resolver has no limit. Redirections are not followed, and answers are not shown."""
+        why = self.against(url)
+        if why:
+            raise Permanent(f"the webhook {printable(url)} is not called: {why}")
+        address = webhooks.address_of(url)
+        try:
+            status = await in_thread(
+                lambda: self._post(address, notice), name="webhook", of=address.server, limit_s=LONGEST_S
+            )
+        except TimeoutError as error:
+            raise Unreachable(f"{address.server} has not answered within {LONGEST_S:g} s") from error
+        if not 200 <= status < 300:
+            raise Permanent(f"{address.server} answers with status {status}", fix="its log may say why")
+
+    def _post(self, address: webhooks.Address, notice: Notice) -> int:
+        headers = {"Idempotency-Key": notice.key}
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {self._token}"
+        done = f"/v1/operations/{notice.operation}/hosts/{notice.host}/done"
+        body = notice.model_dump(mode="json") | {"done": done}
+        try:
+            trusted = ssl.create_default_context(cafile=self._ca_file)
+            with (
+                httpx2.Client(verify=trusted, timeout=ANSWER_S, trust_env=False, follow_redirects=False) as client,
+                client.stream("POST", address.url, json=body, headers=headers) as answer,
+            ):
+                return answer.status_code
+        except (httpx2.HTTPError, OSError) as error:
+            raise Unreachable(f"{address.server} cannot be called: {error or type(error).__name__}") from error
+
+    async def run(self, notice: Notice, limit_s: float) -> None:
+        """With the host, the operation and the key as its last arguments."""
+        if not self._command:
+            raise Permanent(
+                "this controller has no command in `between` of [fleet]", fix="give all controllers one"
+            )
+        name = self._command[0]
+        try:
+            ended = await run([*self._command, notice.host, notice.operation, notice.key], limit_s=limit_s)
+        except OSError as error:
+            raise Permanent(f"`{name}` cannot be run: {error.strerror or error}") from error
+        if ended.code < 0:
+            raise Temporary(f"`{name}` was ended by signal {-ended.code}")
+        if ended.code:
+            raise Permanent(f"`{name}` ended with {ended.code}: {printable(ended.words[-_LONGEST_WORDS:])}")

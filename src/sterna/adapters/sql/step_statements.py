@@ -1,0 +1,122 @@
+"""The hosts of rolling operations: their rows, and which of them are closed. On a connection, in a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from sterna.adapters.sql import host_statements
+from sterna.adapters.sql.fleet_schema import attempts, migrations, operation_hosts, vms
+from sterna.domain.errors import Conflict
+from sterna.domain.fleet.attempts import AttemptState
+from sterna.domain.fleet.stages import HostStep, Stage, resumed, undone
+from sterna.domain.model import GuestState
+from sterna.ports.fleet import MigrationRecord
+from sterna.ports.operations import OperationRecord
+
+ACTIVE = [state.value for state in AttemptState if not state.ended]
+MOST_ROWS = 500
+"""In one statement."""
+
+
+def steps(c: Connection, operation: str) -> list[HostStep]:
+    """See ports.operations.OperationRecords.host_steps."""
+    rows = operation_hosts.c
+    query = select(rows.document).where(rows.operation == operation).order_by(rows.host)
+    return [HostStep.model_validate(row.document) for row in c.execute(query)]
+
+
+def step(c: Connection, operation: str, host: str) -> HostStep | None:
+    """None where the operation has no such host."""
+    rows = operation_hosts.c
+    query = select(rows.document).where(rows.operation == operation, rows.host == host)
+    found = c.execute(query).first()
+    return HostStep.model_validate(found.document) if found else None
+
+
+def add(c: Connection, operation: str, hosts: Iterable[str]) -> None:
+    """All of them wait."""
+    values = [
+        {"operation": operation, "host": host, "document": HostStep(host=host).model_dump(mode="json")}
+        for host in hosts
+    ]
+    for begin in range(0, len(values), MOST_ROWS):
+        c.execute(insert(operation_hosts), values[begin : begin + MOST_ROWS])
+
+
+def save(c: Connection, operation: str, new: HostStep) -> None:
+    """Store it."""
+    rows = operation_hosts.c
+    mine = rows.operation == operation, rows.host == new.host
+    c.execute(update(operation_hosts).where(*mine).values(document=new.model_dump(mode="json")))
+
+
+def remove(c: Connection, operation: str) -> None:
+    """All of the operation."""
+    c.execute(delete(operation_hosts).where(operation_hosts.c.operation == operation))
+
+
+# ---------------------------------------------------------------- hosts that are closed
+
+
+def close(c: Connection, operation: OperationRecord, names: Iterable[str]) -> tuple[str, ...]:
+    """Close these hosts for it. Those that were open, or that an operation had closed. Raises NotFound."""
+    why = f"operation {operation.id[:8]} of {operation.requested_by or 'nobody named'}"
+    why += f": {operation.reason}" if operation.reason else ""
+    return host_statements.close_for(c, operation.id, names, why)
+
+
+def undo(c: Connection, operation: OperationRecord) -> None:
+    """Open the hosts again that it has closed, but for those to which something may happen still."""
+    before = steps(c, operation.id)
+    for one in before:
+        if (new := undone(one)) != one:
+            save(c, operation.id, new)
+    still = {one.host for one in before if undone(one).stage.closed}
+    host_statements.open_after(c, operation.id, [name for name in operation.closed if name not in still])
+
+
+def resume(c: Connection, operation: OperationRecord, at: str) -> tuple[str, ...]:
+    """Close its hosts again that are to be closed; all that it has closed so far. Raises NotFound."""
+    before = steps(c, operation.id)
+    names = [one.host for one in before if one.stage.closed]
+    opened = {name for name in names if not host_statements.required_host(c, name).maintenance}
+    for one in before:
+        new = resumed(one, at, was_opened=one.host in opened)
+        if new != one:
+            save(c, operation.id, new)
+    return tuple(sorted({*operation.closed, *close(c, operation, names)}))
+
+
+def is_open_to_people(c: Connection, operation: OperationRecord, host: str) -> bool:
+    """May a person open the host while the operation goes on?"""
+    found = step(c, operation.id, host)
+    return found is not None and not found.stage.closed
+
+
+def is_free(c: Connection, host: str) -> bool:
+    """Is no VM there by the records, and none on its way to it or away from it?"""
+    there = vms.c.host == host, vms.c.state != GuestState.ABSENT.value
+    if c.execute(select(vms.c.uuid).where(*there).limit(1)).first() is not None:
+        return False
+    held = select(migrations.c.document).where(migrations.c.id.in_(select(vms.c.migration_id)))
+    found = [MigrationRecord.model_validate(row.document).migration for row in c.execute(held)]
+    if any(host in (one.source, one.destination) for one in found):
+        return False
+    decided = c.execute(select(attempts.c.document).where(attempts.c.state.in_(ACTIVE)))
+    return not any(host in (row.document["source"], row.document["target"]) for row in decided)
+
+
+def refuse_closed(c: Connection, host: str) -> None:
+    """Raises Conflict where an operation has closed the host: whoever asks has looked before that."""
+    found = host_statements.known_host(c, host)
+    if found is not None and found.closed_by:
+        raise Conflict(
+            f"{host} takes no VMs: {found.maintenance_reason}", fix="choose another host, or wait for the operation"
+        )
+
+
+def begins(was: HostStep, now: HostStep) -> bool:
+    """Does something begin that an order of an operator would keep from beginning?"""
+    return now.stage is not was.stage and now.stage in (Stage.DRAINING, Stage.BETWEEN)

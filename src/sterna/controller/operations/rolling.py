@@ -1,0 +1,275 @@
+"""One look at a rolling operation: each of its hosts goes on as far as it can, and the next wave begins.
+
+What a host is said to be, closing it and opening it are written in one transaction (`advance_hosts`). Only then is
+something done. `domain/fleet/stages.py` has the stages, and what leads from one to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from sterna.controller.operations.between import BetweenCalls
+from sterna.controller.operations.observing import Observer
+from sterna.controller.operations.patience import Patience
+from sterna.controller.operations.planning import Forecast, Look, Planning, Wave
+from sterna.domain.errors import Conflict
+from sterna.domain.fleet.admission import Admitted, Situation, ending, waits_for
+from sterna.domain.fleet.course import OperationStatus
+from sterna.domain.fleet.plans import LeftOver
+from sterna.domain.fleet.stages import (
+    Change,
+    Heard,
+    HostStep,
+    Stage,
+    begun,
+    between_s,
+    come_back,
+    deadline_s,
+    ended_as,
+    missing,
+    moved,
+    named,
+    overdue,
+    wave_of,
+)
+from sterna.ports.clock import Clock
+from sterna.ports.fleet import Fleet
+from sterna.ports.operations import OperationRecord, Standing, Tried
+
+log = structlog.get_logger(__name__)
+
+MOST_NAMED = 3
+_CHANGED = "its hosts list other VMs than before: it is planned again"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one look has found."""
+
+    operation: OperationRecord
+    """As it is now: it may have paused."""
+    standing: Standing
+    look: Look | None = None
+    """At the hosts that are being emptied; None: there are none."""
+    status: OperationStatus | None = None
+    """In which it ends, as far as its hosts are concerned."""
+
+
+@dataclass
+class _At:
+    """One look, as far as it is."""
+
+    operation: OperationRecord
+    steps: list[HostStep]
+    heard: Mapping[str, Heard]
+    says: dict[str, str]
+    """What a host waits for."""
+
+    def at(self, stage: Stage) -> list[HostStep]:
+        return [step for step in self.steps if step.stage is stage]
+
+
+class RollingLooks:
+    """At the rolling operations that this controller holds."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        observer: Observer,
+        planning: Planning,
+        patience: Patience,
+        between: BetweenCalls,
+        clock: Clock,
+    ) -> None:
+        self._fleet, self._observer, self._clock = fleet, observer, clock
+        self._planning, self._patience, self._between = planning, patience, between
+
+    async def look(self, operation: OperationRecord, tried: Sequence[Tried], trouble: Mapping[str, str]) -> Found:
+        """Raises Unreachable; Conflict where something of it has changed meanwhile."""
+        at = await self._back(operation)
+        wave = Wave(draining=named(at.steps, Stage.DRAINING), done=named(at.steps, Stage.DONE))
+        look = await self._planning.look(at.operation, tried, wave) if wave.draining else None
+        if look is not None:
+            await self._emptied(at, look, tried)
+        starts = at.operation.status.starts
+        if starts:
+            for step in at.at(Stage.EMPTY):
+                await self._advance(at, [begun(step, at.heard[step.host].boot, self._clock.now())])
+            self._between.ask(at.operation, at.steps)
+        self._say(at)
+        status = None
+        if starts and not any(step.stage.closed for step in at.steps):
+            status = ended_as(at.steps)
+            if status is None:
+                await self._next_wave(at, tried)
+        standing = look.standing(tried, trouble) if look is not None else _nothing_to_empty(tried)
+        return Found(at.operation, await self._standing(at, standing, tried), look, status)
+
+    async def awaited(self, operation: OperationRecord) -> str:
+        """Of an undo: what its hosts have to be waited for, lest they are rebooted under their VMs. '': nothing."""
+        at = await self._back(operation)
+        self._say(at)
+        return _some(at.says)
+
+    # ------------------------------------------------------------ hosts that come back
+
+    async def _back(self, operation: OperationRecord) -> _At:
+        """Open what is back. Where a host is late, the operation pauses."""
+        steps = await self._fleet.host_steps(operation.id)
+        heard = await self._observer.heard([step.host for step in steps if step.stage.closed])
+        at = _At(operation, steps, heard, {})
+        for _ in (Stage.BACK, Stage.DONE):
+            await self._advance(at, come_back(at.steps, operation.between, heard, self._clock.now()))
+        why = overdue(at.steps, operation.between, heard, self._clock.now())
+        if why and operation.status is OperationStatus.RUNNING:
+            await self._advance(at, (), pause=why)
+            at.operation = operation.model_copy(update={"status": OperationStatus.PAUSED, "paused_because": why})
+            log.warning("an operation pauses", operation=operation.id, why=why)
+        return at
+
+    async def _advance(self, at: _At, changes: Sequence[Change], *, pause: str = "") -> None:
+        """Raises Conflict where that is out of date."""
+        if not await self._written(at, changes, pause=pause):
+            raise Conflict("something of it has changed meanwhile")
+
+    async def _written(self, at: _At, changes: Sequence[Change], *, pause: str = "") -> bool:
+        if not changes and not pause:
+            return True
+        if not await self._fleet.advance_hosts(at.operation, changes, pause):
+            self._planning.again(at.operation.id)
+            return False
+        new = {change.now.host: change.now for change in changes}
+        at.steps = [new.get(step.host, step) for step in at.steps]
+        for change in changes:
+            if change.now.stage is not change.was.stage:
+                self._planning.again(at.operation.id)
+                log.info("a host goes on", operation=at.operation.id, host=change.now.host, stage=change.now.stage)
+        return True
+
+    # ------------------------------------------------------------ hosts that are emptied
+
+    async def _emptied(self, at: _At, look: Look, tried: Sequence[Tried]) -> None:
+        """Hosts that are empty, and hosts that cannot be emptied."""
+        empty = []
+        for step in at.at(Stage.DRAINING):
+            situation = _of_host(look.situation, step.host)
+            own = (one.attempt for one in tried if not one.attempt.state.ended)
+            active = any(step.host in (one.source, one.target) for one in own)
+            status = ending(OperationStatus.RUNNING, active=active, situation=situation)
+            left = [one for one in look.left if one.host == step.host]
+            if status is OperationStatus.DONE:
+                empty.append(step)
+            elif status is OperationStatus.INCOMPLETE and left and at.operation.status.starts:
+                if self._patience.is_over(at.operation.id, step.host):
+                    await self._skip(at, step, left)
+                continue
+            elif why := waits_for(OperationStatus.RUNNING, situation):
+                at.says[step.host] = why
+            self._patience.renew(at.operation.id, step.host)
+        if empty:
+            await self._verify(at, empty)
+
+    async def _skip(self, at: _At, step: HostStep, left: Sequence[LeftOver]) -> None:
+        others = f"; and {len(left) - 1} other VMs" if len(left) > 1 else ""
+        reason = left[0].reason + others
+        await self._advance(
+            at, [Change(was=step, now=moved(step, Stage.SKIPPED, self._clock.now(), reason=reason))]
+        )
+
+    async def _verify(self, at: _At, steps: Sequence[HostStep]) -> None:
+        """Those of which the hosts themselves list no VMs."""
+        unheard = await self._observer.ask([step.host for step in steps])
+        now = (await self._observer.observe()).snapshot
+        inside = {vm.host for vm in now.vms}
+        for step in steps:
+            if step.host in unheard:
+                at.says[step.host] = f"{step.host} has not listed its VMs: {unheard[step.host]}"
+                continue
+            change = Change(was=step, now=moved(step, Stage.EMPTY, self._clock.now()))
+            if step.host in inside or not await self._written(at, [change]):
+                at.says[step.host] = _CHANGED
+                self._planning.again(at.operation.id)
+
+    # ------------------------------------------------------------ waves
+
+    async def _next_wave(self, at: _At, tried: Sequence[Tried]) -> None:
+        """Close the hosts of the next wave. Where none can be emptied for a while, the rest is skipped."""
+        operation, now = at.operation, self._clock.now()
+        plan = await self._planning.waves(operation, tried, at.steps)
+        if plan.waves:
+            self._patience.renew(operation.id)
+            wave, hosts = wave_of(at.steps), set(plan.waves[0].hosts)
+            begin = [step for step in at.at(Stage.WAITING) if step.host in hosts]
+            changes = [Change(was=step, now=moved(step, Stage.DRAINING, now, wave=wave)) for step in begin]
+            await self._advance(at, changes)
+            log.info("a wave begins", operation=operation.id, wave=wave, hosts=sorted(hosts))
+            return
+        reasons = {step.host: plan.skipped.get(step.host, "it cannot be emptied") for step in at.at(Stage.WAITING)}
+        at.says |= reasons
+        if self._patience.is_over(operation.id):
+            left = at.at(Stage.WAITING)
+            skipped = [moved(step, Stage.SKIPPED, now, reason=reasons[step.host]) for step in left]
+            await self._advance(at, [Change(was=was, now=new) for was, new in zip(left, skipped, strict=True)])
+
+    # ------------------------------------------------------------ in words
+
+    def _say(self, at: _At) -> None:
+        """Why hosts are not back."""
+        for step in at.steps:
+            if step.stage in (Stage.BETWEEN, Stage.BACK):
+                heard = at.heard[step.host]
+                why = missing(step, at.operation.between, heard) or (
+                    "" if heard.up else f"{step.host}: {heard.why}"
+                )
+                asked = self._between.trouble(at.operation, step) if not step.accepted_at else ""
+                at.says[step.host] = f"{why}: {asked}" if why and asked else why
+        at.says = {host: why for host, why in at.says.items() if why}
+
+    async def _standing(self, at: _At, standing: Standing, tried: Sequence[Tried]) -> Standing:
+        """With its hosts, and the forecast of the whole."""
+        rest = await self._planning.rest(at.operation, tried, at.steps)
+        wave_s = _left_s(at, self._clock)
+        forecast = Forecast(
+            (standing.expected_s or 0.0) + wave_s + rest.expected_s,
+            (standing.promised_s or 0.0) + wave_s + rest.promised_s,
+        )
+        return standing.model_copy(
+            update={
+                "hosts": at.says,
+                "waits_for": at.operation.paused_because or _some(at.says),
+                "expected_s": forecast.expected_s,
+                "promised_s": forecast.promised_s,
+            }
+        )
+
+
+def _left_s(at: _At, clock: Clock) -> float:
+    """How long what is done to the wave's hosts still takes, once they are empty."""
+    usual_s, now = between_s(at.steps), clock.now()
+    if at.at(Stage.DRAINING) or at.at(Stage.EMPTY):
+        return usual_s
+    unlimited = at.operation.between.model_copy(update={"by_hand": False, "back_within_s": usual_s})
+    left = [deadline_s(step, unlimited, now) or 0.0 for step in at.at(Stage.BETWEEN)]
+    return max(0.0, *left) if left else 0.0
+
+
+def _of_host(situation: Situation, host: str) -> Situation:
+    """The same for one of its hosts."""
+    start = tuple(move for move in situation.admitted.start if move.source == host)
+    waits = tuple(wait for wait in situation.admitted.waits if wait.source == host)
+    mine = Admitted(start=start, waits=waits)
+    return situation.model_copy(update={"hosts": frozenset({host}), "admitted": mine})
+
+
+def _nothing_to_empty(tried: Sequence[Tried]) -> Standing:
+    return Standing(running=sum(not one.attempt.state.ended and one.status is not None for one in tried))
+
+
+def _some(says: Mapping[str, str]) -> str:
+    """One sentence of a few hosts."""
+    found = [says[host] for host in sorted(says)]
+    more = f"; and {len(found) - MOST_NAMED} others" if len(found) > MOST_NAMED else ""
+    return "; ".join(found[:MOST_NAMED]) + more
