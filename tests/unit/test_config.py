@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from ovs import socket_util
 
-from sterna.bootstrap.controller import capacity_of
+from sterna.bootstrap.controller import capacity_of, hooks_of
 from sterna.config import AgentSettings, ControllerSettings, NetworkSettings, load
 from sterna.controller.operations.observing import Capacity
 from sterna.domain.errors import BadRequest
@@ -34,6 +34,26 @@ def test_what_operations_fill_hosts_with(tmp_path: Path) -> None:
         vcpus_per_cpu=4.0, kept_memory_bytes=8 * 2**30, spare_hosts=1, preparing=8
     )
     for wrong in ("vcpus_per_cpu = 0", "kept_memory_mib = -1", "spare_hosts = -1", "preparing = 0", "spare = 1"):
+        with pytest.raises(BadRequest, match="fleet"):
+            load(ControllerSettings, file(tmp_path, f"[fleet]\n{wrong}"))
+
+
+def test_what_rolling_operations_may_ask_for(tmp_path: Path) -> None:
+    hooks = hooks_of(load(ControllerSettings, file(tmp_path, "")).fleet)
+    assert not hooks.has_command() and hooks.against("https://jobs.example/")
+    text = (
+        '[fleet]\nbetween = ["/usr/local/bin/reboot"]\nwebhooks = ["https://jobs.example/a"]\nwebhook_token = "s3"'
+    )
+    settings = load(ControllerSettings, file(tmp_path, text)).fleet
+    hooks = hooks_of(settings)
+    assert hooks.has_command() and not hooks.against("https://jobs.example/a/b")
+    assert "s3" not in repr(settings)
+    for wrong in (
+        'between = ["reboot"]',
+        'between = "/bin/x"',
+        'webhooks = ["jobs.example"]',
+        'webhooks = ["http://a/?b"]',
+    ):
         with pytest.raises(BadRequest, match="fleet"):
             load(ControllerSettings, file(tmp_path, f"[fleet]\n{wrong}"))
 

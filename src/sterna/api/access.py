@@ -114,7 +114,7 @@ async def _log(request: Request, actor: Actor, action: Action) -> bool:
         return await controller.users.refused(*who, (action, _target(request, {})))
     raw = await raw_body(request)
     is_form = forms.is_form(request.headers.get("content-type"))
-    body = _short(forms.logged(raw)) if is_form else logged_body(raw)
+    body = _inner(request) | (_short(forms.logged(raw)) if is_form else logged_body(raw))
     await controller.users.asked(*who, (action, _target(request, body), body))
     return True
 
@@ -170,6 +170,12 @@ def _target(request: Request, body: Data) -> str:
         if isinstance(found, str):
             return printable(found)[:LONGEST_TARGET]
     return ""
+
+
+def _inner(request: Request) -> Data:
+    """What the path names inside its target, such as a host of an operation."""
+    inner = list(request.path_params.items())[1:]
+    return {key: printable(value)[:LONGEST_TARGET] for key, value in inner if isinstance(value, str)}
 
 
 Refusing = Callable[[Request, SternaError], Awaitable[Response]]

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from sterna.api.rolling_models import BetweenIn, BetweenOut, HostStepOut, WaveOut, steps_of
 from sterna.controller.intents.operate import OperationRequest, Preview
 from sterna.domain.fleet.admission import Wait
 from sterna.domain.fleet.attempts import Attempt
-from sterna.domain.fleet.course import OperationStatus
+from sterna.domain.fleet.course import OperationKind, OperationStatus
 from sterna.domain.fleet.plans import LeftOver, Move
+from sterna.domain.fleet.stages import Between, HostStep
 from sterna.domain.plain_text import printable
 from sterna.domain.policies import DEFAULT, POLICIES, May
 from sterna.ports.operations import OperationRecord, Tried
 
 _ID = "bbbbbbbb-0000-4000-8000-000000000001"
-MOST_HOSTS = 1000
+MOST_HOSTS = 5000
 LONGEST_DEADLINE_S = 366 * 86_400
 
 
@@ -30,7 +32,11 @@ class OperationIn(BaseModel):
     id: UUID | None = Field(
         default=None, description="Chosen by the client. A request with the same id is the same operation."
     )
-    kind: Literal["drain"] = Field(default="drain", description="`drain`: empty these hosts.")
+    kind: OperationKind = Field(
+        default=OperationKind.DRAIN,
+        description="`drain`: empty these hosts. `rolling`: wave by wave, empty them, let something be done to "
+        "them, and open them again.",
+    )
     hosts: list[str] = Field(min_length=1, max_length=MOST_HOSTS, description="Their names.")
     may: list[May] | None = Field(
         default=None,
@@ -54,12 +60,40 @@ class OperationIn(BaseModel):
         description="Begin it also where a rule says that hosts are not to be down together. Rules about VMs hold.",
     )
     reason: str = Field(default="", max_length=255, description="Why. It is shown with the hosts that it closes.")
+    most_closed: int = Field(
+        default=1, strict=True, ge=1, le=MOST_HOSTS, description="`rolling` only: hosts that are closed at once."
+    )
+    of_one_domain: int | None = Field(
+        default=1,
+        strict=True,
+        ge=1,
+        le=MOST_HOSTS,
+        description="`rolling` only: hosts of one failure domain that are closed at once. Null: no limit.",
+    )
+    between: BetweenIn | None = Field(
+        default=None,
+        description="`rolling` only: what is done to an empty host. Null: the command of the controller's "
+        "settings, where there is one; else somebody restarts the host, or its agent.",
+    )
+
+    @model_validator(mode="after")
+    def _is_of_its_kind(self) -> Self:
+        ours = {"most_closed", "of_one_domain", "between"} & self.model_fields_set
+        if self.kind is OperationKind.DRAIN and ours:
+            raise ValueError(f"a drain has no {', '.join(sorted(ours))}: that is for `rolling`")
+        if self.kind is OperationKind.ROLLING and self.finish_within_s is not None:
+            raise ValueError("a rolling operation has no finish_within_s: its preview says how long it takes")
+        return self
 
     def asked(self, by: str) -> OperationRequest:
         """As the intent takes it."""
         return OperationRequest(
             id=str(self.id) if self.id else "",
+            kind=self.kind,
             hosts=tuple(self.hosts),
+            most_closed=self.most_closed,
+            of_one_domain=self.of_one_domain,
+            between=self.between.asked() if self.between is not None else Between(),
             may=None if self.may is None else frozenset(self.may),
             policy=self.policy,
             finish_within_s=self.finish_within_s,
@@ -74,7 +108,7 @@ class OperationOut(BaseModel):
     """One operation."""
 
     id: str = Field(examples=[_ID])
-    kind: str = Field(examples=["drain"])
+    kind: OperationKind
     hosts: list[str] = Field(examples=[["host1"]])
     status: OperationStatus
     reason: str = Field(description="The operator's own words.")
@@ -83,9 +117,18 @@ class OperationOut(BaseModel):
     finish_within_s: float | None
     requested_by: str = Field(examples=["token:ops"])
     changed_by: str | None = Field(description="Who paused, resumed, stopped or undid it last.")
+    paused_because: str | None = Field(
+        description="Why it has paused by itself; null where it has not.",
+        examples=["not back within 30 min 0 s: host1 is not back: nothing received from its agent since 12:00:00"],
+    )
     created_at: str
     ended_at: str | None = Field(description="Null while it goes on.")
-    closed_hosts: list[str] = Field(description="That were open before it. An undo opens them again.")
+    closed_hosts: list[str] = Field(
+        description="That were open before it. An undo opens them again, where they are still closed."
+    )
+    most_closed: int | None = Field(description="Of a rolling operation: hosts that are closed at once.")
+    of_one_domain: int | None = Field(description="The same, of one failure domain; null: no limit, or a drain.")
+    between: BetweenOut | None = Field(description="Of a rolling operation: what is done to its empty hosts.")
     seen_at: str | None = Field(description="When a controller looked at it; the next six fields are of then.")
     running: int = Field(description="Its migrations under way.")
     waits_for: str | None = Field(
@@ -180,15 +223,17 @@ class MoveOut(BaseModel):
 class OperationDetailOut(OperationOut):
     """One operation, with each of its VMs."""
 
+    host_steps: list[HostStepOut] = Field(description="Of a rolling operation: how far each of its hosts is.")
     moves: list[MoveOut] = Field(description="In the order in which they were decided.")
     waits: list[WaitOut]
     stays: list[LeftOut]
 
     @classmethod
-    def with_moves(cls, record: OperationRecord, tried: list[Tried]) -> OperationDetailOut:
+    def with_moves(cls, record: OperationRecord, tried: list[Tried], steps: list[HostStep]) -> OperationDetailOut:
         """From the records."""
         return cls(
             **_fields(record),
+            host_steps=steps_of(record, steps),
             moves=[MoveOut.of(one.attempt) for one in tried],
             waits=[WaitOut.of(one) for one in record.standing.waits],
             stays=[LeftOut.of(one) for one in record.standing.left],
@@ -196,10 +241,14 @@ class OperationDetailOut(OperationOut):
 
 
 def _fields(record: OperationRecord) -> dict[str, Any]:
-    standing = record.standing
+    standing, rolling = record.standing, record.kind is OperationKind.ROLLING
     return {
         **record.model_dump(include={"id", "status", "reason", "policy", "finish_within_s", "requested_by"}),
-        "kind": "drain",
+        "kind": record.kind,
+        "most_closed": record.most_closed if rolling else None,
+        "of_one_domain": record.of_one_domain if rolling else None,
+        "between": BetweenOut.of(record.between) if rolling else None,
+        "paused_because": record.paused_because or None,
         "hosts": list(record.hosts),
         "may": None if record.may is None else sorted(record.may),
         "changed_by": record.changed_by or None,
@@ -248,6 +297,8 @@ class PreviewOut(BaseModel):
 
     moves: list[PlannedMoveOut]
     stays: list[LeftOut]
+    waves: list[WaveOut] = Field(description="Of a rolling operation, one after the other.")
+    skipped: dict[str, str] = Field(description="Hosts that would not be closed, and why.")
     aborts: list[str] = Field(description="UUIDs of VMs whose migrations into the hosts would be aborted.")
     least_s: float = Field(description="No plan ends sooner.")
     expected_s: float = Field(description="As likely later as sooner.")
@@ -270,6 +321,8 @@ class PreviewOut(BaseModel):
         return cls(
             moves=[PlannedMoveOut.of(move) for move in plan.moves],
             stays=[LeftOut.of(one) for one in plan.left],
+            waves=[WaveOut.of(wave) for wave in plan.waves],
+            skipped=plan.skipped,
             aborts=list(plan.aborts),
             least_s=plan.bounds.most_s,
             expected_s=preview.expected_s,

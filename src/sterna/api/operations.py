@@ -1,4 +1,4 @@
-"""`/v1/operations`: empty hosts, and what can be asked of an operation that goes on."""
+"""`/v1/operations`: empty hosts, all at once or in waves, and what can be asked of an operation that goes on."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ OperationId = Annotated[
 async def begin_operation(
     wanted: OperationIn, asking: Request, response: Response, controller: Served
 ) -> OperationOut:
-    """Its hosts take no VMs from now on, and their own are moved to others. 409 where another operation works on
-    one of them. 422 where it would probably miss its deadline, with the time that is lacking."""
+    """A drain: its hosts take no VMs from now on, and their own are moved to others. A rolling operation: the same
+    wave by wave, and each host is opened again. 409 where another operation works on one of its hosts. 422 where a
+    drain would probably miss its deadline, with the time that is lacking, and for a webhook that is not allowed."""
     record, repeated = await controller.operate.begin(wanted.asked(actor_of(asking).name))
     response.status_code = 200 if repeated else 202
     response.headers["Location"] = f"/v1/operations/{record.id}"
@@ -65,7 +66,8 @@ async def list_operations(
 async def show_operation(id: OperationId, controller: Served) -> OperationDetailOut:
     """One operation, with each migration that it has decided on, and the reason for each VM that waits or stays."""
     record = await controller.fleet.operation(id)
-    return OperationDetailOut.with_moves(record, await controller.fleet.attempts(id))
+    attempts, steps = await controller.fleet.attempts(id), await controller.fleet.host_steps(id)
+    return OperationDetailOut.with_moves(record, attempts, steps)
 
 
 @router.post("/operations/{id}/pause", status_code=202, summary="Pause an operation", dependencies=_OPERATE,
@@ -103,5 +105,19 @@ async def preview_undo(id: OperationId, controller: Served) -> PreviewOut:
              responses=documented(404, 409, 503))  # fmt: skip
 async def undo_operation(id: OperationId, asking: Request, controller: Served) -> OperationOut:
     """As a stop. Its hosts are opened again, and the VMs that it has moved are brought back, unless somebody has
-    moved them since. One that has left VMs may be asked for again."""
+    moved them since. One that has left VMs may be asked for again. A host that may be rebooted any moment is opened
+    when it is back."""
     return OperationOut.of(await controller.operate.order(id, Order.UNDO, actor_of(asking).name))
+
+
+@router.post("/operations/{id}/hosts/{host}/done", status_code=202, summary="Say that a host is done",
+             dependencies=_OPERATE, responses=documented(404, 409, 503))  # fmt: skip
+async def host_is_done(
+    id: OperationId,
+    host: Annotated[str, Path(max_length=255, description="Its name.")],
+    asking: Request,
+    controller: Served,
+) -> OperationOut:
+    """What was to be done to an empty host of a rolling operation is done. It is opened when its agent is up. May
+    be repeated. 409 where the host is not empty yet."""
+    return OperationOut.of(await controller.operate.host_done(id, host, actor_of(asking).name))

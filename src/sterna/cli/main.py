@@ -39,6 +39,7 @@ from sterna.cli.plan import accuracy as accuracy_table
 from sterna.cli.plan import show as show_plan
 from sterna.cli.quantities import rate_bytes_s
 from sterna.cli.queue import place, queue
+from sterna.cli.rolling import rolling
 from sterna.cli.rules import rules_app
 from sterna.cli.token import token_app
 from sterna.cli.version import options
@@ -64,6 +65,7 @@ app.command()(log)
 app.command()(operations)
 app.command()(place)
 app.command()(queue)
+app.command()(rolling)
 app.command()(vms)
 
 INTERRUPTED = 130

@@ -14,6 +14,7 @@ from sterna.cli.client import ApiAway, ApiSlow, Client, Json, path_of
 from sterna.cli.console import safe
 from sterna.cli.exits import Exit, err, exit_of_operation, plain_errors, print_more
 from sterna.cli.formatting import out
+from sterna.cli.host_steps import between_in_words, hosts_in_words, hosts_table, names_of, show_waves
 from sterna.cli.options import (
     Api,
     AsJson,
@@ -85,21 +86,21 @@ def drain(  # noqa: PLR0913 - one option per setting
     with plain_errors():
         client = client_of(api)
         if plan:
-            _preview(client.post("/v1/operations/preview", body), as_json)
+            show_preview(client.post("/v1/operations/preview", body), as_json)
             return
         more: Json = {"id": str(id or uuid4()), "reason": reason, "even_if_late": even_if_late}
-        operation = _begin(client, body | more)
+        operation = begin(client, body | more)
         if watch:
-            _watch(client, operation, as_json)
+            watch_operation(client, operation, as_json)
         elif as_json:
             print_json(operation)
         else:
             out.print(f"{', '.join(operation['hosts'])}: being emptied", markup=False)
-            _how_to_follow(operation)
+            how_to_follow(operation)
 
 
-def _begin(client: Client, body: Json) -> Json:
-    """Perhaps only the answer was lost; the same id cannot begin a second operation."""
+def begin(client: Client, body: Json) -> Json:
+    """The operation. Perhaps only the answer was lost; the same id cannot begin a second operation."""
     try:
         return client.post("/v1/operations", body)
     except ApiSlow:
@@ -148,16 +149,32 @@ def resume(id: OperationArg, watch: Watch = False, api: Api = None, as_json: AsJ
 def stop(id: OperationArg, watch: Watch = False, api: Api = None, as_json: AsJson = False) -> None:
     """Start no more migrations, and abort those that have not switched over.
 
-    The hosts of a drain stay closed; those that an undo has opened stay open.
+    Hosts that are closed stay closed; those that an undo has opened stay open.
     """
     _order(Order.STOP, id, api, as_json, watch=watch)
+
+
+@operation_app.command()
+def done(
+    id: OperationArg,
+    host: Annotated[str, typer.Argument(metavar="HOST", help="Name of the host.")],
+    api: Api = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say that what was to be done to a host of a rolling operation is done. It is opened once its agent is up."""
+    with plain_errors():
+        client = client_of(api)
+        path = path_of("operations", client.operation_id(id)) + path_of("hosts", host).removeprefix("/v1")
+        operation = client.post(f"{path}/done")
+        print_json(operation) if as_json else out.print(f"{host}: done", markup=False)
 
 
 @operation_app.command()
 def undo(id: OperationArg, watch: Watch = False, api: Api = None, as_json: AsJson = False) -> None:
     """Stop it, open its hosts again, and bring back the VMs that it has moved.
 
-    A VM that was moved again since stays where it is. With --watch, exit code 7 when a VM was not brought back:
+    A VM that was moved again since stays where it is. A host that may be rebooted any moment is opened when it is
+    back. With --watch, exit code 7 when a VM was not brought back:
     once the reason is removed, undo it again.
     """
     _order(Order.UNDO, id, api, as_json, watch=watch)
@@ -168,22 +185,23 @@ def _order(order: Order, id: str, api: str | None, as_json: bool, *, watch: bool
         client = client_of(api)
         operation = client.post(f"{path_of('operations', client.operation_id(id))}/{order.value}")
         if watch:
-            _watch(client, operation, as_json)
+            watch_operation(client, operation, as_json)
         elif as_json:
             print_json(operation)
         else:
-            out.print(f"{', '.join(operation['hosts'])}: {operation['status']}", markup=False)
-            _how_to_follow(operation)
+            out.print(f"{names_of(operation['hosts'])}: {operation['status']}", markup=False)
+            how_to_follow(operation)
 
 
-def _how_to_follow(operation: Json) -> None:
+def how_to_follow(operation: Json) -> None:
+    """In words."""
     out.print(f"follow it with: sterna operation show {operation['id']}")
 
 
 # ---------------------------------------------------------------- watching
 
 
-def _watch(client: Client, operation: Json, as_json: bool) -> None:
+def watch_operation(client: Client, operation: Json, as_json: bool) -> None:
     """Print a line for each change until the end, then the whole, and leave with the exit code that says how it
     ended. One that was stopped on request has done what was asked for."""
     try:
@@ -214,7 +232,8 @@ def _line(operation: Json) -> str:
     facts += [f"{operation['running']} under way", f"{operation['waiting']} waiting"]
     if operation["left"]:
         facts.append(f"{operation['left']} stay")
-    return f"{operation['status']}: {', '.join(facts)}"
+    why = f"; {operation['paused_because']}" if operation["paused_because"] else ""
+    return f"{operation['status']}: {', '.join([*hosts_in_words(operation), *facts])}{why}"
 
 
 # ---------------------------------------------------------------- in words
@@ -233,7 +252,7 @@ def _table(listed: list[Json]) -> Table:
             str(one["left"]),
             one["created_at"][:19],
             safe(one["requested_by"]),
-            safe(", ".join(one["hosts"])),
+            safe(names_of(one["hosts"])),
         )
     return made
 
@@ -247,10 +266,11 @@ def _show(operation: Json) -> None:
     for name, value in (
         ("operation", operation["id"]),
         ("kind", operation["kind"]),
-        ("hosts", ", ".join(operation["hosts"])),
+        ("hosts", names_of(operation["hosts"])),
         ("because", operation["reason"]),
         ("requested by", operation["requested_by"]),
         ("changed by", operation["changed_by"] or ""),
+        *between_in_words(operation),
         ("begun", operation["created_at"][:19]),
         ("ended", (operation["ended_at"] or "")[:19]),
         ("to be done within", in_words(within) if within else ""),
@@ -262,6 +282,8 @@ def _show(operation: Json) -> None:
             facts.add_row(name, safe(value))
     facts.add_row("status", formatting.coloured(operation["status"]))
     formatting.show(facts)
+    if operation["host_steps"]:
+        formatting.show(hosts_table(operation["host_steps"]))
     if operation["moves"]:
         formatting.show(_moves(operation["moves"]))
     _list_reasons(operation)
@@ -289,7 +311,8 @@ def _list_reasons(answer: Json) -> None:
         out.print(f"{one['vm_name']} stays on {one['host']}: {one['reason']}", markup=False)
 
 
-def _preview(answer: Json, as_json: bool) -> None:
+def show_preview(answer: Json, as_json: bool) -> None:
+    """In words. Leaves with exit code 3 where something would not be done as it is asked for."""
     if as_json:
         print_json(answer)
     else:
@@ -304,6 +327,7 @@ def _preview(answer: Json, as_json: bool) -> None:
                 in_words(move["end_s"]),
             )
         formatting.show(made)
+        show_waves(answer)
         _list_reasons(answer)
         if answer["moves"]:
             takes = (
@@ -322,5 +346,5 @@ def _preview(answer: Json, as_json: bool) -> None:
             out.print(f"too late by {in_words(answer['late_s'])}", style="red")
             for sentence in answer["helps"]:
                 out.print(f"  {sentence}", markup=False)
-    if answer["stays"] or answer["late_s"]:
+    if answer["stays"] or answer["late_s"] or answer["skipped"]:
         raise typer.Exit(Exit.REFUSED)

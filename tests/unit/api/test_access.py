@@ -34,7 +34,7 @@ def database(tmp_path: Path) -> str:
 
 
 def asked(route: APIRoute) -> Iterator[tuple[str, str]]:
-    path = route.path.format(id=ID, name="a", vm="web1")
+    path = route.path.format(id=ID, name="a", host="a", vm="web1")
     yield from ((method, path) for method in sorted(route.methods or ()))
 
 

@@ -11,7 +11,7 @@ import pytest
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.controller.intents.operate import OperationRequest
 from sterna.controller.intents.request import MigrateRequest
-from sterna.domain.errors import Conflict, NotFound, Permanent, Refused, Unreachable
+from sterna.domain.errors import Conflict, NotFound, Permanent, Refused, Undelivered, Unreachable
 from sterna.domain.fleet.course import OperationKind, OperationStatus, Order
 from sterna.domain.fleet.stages import Between, Stage
 from sterna.domain.model import GuestState
@@ -195,6 +195,35 @@ async def test_a_host_with_a_vm_that_cannot_move_is_skipped_and_the_others_are_d
     await stage.order(Order.RESUME)
     assert (await stage.run()).status is S.DONE
     assert stage.reboots == Counter("abc")
+
+
+async def test_a_wave_is_planned_with_what_its_hosts_list_now(stage: Rebooting) -> None:
+    await stage.roll("a")
+    stage.set_state("x2", GuestState.PAUSED)
+    await stage.controller.operations.look()
+    assert await stage.closed() == set()
+    assert (await stage.operation()).standing.hosts["a"].startswith("its hosts list other VMs than before")
+    assert (await stage.run()).status is S.INCOMPLETE
+    assert await stage.stages() == {"a": "skipped"} and not stage.moved
+
+
+async def test_a_host_that_does_not_list_its_vms_is_skipped(stage: Rebooting) -> None:
+    await stage.roll("b")
+    for _ in range(30):
+        stage.bus.faults["list_vms"] = [Undelivered("it hangs")] * 9
+        await stage.controller.operations.look()
+        stage.clock.ms += 1000
+        await stage.bus.beat(stage.controller)
+    stage.bus.faults.clear()
+    assert (await stage.steps())["b"].stage is Stage.WAITING
+    assert (await stage.operation()).standing.waits_for == "b has not listed its VMs: it hangs"
+    stage.clock.ms += 3000
+    stage.bus.faults["list_vms"] = [Undelivered("it hangs")] * 9
+    await stage.bus.beat(stage.controller)
+    await stage.controller.operations.look()
+    stage.bus.faults.clear()
+    assert (await stage.steps())["b"].reason == "b has not listed its VMs: it hangs"
+    assert (await stage.run()).status is S.INCOMPLETE and await stage.closed() == set()
 
 
 async def test_a_host_that_cannot_be_emptied_after_all_is_opened_again(stage: Rebooting) -> None:

@@ -144,8 +144,11 @@ class Planning:
             for id in known.keys() - set(unfinished):
                 del known[id]
 
-    async def waves(self, operation: OperationRecord, tried: Sequence[Tried], steps: Sequence[HostStep]) -> Plan:
-        """Of a rolling operation, for its hosts that wait. Raises Unreachable."""
+    async def waves(
+        self, operation: OperationRecord, tried: Sequence[Tried], steps: Sequence[HostStep]
+    ) -> tuple[Plan, Snapshot]:
+        """Of a rolling operation, for its hosts that wait; and the fleet as it was planned with. Raises
+        Unreachable."""
         observed, attempts = await self._observer.observe(), [one.attempt for one in tried]
         counted = [one for one in attempts if one.number >= operation.counts_from]
         vms = marked(observed.snapshot.vms, since_arrival(counted, undoing=False))
@@ -156,7 +159,7 @@ class Planning:
         first = made.waves[:1]
         after = wanted.hosts - wanted.done - {name for wave in first for name in wave.hosts}
         self._rests[operation.id] = after, _after(made, first[0].open_s if first else 0.0)
-        return made
+        return made, observed.snapshot
 
     async def rest(self, operation: OperationRecord, tried: Sequence[Tried], steps: Sequence[HostStep]) -> Forecast:
         """How long the waves take that have not begun. Raises Unreachable."""
@@ -165,7 +168,7 @@ class Planning:
         if not waiting:
             return Forecast(0.0, 0.0)
         if known is None or known[0] != waiting:
-            made = await self.waves(operation, tried, steps)
+            made, _ = await self.waves(operation, tried, steps)
             known = waiting, Forecast(made.promise.expected_s, made.promise.promised_s)
             self._rests[operation.id] = known
         return known[1]

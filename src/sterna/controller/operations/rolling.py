@@ -6,7 +6,7 @@ something done. `domain/fleet/stages.py` has the stages, and what leads from one
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -19,6 +19,7 @@ from sterna.domain.errors import Conflict
 from sterna.domain.fleet.admission import Admitted, Situation, ending, waits_for
 from sterna.domain.fleet.course import OperationStatus
 from sterna.domain.fleet.plans import LeftOver
+from sterna.domain.fleet.snapshot import Snapshot
 from sterna.domain.fleet.stages import (
     Change,
     Heard,
@@ -197,22 +198,31 @@ class RollingLooks:
 
     async def _next_wave(self, at: _At, tried: Sequence[Tried]) -> None:
         """Close the hosts of the next wave. Where none can be emptied for a while, the rest is skipped."""
-        operation, now = at.operation, self._clock.now()
-        plan = await self._planning.waves(operation, tried, at.steps)
-        if plan.waves:
-            self._patience.renew(operation.id)
-            wave, hosts = wave_of(at.steps), set(plan.waves[0].hosts)
-            begin = [step for step in at.at(Stage.WAITING) if step.host in hosts]
-            changes = [Change(was=step, now=moved(step, Stage.DRAINING, now, wave=wave)) for step in begin]
-            await self._advance(at, changes)
-            log.info("a wave begins", operation=operation.id, wave=wave, hosts=sorted(hosts))
+        plan, fleet = await self._planning.waves(at.operation, tried, at.steps)
+        wave = set(plan.waves[0].hosts) if plan.waves else set[str]()
+        unheard = await self._observer.ask(wave)
+        not_now = {host: f"{host} has not listed its VMs: {why}" for host, why in unheard.items()} or plan.skipped
+        heard = wave - unheard.keys()
+        if not heard:
+            await self._give_up(at, not_now, at.at(Stage.WAITING) if not wave else _of(at, wave))
             return
-        reasons = {step.host: plan.skipped.get(step.host, "it cannot be emptied") for step in at.at(Stage.WAITING)}
-        at.says |= reasons
-        if self._patience.is_over(operation.id):
-            left = at.at(Stage.WAITING)
-            skipped = [moved(step, Stage.SKIPPED, now, reason=reasons[step.host]) for step in left]
-            await self._advance(at, [Change(was=was, now=new) for was, new in zip(left, skipped, strict=True)])
+        if _vms_of(fleet, heard) != _vms_of((await self._observer.observe()).snapshot, heard):
+            at.says |= dict.fromkeys(heard, _CHANGED)
+            return
+        self._patience.renew(at.operation.id)
+        now, number = self._clock.now(), wave_of(at.steps)
+        begin = [Change(was=step, now=moved(step, Stage.DRAINING, now, wave=number)) for step in _of(at, heard)]
+        await self._advance(at, begin)
+        log.info("a wave begins", operation=at.operation.id, wave=number, hosts=sorted(heard))
+
+    async def _give_up(self, at: _At, reasons: Mapping[str, str], steps: Sequence[HostStep]) -> None:
+        """Skip these hosts, where none of them could be begun for a while."""
+        why = {step.host: reasons.get(step.host, f"{step.host} cannot be emptied") for step in steps}
+        at.says |= why
+        if self._patience.is_over(at.operation.id):
+            now = self._clock.now()
+            skipped = [moved(step, Stage.SKIPPED, now, reason=why[step.host]) for step in steps]
+            await self._advance(at, [Change(was=was, now=new) for was, new in zip(steps, skipped, strict=True)])
 
     # ------------------------------------------------------------ in words
 
@@ -254,6 +264,14 @@ def _left_s(at: _At, clock: Clock) -> float:
     unlimited = at.operation.between.model_copy(update={"by_hand": False, "back_within_s": usual_s})
     left = [deadline_s(step, unlimited, now) or 0.0 for step in at.at(Stage.BETWEEN)]
     return max(0.0, *left) if left else 0.0
+
+
+def _of(at: _At, hosts: Collection[str]) -> list[HostStep]:
+    return [step for step in at.steps if step.host in hosts]
+
+
+def _vms_of(fleet: Snapshot, hosts: Collection[str]) -> set[tuple[str, str, str]]:
+    return {(vm.uuid, vm.host, vm.pinned) for vm in fleet.vms if vm.host in hosts}
 
 
 def _of_host(situation: Situation, host: str) -> Situation:
