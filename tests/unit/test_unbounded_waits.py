@@ -57,6 +57,7 @@ ENDED_BY = {
     "controller/intents/migrate_vm.py:MigrateVm.start": "the same, and those before it in the gate",
     "controller/operations/acting.py:Acting.drained": "only tests wait for it",
     "controller/intents/place_vm.py:_ranked": "it only calculates",
+    "controller/operations/between.py:BetweenCalls.drained": "only tests wait for it",
     "controller/operations/carrying_out.py:Operations.look": "LONGEST_LOOK_S of each look, and the records' 30 s",
     "controller/operations/planning.py:made_plan": "it only calculates",
     "controller/intents/external_users.py:ExternalUsers._user": "each question's own limit, 10 s",

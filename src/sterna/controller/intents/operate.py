@@ -101,7 +101,7 @@ class Operate:
         that there is not, a host that is gone, where no host would take VMs, or where hosts are not to be down
         together."""
         record = self._record(request)
-        if not request.ignore_host_rules:
+        if record.kind is OperationKind.DRAIN and not request.ignore_host_rules:  # waves are planned by the rules
             closed = {host.name: host.maintenance for host in await self._registry.hosts()}
             away = away_of(closed, self._registry.usable())
             reasons.refuse(down_together(await self._fleet.rules(), record.hosts, away))
