@@ -12,9 +12,9 @@ import pytest
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.domain.access import UserRole
 from tests.unit.api.clients import client, served
+from tests.unit.api.operating import PATH, get, post
 from tests.unit.controller.operating import OPERATION, Stage
 
-PATH = f"/v1/operations/{OPERATION}"
 DRAIN: dict[str, Any] = {"id": OPERATION, "hosts": ["a"], "reason": "new fans"}
 
 
@@ -30,18 +30,6 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
 async def http(stage: Stage) -> AsyncIterator[httpx2.AsyncClient]:
     async with client(served(stage.controller), UserRole.OPERATOR, raises=False) as http:
         yield http
-
-
-async def post(http: httpx2.AsyncClient, path: str, status: int, body: Any = None) -> dict[str, Any]:
-    answer = await http.post(path, json=body)
-    assert answer.status_code == status, answer.text
-    return dict(answer.json())
-
-
-async def get(http: httpx2.AsyncClient, path: str = PATH, status: int = 200) -> dict[str, Any]:
-    answer = await http.get(path)
-    assert answer.status_code == status, answer.text
-    return dict(answer.json())
 
 
 async def test_a_drain_from_request_to_undo(stage: Stage, http: httpx2.AsyncClient) -> None:

@@ -13,7 +13,7 @@ from sterna.adapters.sql.fleet import SqlFleet
 from sterna.domain.access import UserRole
 from sterna.domain.fleet.stages import Stage
 from tests.unit.api.clients import client, served
-from tests.unit.api.test_operations import PATH, get, post
+from tests.unit.api.operating import PATH, get, post
 from tests.unit.controller.operating import OPERATION
 from tests.unit.controller.rebooting import HOOK, Rebooting
 

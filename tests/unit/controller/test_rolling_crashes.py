@@ -1,7 +1,7 @@
 """A controller that carries out a rolling operation dies at each write, call and request: before it, or after.
 
 Another one goes on. Each host is emptied, rebooted once and opened, no more are closed than may be, and no host is
-rebooted under its VMs (`rebooting.py` looks). Then all is undone.
+rebooted under its VMs (`rebooting.py` looks). One is late, so that the operation pauses. Then all is undone.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from sterna.domain.errors import Unreachable
 from sterna.domain.fleet.course import OperationStatus, Order
 from sterna.domain.fleet.stages import Between, Stage
 from sterna.ports.hooks import Notice
+from sterna.ports.operations import OperationRecord
 from tests.matrix.virtual import AtOnce
 from tests.unit.controller.dying import Death, MortalBus, MortalFleet, MortalHooks
 from tests.unit.controller.operating import OPERATION
@@ -64,13 +65,28 @@ class Play(Rebooting):
         if self.mortal is not None and self.death.dead:
             self.mortal = None
 
+    async def helped(self) -> OperationRecord:
+        """Until the end. Where it pauses, somebody reboots the host whose webhook does nothing, and resumes it."""
+        for _ in range(300):
+            await self.tick()
+            record = await self.operation()
+            if record.status.final:
+                return record
+            if record.status is S.PAUSED:
+                if (await self.steps())["b"].accepted_at and not self.reboots["b"]:
+                    self.reboot("b")
+                await self.order(Order.RESUME)
+            self.complete_all()
+        raise AssertionError(f"it has not ended: {record}")
+
 
 async def play(engine: Engine, nth: int, *, after: bool) -> int:
     """The whole life of an operation; how many acts the first controller has done."""
     stage = Play(engine, nth, after=after)
     stage.bus.agents["a"].vms.popitem()
-    await stage.roll("a", "b", most_closed=1)
-    done = await stage.run(ticks=300)
+    stage.hooks.ignores.add("b")
+    await stage.roll("a", "b", most_closed=1, between=Between(webhook=HOOK, back_within_s=10.0))
+    done = await stage.helped()
     about = f"died at act {nth} ({stage.death.where}, {'after' if after else 'before'})"
     assert done.status is S.DONE, (about, done)
     assert stage.reboots == Counter("ab"), about

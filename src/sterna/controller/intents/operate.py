@@ -165,7 +165,8 @@ class Operate:
         between = request.between
         if between.webhook and (why := self.hooks.against(between.webhook)):
             reasons.refuse([reasons.webhook_not_allowed(between.webhook, why)])
-        if not between.webhook and not between.by_hand and self.hooks.has_command():
+        is_asked = request.kind is OperationKind.DRAIN or between.webhook or between.by_hand
+        if not is_asked and self.hooks.has_command():
             between = between.model_copy(update={"command": True})
         return OperationRecord(
             id=request.id or str(uuid4()),
