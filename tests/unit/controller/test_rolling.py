@@ -252,6 +252,36 @@ async def test_a_host_that_is_declared_dead_is_not_waited_for(stage: Rebooting) 
     assert (await stage.stages())["c"] == "done"
 
 
+async def test_a_vm_that_is_started_on_an_empty_host_is_moved_away_before_the_reboot(stage: Rebooting) -> None:
+    await stage.roll("b")
+    await stage.tick()
+    await stage.order(Order.PAUSE)
+    await stage.until("b", Stage.EMPTY)
+    stage.bus.agents["b"].add_vm("late", 9)
+    await stage.refresh()
+    await stage.order(Order.RESUME)
+    await stage.tick()
+    assert await stage.stages() == {"b": "draining"}
+    assert (await stage.run()).status is S.DONE
+    assert stage.reboots == Counter("b") and stage.places()["late"] != "b"
+
+
+async def test_a_host_where_a_vm_was_started_is_not_rebooted(stage: Rebooting) -> None:
+    stage.hooks.faults = [Unreachable("jobs.example is away")]
+    stage.hooks.ignores.add("b")
+    await stage.roll("b")
+    await stage.until("b", Stage.BETWEEN)
+    stage.bus.agents["b"].add_vm("late", 9)
+    stage.hooks.ignores.clear()
+    for _ in range(10):
+        await stage.tick()
+    why = "nothing is asked for b: late has been started there"
+    assert (await stage.operation()).standing.hosts == {"b": why} and len(stage.hooks.called) == 1
+    stage.bus.agents["b"].vms.clear()
+    stage.hooks.called.clear()
+    assert (await stage.run()).status is S.DONE
+
+
 async def test_a_person_keeps_a_host_closed(stage: Rebooting) -> None:
     await stage.refresh()
     await stage.controller.registry.set_maintenance("b", True, "by hand")

@@ -9,7 +9,7 @@ again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from uuid import UUID, uuid5
 
@@ -59,6 +59,8 @@ class NoHooks:
 class _Try:
     """One host's request that was not accepted yet."""
 
+    since: str
+    """Of the host's stage, when it was made first."""
     pause: Backoff = field(default_factory=lambda: Backoff(FIRST_S, LONGEST_S))
     again_ms: float = 0.0
     trouble: str = ""
@@ -77,15 +79,12 @@ class BetweenCalls:
         """By operation and key."""
         self._rooms: dict[str, asyncio.Semaphore] = {}
 
-    def ask(self, operation: OperationRecord, steps: Iterable[HostStep]) -> None:
-        """Make the requests that are due."""
-        for step in steps:
-            if is_asked(operation, step):
-                self._ask(operation, step)
-
-    def _ask(self, operation: OperationRecord, step: HostStep) -> None:
-        key = key_of(operation, step)
-        known = self._tries.setdefault((operation.id, key), _Try())
+    def ask(self, operation: OperationRecord, step: HostStep) -> None:
+        """Make the host's request, where it is due."""
+        key = operation.id, key_of(operation, step)
+        known = self._tries.setdefault(key, _Try(since=step.since))
+        if known.since != step.since and known.task is None and not known.made:  # it was resumed: not so late again
+            known = self._tries[key] = _Try(since=step.since)
         if known.task is None and self._clock.monotonic_ms() >= known.again_ms:
             known.task = asyncio.create_task(self._request(operation, step, known), name=f"between-{step.host}")
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from sterna.controller.operations.between import BetweenCalls
+from sterna.controller.operations.between import BetweenCalls, is_asked
 from sterna.controller.operations.observing import Observer
 from sterna.controller.operations.patience import Patience
 from sterna.controller.operations.planning import Forecast, Look, Planning, Wave
@@ -36,13 +36,15 @@ from sterna.domain.fleet.stages import (
     overdue,
     wave_of,
 )
+from sterna.domain.model import GuestState
 from sterna.ports.clock import Clock
-from sterna.ports.fleet import Fleet
+from sterna.ports.fleet import Fleet, VmPage
 from sterna.ports.operations import OperationRecord, Standing, Tried
 
 log = structlog.get_logger(__name__)
 
 MOST_NAMED = 3
+_THERE = tuple(state for state in GuestState if state is not GuestState.ABSENT)
 _CHANGED = "its hosts list other VMs than before: it is planned again"
 
 
@@ -97,9 +99,7 @@ class RollingLooks:
             await self._emptied(at, look, tried)
         starts = at.operation.status.starts
         if starts:
-            for step in at.at(Stage.EMPTY):
-                await self._advance(at, [begun(step, at.heard[step.host].boot, self._clock.now())])
-            self._between.ask(at.operation, at.steps)
+            await self._begin_between(at)
         self._say(at)
         status = None
         if starts and not any(step.stage.closed for step in at.steps):
@@ -194,6 +194,22 @@ class RollingLooks:
                 at.says[step.host] = _CHANGED
                 self._planning.again(at.operation.id)
 
+    async def _begin_between(self, at: _At) -> None:
+        """Something may be done to the hosts that are empty, and is asked for."""
+        for step in at.at(Stage.EMPTY):
+            now = self._clock.now()
+            if not await self._written(at, [begun(step, at.heard[step.host].boot, now)]):
+                again = moved(step, Stage.DRAINING, now)  # somebody has started a VM there
+                await self._advance(at, [Change(was=step, now=again)])
+        for step in at.at(Stage.BETWEEN):
+            if not is_asked(at.operation, step):
+                continue
+            vms = await self._fleet.page_of_vms(VmPage(host=step.host, states=_THERE, limit=1))
+            if vms:
+                at.says[step.host] = f"nothing is asked for {step.host}: {vms[0].name} has been started there"
+            else:
+                self._between.ask(at.operation, step)
+
     # ------------------------------------------------------------ waves
 
     async def _next_wave(self, at: _At, tried: Sequence[Tried]) -> None:
@@ -235,7 +251,7 @@ class RollingLooks:
                     "" if heard.up else f"{step.host}: {heard.why}"
                 )
                 asked = self._between.trouble(at.operation, step) if not step.accepted_at else ""
-                at.says[step.host] = f"{why}: {asked}" if why and asked else why
+                at.says.setdefault(step.host, f"{why}: {asked}" if why and asked else why)
         at.says = {host: why for host, why in at.says.items() if why}
 
     async def _standing(self, at: _At, standing: Standing, tried: Sequence[Tried]) -> Standing:
