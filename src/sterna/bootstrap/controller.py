@@ -194,7 +194,6 @@ def capacity_of(fleet: FleetSettings) -> Capacity:
         kept_memory_bytes=fleet.kept_memory_mib * 2**20,
         spare_hosts=fleet.spare_hosts,
         preparing=fleet.preparing,
-        domains={host: name for name, hosts in fleet.domains.items() for host in hosts},
     )
 
 

@@ -13,6 +13,7 @@ from sterna.cli.console import safe
 from sterna.cli.exits import Exit, err, plain_errors, print_more
 from sterna.cli.formatting import out
 from sterna.cli.options import Api, AsJson, PageCursor, PageLimit, client_of, print_json
+from sterna.domain.amounts import UNKNOWN
 
 
 def place(
@@ -38,7 +39,7 @@ def _show_placement(answer: Json) -> None:
         out.print(f"it cannot be moved now: {answer['stays']}", markup=False)
     made = formatting.table("~HOST", ">SCORE", "~WHY")
     for one in answer["hosts"]:
-        score = formatting.UNKNOWN if one["score"] is None else f"{one['score']:.3f}"
+        score = UNKNOWN if one["score"] is None else f"{one['score']:.3f}"
         made.add_row(safe(one["host"]), score, safe("; ".join(one["refusals"]) or one["words"]))
     formatting.show(made)
 
@@ -74,7 +75,7 @@ def _table(waits: list[Json]) -> Table:
             safe(one["vm_name"]),
             safe(one["source"]),
             safe(one["destination"]),
-            (one["operation_id"] or formatting.UNKNOWN)[:8],
+            (one["operation_id"] or UNKNOWN)[:8],
             safe(one["reason"]),
         )
     return made

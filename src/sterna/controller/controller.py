@@ -42,6 +42,7 @@ from sterna.domain.diagram import draw
 from sterna.domain.diagram_svg import draw_svg
 from sterna.domain.errors import Refused
 from sterna.domain.fleet.attempts import Attempt
+from sterna.domain.fleet.rules import RuleKind
 from sterna.domain.objective import Asked
 from sterna.domain.report import Report, build_report
 from sterna.domain.timeline import Item, build_timeline
@@ -110,6 +111,11 @@ class Controller:
     def fill_hosts(self, capacity: Capacity) -> None:
         """What operations plan with from now on."""
         self._observer.capacity = capacity
+
+    async def failure_domains(self) -> dict[str, str]:
+        """Host -> its failure domain, by the placement rules; hosts that have none are not in it. Raises Unreachable."""
+        rules = [rule for rule in await self._observer.rules() if rule.kind is RuleKind.FAILURE_DOMAIN]
+        return {host: rule.name for rule in rules for host in rule.hosts}
 
     def use_hooks(self, hooks: Hooks) -> None:
         """What rolling operations ask to do something to empty hosts from now on."""

@@ -91,7 +91,8 @@ async def show_fleet(
     """All hosts, and what is under way."""
     wanted = Filters(name, frozenset(state or ()), domain, closed)
     bus, hosts = controller.bus_state(), await controller.registry.hosts()
-    domains = {host.name: controller.domain_of(host.name) for host in hosts}
+    known = await controller.failure_domains()
+    domains = {host.name: known.get(host.name, "") for host in hosts}
     shown = [host for host in hosts if wanted.take(host, domains[host.name])]
     return page(
         request,

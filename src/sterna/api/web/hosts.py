@@ -52,7 +52,7 @@ async def show_host(request: Request, name: str, controller: Served, cursor: Cur
         request,
         "host.html",
         host=host,
-        domain=controller.domain_of(name),
+        domain=(await controller.failure_domains()).get(name, ""),
         vms=[(vm, why_not(vm)) for vm in listed.vms],
         next_cursor=listed.next_cursor,
         policies=sorted(POLICIES),

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Collection
+from functools import partial
 from uuid import uuid4
 
 import structlog
@@ -124,7 +125,10 @@ class Operations:
             if known.id not in self._turns:
                 turn = asyncio.create_task(self._turn(known), name=f"look-{known.id}")
                 self._turns[known.id] = turn
-                turn.add_done_callback(lambda _, id=known.id: self._turns.pop(id, None))
+                turn.add_done_callback(partial(self._turn_is_over, known.id))
+
+    def _turn_is_over(self, id: str, _: asyncio.Task[None]) -> None:
+        self._turns.pop(id, None)
 
     def _forget(self, unfinished: Collection[str]) -> None:
         for known in (self._leases, self._held, self._given_up):

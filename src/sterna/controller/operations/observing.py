@@ -43,8 +43,6 @@ class Capacity(Value):
     """So many of the largest hosts may fail, and the rest has room for their VMs."""
     preparing: int = 4
     """Migrations that a host prepares at once."""
-    domains: dict[str, str] = {}
-    """Host -> its failure domain, where it has one."""
 
 
 class Observed(Value):

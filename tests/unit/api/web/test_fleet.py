@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from sterna.adapters.sql.fleet import SqlFleet
-from sterna.controller.operations.observing import Capacity
 from sterna.controller.records.registry import Host
 from sterna.domain.access import UserRole
+from sterna.domain.fleet.rules import Rule, RuleKind
 from sterna.domain.model import GuestState
 from tests.unit.api.clients import served
 from tests.unit.api.web.browser import HOSTILE, Browser
@@ -19,7 +19,7 @@ from tests.unit.controller.operating import OPERATION, Stage
 
 
 async def test_every_host_is_there_with_its_state_and_its_memory(viewer: Browser, world: World) -> None:
-    world.controller.fill_hosts(Capacity(domains={"a": "rack1", "b": "rack1"}))
+    await world.fleet.put_rule(Rule(name="rack1", kind=RuleKind.FAILURE_DOMAIN, hosts=("a", "b")), replace=False)
     await world.controller.registry.set_maintenance("b", True, "new fans")
     page = await viewer.get("/")
     assert {"/hosts/a", "/hosts/b", "/hosts/c"} <= page.links()
@@ -46,7 +46,7 @@ async def test_every_host_is_there_with_its_state_and_its_memory(viewer: Browser
     ],
 )
 async def test_filters(viewer: Browser, world: World, query: str, shown: str) -> None:
-    world.controller.fill_hosts(Capacity(domains={"a": "rack1"}))
+    await world.fleet.put_rule(Rule(name="rack1", kind=RuleKind.FAILURE_DOMAIN, hosts=("a",)), replace=False)
     await world.controller.registry.set_maintenance("b", True)
     world.clock.ms += 10_000
     await world.bus.beat(world.controller, "a", "b")
