@@ -230,7 +230,7 @@ class AuthenticationMiddleware:
         headers = Headers(scope=scope)
         token, of_a_cloud = _token(headers.get("authorization")), headers.get("x-auth-token")
         cookie = cookie_of(scope) if opens(scope) else ""
-        session = self._sessions.find(cookie, used=_is_a_person_s(headers)) if cookie else None
+        session = self._sessions.find(cookie, used=_by_a_person(headers)) if cookie else None
         try:
             if session is not None:
                 return await self._signed_in(scope, cookie, session)
@@ -315,8 +315,8 @@ def share_of(scope: Scope, peer: Peer | None = None) -> str:
     return f"user {peer.uid} here" if peer is not None else network_of(origin_of(scope))
 
 
-def _is_a_person_s(headers: Headers) -> bool:
-    """Or does an open page ask by itself?"""
+def _by_a_person(headers: Headers) -> bool:
+    """False where an open page asks by itself: that keeps no session."""
     return "hx-request" not in headers and "text/event-stream" not in headers.get("accept", "")
 
 

@@ -6,6 +6,7 @@ around it (`currentColor`). A page may colour what has failed by its class.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from sterna.domain.journal import Migration
@@ -13,8 +14,8 @@ from sterna.domain.plain_text import printable
 from sterna.domain.sequence import Arrow, Divider, Lifeline, Note, Story, story
 from sterna.domain.timeline import Item
 
-BETWEEN, MARGIN = 250, 125
-"""Pixels from lifeline to lifeline, and from the outer ones to the edges."""
+BETWEEN, MARGIN, BESIDE = 250, 125, 230
+"""Pixels from lifeline to lifeline, from the left edge to the first one, and beside the last one."""
 LINE, GAP = 15, 14
 """Pixels from one line of text to the next, and between two events."""
 CHARACTER = 6.6
@@ -36,9 +37,9 @@ def escaped(text: str) -> str:
 
 
 def wrapped(text: str, most: int) -> list[str]:
-    """In lines of at most so many characters, broken between words where that is possible."""
+    """In lines of at most so many characters, broken between words where that is possible; `10 ms` is one word."""
     lines, line = [], ""
-    for word in text.split(" "):
+    for word in re.sub(r"(\d) (m?s)\b", "\\1\u00a0\\2", text).split(" "):
         if line and len(line) + 1 + len(word) <= most:
             line = f"{line} {word}"
             continue
@@ -56,7 +57,7 @@ class _Canvas:
 
     def __init__(self, told: Story) -> None:
         self.at = {one.id: MARGIN + BETWEEN * place for place, one in enumerate(told.lifelines)}
-        self.width = 2 * MARGIN + BETWEEN * (len(told.lifelines) - 1)
+        self.width = MARGIN + BETWEEN * (len(told.lifelines) - 1) + BESIDE
         self.y = HEAD + BOX + 2 * GAP
         self.shapes: list[str] = []
         self.texts: list[str] = []

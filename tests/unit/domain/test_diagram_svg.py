@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree
 
-from sterna.domain.diagram_svg import BETWEEN, MARGIN, draw_svg, wrapped
+from sterna.domain.diagram_svg import BESIDE, BETWEEN, MARGIN, draw_svg, wrapped
 from sterna.domain.errors import Permanent
 from sterna.domain.journal import Role
 from sterna.domain.timeline import build_timeline
@@ -36,7 +36,7 @@ def test_a_good_run_names_every_row_that_ran() -> None:
 def test_nothing_is_drawn_outside_the_picture_and_events_go_down() -> None:
     picture = drawn(good_source(), good_destination())
     width, height = float(picture.get("width", 0)), float(picture.get("height", 0))
-    assert width == 2 * MARGIN + 3 * BETWEEN
+    assert width == MARGIN + 3 * BETWEEN + BESIDE
     labels = list(picture.iterfind(".//svg:text", NS))
     assert all(0 < float(one.get("x", 0)) < width and 0 < float(one.get("y", 0)) < height for one in labels)
     downward = [float(one.get("y", 0)) for one in labels if re.match("[PMF][0-9]+ ", one.text or "")]
@@ -67,3 +67,4 @@ def test_text_from_outside_is_text() -> None:
 def test_long_text_is_broken_between_words_and_no_word_is_lost() -> None:
     assert wrapped("one two three", 7) == ["one two", "three"]
     assert wrapped("abcdefgh ij", 3) == ["abc", "def", "gh", "ij"] and wrapped("", 5) == [""]
+    assert wrapped("it took (10 ms)", 10) == ["it took", "(10\u00a0ms)"]

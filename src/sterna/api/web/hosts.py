@@ -15,11 +15,13 @@ from sterna.api.access import actor_of, needs
 from sterna.api.dependencies import Cursor, Served
 from sterna.api.fleet_models import HostPatch, VmOut
 from sterna.api.operation_models import OperationIn, PreviewOut
+from sterna.api.web.fleet import UNDER_WAY
 from sterna.api.web.forms import Fields, Form, validated
 from sterna.api.web.pages import page
 from sterna.domain.access import Action
 from sterna.domain.model import GuestState
 from sterna.domain.policies import POLICIES
+from sterna.ports.fleet import MigrationRecord, Page
 
 router = APIRouter(include_in_schema=False)
 AT_ONCE = 100
@@ -29,6 +31,14 @@ CANNOT_MOVE = {
     GuestState.SHUTOFF: "it is off: only VMs that run are migrated",
     GuestState.UNKNOWN: "its state is not known",
 }
+
+
+MOVING = Page(statuses=UNDER_WAY, limit=500)
+
+
+def ends_of(record: MigrationRecord) -> tuple[str, str]:
+    """Its two hosts."""
+    return record.migration.source, record.migration.destination
 
 
 def address(name: str) -> str:
@@ -54,6 +64,7 @@ async def show_host(request: Request, name: str, controller: Served, cursor: Cur
         host=host,
         domain=(await controller.failure_domains()).get(name, ""),
         vms=[(vm, why_not(vm)) for vm in listed.vms],
+        migrations=[one for one in await controller.migrations(MOVING) if name in ends_of(one)],
         next_cursor=listed.next_cursor,
         policies=sorted(POLICIES),
     )

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
+from markupsafe import Markup
 
 from sterna.api import operations as rest
 from sterna.api.access import actor_of, needs
 from sterna.api.dependencies import Cursor, Served
+from sterna.api.operation_models import OperationDetailOut
 from sterna.api.operations import OperationId
 from sterna.api.web.forms import Form
 from sterna.api.web.pages import page
 from sterna.domain.access import Action
 from sterna.domain.fleet.course import LEADS_TO, OperationStatus, Order
+from sterna.domain.fleet.moves_svg import bars, draw_moves
+from sterna.ports.operations import OperationRecord, Tried
 
 router = APIRouter(include_in_schema=False)
 AT_ONCE = 50
@@ -45,11 +51,22 @@ def offered(status: OperationStatus) -> set[str]:
 @router.get("/operations/{id}", dependencies=[needs(Action.READ)])
 async def show_operation(request: Request, id: OperationId, controller: Served) -> HTMLResponse:
     """One operation."""
-    found = await rest.show_operation(id, controller)
+    record = await controller.fleet.operation(id)
+    tried = await controller.fleet.attempts(id)
+    found = OperationDetailOut.with_moves(record, tried)
     orders = offered(found.status)
     if found.status is OperationStatus.UNDONE and found.left:
         orders.add(Order.UNDO.value)
-    return page(request, "operation.html", operation=found, orders=orders, final=found.status.final)
+    shown = {"operation": found, "orders": orders, "final": found.status.final, "drawing": drawing(record, tried)}
+    return page(request, "operation.html", **shown)
+
+
+def drawing(record: OperationRecord, tried: Sequence[Tried]) -> Markup:
+    """Its migrations over time; '' before there are any. One that goes on is drawn up to the last look at it."""
+    seen_at = record.ended_at or record.standing.at or record.created_at
+    began, now = datetime.fromisoformat(record.created_at), datetime.fromisoformat(seen_at)
+    made = draw_moves(bars([one.attempt for one in tried], began, now))
+    return Markup(made)  # noqa: S704 - it escapes what it draws
 
 
 @router.get("/operations/{id}/undo", dependencies=[needs(Action.PLAN)])

@@ -6,7 +6,7 @@ Its hosts are closed in the transaction that records it. Everything else is done
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from uuid import uuid4
 
 import structlog
@@ -130,9 +130,7 @@ class Operate:
         back = returns(one.attempt for one in await self._fleet.attempts(id))
         unheard = await self._observer.ask(sorted({one.put_on for one in back}))
         snapshot = (await self._observer.observe()).snapshot
-        opened = [host.model_copy(update={"closed": ""}) if host.name in record.closed else host
-                  for host in snapshot.hosts]  # fmt: skip
-        snapshot = snapshot.model_copy(update={"hosts": tuple(opened)})
+        snapshot = _with_open(snapshot, record.closed)
         return await self._foreseen(snapshot, BringBack(returns=back, may=may_of(record)), unheard)
 
     async def host_done(self, id: str, host: str, by: str) -> OperationRecord:
@@ -228,3 +226,9 @@ class Operate:
             unmeasured=sum(vm.uuid in moved and vm.dirty_bytes_s is None for vm in snapshot.vms),
             unheard=unheard,
         )
+
+
+def _with_open(snapshot: Snapshot, names: Collection[str]) -> Snapshot:
+    """The fleet once these hosts take VMs again."""
+    opened = [host.model_copy(update={"closed": ""}) if host.name in names else host for host in snapshot.hosts]
+    return snapshot.model_copy(update={"hosts": tuple(opened)})

@@ -16,6 +16,7 @@ from tests.unit.api.clients import served
 from tests.unit.api.web.browser import HOSTILE, Browser
 from tests.unit.controller.conftest import World
 from tests.unit.controller.operating import OPERATION, Stage
+from tests.unit.controller.requests import ID, request
 
 
 async def test_every_host_is_there_with_its_state_and_its_memory(viewer: Browser, world: World) -> None:
@@ -98,6 +99,13 @@ async def test_its_vms_say_whether_they_can_move(viewer: Browser, world: World) 
     page = await viewer.get("/hosts/a")
     assert "web1 running 1.0 GiB 1 yes" in page.text
     assert "off shutoff 1.0 GiB 1 no: it is off" in page.text
+
+
+async def test_what_moves_to_a_host_is_on_its_page(viewer: Browser, world: World) -> None:
+    await world.controller.migrate(request())
+    for name in "ab":
+        assert f"/migrations/{ID}" in (await viewer.get(f"/hosts/{name}")).links()
+    assert f"/migrations/{ID}" not in (await viewer.get("/hosts/c")).links()
 
 
 async def test_hostile_text_is_text(operator: Browser, world: World) -> None:

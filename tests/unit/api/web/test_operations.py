@@ -46,6 +46,8 @@ async def test_what_moves_waits_and_stays_has_its_reason(stage: Stage, browser: 
     assert HOSTILE[:-1] in page.text and "<script>alert" not in page.answer.text
     assert page.text.index("What stays") < page.text.index("State"), "what is in the way comes first"
     assert page.tree.xpath("//*[@id='operation' and @hx-trigger='every 2s']")
+    titles = page.tree.xpath("//div[@class='drawing']/svg//g[@class='move started']/title")
+    assert [one.text.partition(" to ")[0] for one in titles] == ["x1", "x2"]
     listed = await browser.get("/operations?status=running")
     assert PATH in listed.links() and PATH not in (await browser.get("/operations?status=done")).links()
 
