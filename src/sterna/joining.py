@@ -94,6 +94,11 @@ class Watch:
         await self._noted(_SHOWING, self._shown_if_new())
         return due
 
+    @property
+    def valid_until(self) -> datetime | None:
+        """The end of the certificate in force, as of the last look; None before the first."""
+        return self._present[1] if self._present is not None else None
+
     def warning(self) -> Trouble | None:
         """What somebody should see to while all still works; None where that is nothing."""
         told = [one for one in (self._ending(), self._unused()) if one is not None]

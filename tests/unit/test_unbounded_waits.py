@@ -61,6 +61,8 @@ ENDED_BY = {
     "controller/operations/carrying_out.py:Operations.look": "LONGEST_LOOK_S of each look, and the records' 30 s",
     "controller/operations/planning.py:made_plan": "it only calculates",
     "controller/intents/external_users.py:ExternalUsers._user": "each question's own limit, 10 s",
+    "adapters/metrics/exposition.py:Exposition.text": "the records' own limit, 30 s each; writing has one, 10 s",
+    "adapters/metrics/listener.py:Listener.start": "no wait: it only listens; each client has a limit, CLIENT_S",
     "controller/records/snapshot.py:Snapshot._ask_whole": "each call's own deadline, 10 s; in the background",
     "controller/records/shared_reading.py:SharedReading.latest": "the records' own limit, twice 30 s",
     "controller/records/shared_reading.py:SharedReading._read_after": "the same, 30 s",

@@ -65,6 +65,14 @@ class Condition:
         self._unwritable = 0
         self.trouble: Trouble | None = None
         """As of the last look."""
+        self.looked = False
+        self.described_in_s: float | None = None
+        """How long libvirtd took to describe the host at the last look; None where it has not."""
+
+    @property
+    def usable(self) -> bool:
+        """Can the host take part, as of the last look?"""
+        return self.looked and self.trouble is None
 
     def words(self) -> str:
         """What is wrong, as of the last look; '' for nothing."""
@@ -73,11 +81,18 @@ class Condition:
     async def look(self) -> HostFacts | None:
         """The host as libvirt describes it now, None where it cannot; sets `trouble`. Raises nothing."""
         found = dict[str, tuple[str, str]]()
-        facts, why = await both(self._described(found), self._cannot_write())
+        facts, why = await both(self._timed(found), self._cannot_write())
         if why:
             fix = "free space where the agent's state_dir is, or see why it cannot be written"
             found["its journal cannot be written"] = why, fix
         self._take(found)
+        self.looked = True
+        return facts
+
+    async def _timed(self, found: dict[str, tuple[str, str]]) -> HostFacts | None:
+        began_ms = self._host.clock.monotonic_ms()
+        facts = await self._described(found)
+        self.described_in_s = (self._host.clock.monotonic_ms() - began_ms) / 1000 if facts is not None else None
         return facts
 
     async def _described(self, found: dict[str, tuple[str, str]]) -> HostFacts | None:

@@ -19,6 +19,7 @@ from sterna.agent.fencing import Fencing
 from sterna.agent.housekeeping import Housekeeping
 from sterna.agent.incoming_halves import IncomingHalves
 from sterna.agent.measuring import Measuring
+from sterna.agent.metrics import AgentMetrics
 from sterna.agent.revocation import Revocation
 from sterna.agent.settling import Settling
 from sterna.agent.signs_of_life import SignsOfLife
@@ -105,6 +106,8 @@ class Agent:
         self.audit = Audit(host, journal, self._client, self.source.tokens, messages)
         self._revocation = Revocation(parts.revoked)
         self._housekeeping = Housekeeping(host, journal, lambda: self._read_to)
+        self.metrics = AgentMetrics(self.condition, journal, self._client, self._outbox)
+        self.metrics.warning = parts.warning
         self._last_written = 0
         self._read_to = 0
         """Where the controller last read on from: it has everything before."""
@@ -304,6 +307,7 @@ class Agent:
 
     def _wrote(self, entry: Entry) -> None:
         self._last_written = entry.seq
+        self.metrics.totals.wrote(entry)
         self._written.set()
         if entry.kind in (Kind.ACCEPTED, Kind.STATUS, Kind.CLOSED) or entry.name in ANNOUNCED_AT_ONCE:
             self._urgent.set()

@@ -21,6 +21,7 @@ from sterna.api import (
     fleet,
     health,
     joining,
+    metrics,
     migrations,
     operations,
     plans,
@@ -42,10 +43,11 @@ from sterna.controller.controller import Controller
 from sterna.controller.intents.origin_shares import OriginShares
 from sterna.domain.access import NEEDS, Action
 from sterna.ports.identity import CertificateIssuer
+from sterna.ports.metrics import Scraped
 
 OPEN_PARTS = (health, joining)
 FLEET_PARTS = fleet, enrolments, migrations, operations, rules, queue, plans
-PARTS = (*FLEET_PARTS, streams, tuning, tokens, external_events, documentation)
+PARTS = (*FLEET_PARTS, streams, tuning, tokens, external_events, metrics, documentation)
 
 
 _TOKEN = Depends(
@@ -104,10 +106,11 @@ def create_app(
     rules: AccessRules | None = None,
     desk: CertificateIssuer | None = None,
     compute: Setup | None = None,
+    scraped: Scraped | None = None,
 ) -> FastAPI:
     """`/v1` and the pages over `controller`, which is started and stopped with the application. Without `rules` it
     knows the tokens of the records, and the users of this machine that come through a Unix socket. `desk`: of the
-    CA, where it is on this machine. `compute`: with `/compute`."""
+    CA, where it is on this machine. `compute`: with `/compute`. `scraped`: what `/metrics` serves."""
 
     @asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
@@ -129,6 +132,7 @@ def create_app(
         routes=_whole(PARTS).routes,
     )
     app.state.controller, app.state.desk = controller, desk
+    app.state.metrics = scraped
     app.state.streams, app.state.joining = Counter(), OriginShares()
     app.state.rules, app.state.sessions = rules or AccessRules(), Sessions()
     problems.install(app, routes())

@@ -16,16 +16,13 @@ from sterna.controller.intents.declare_dead import Death
 from sterna.controller.records.inventory import Listing
 from sterna.controller.records.registry import Host
 from sterna.domain.audit import Leftover
+from sterna.domain.capabilities import dotted
 from sterna.domain.model import Vm
 from sterna.ports.bus import BusState
 from sterna.ports.fleet import VmRecord
 
 _VM_ID = "aaaaaaaa-0000-4000-8000-000000000001"
 _ID = "11111111-1111-4111-8111-111111111111"
-
-
-def _version(encoded: int) -> str:
-    return f"{encoded // 1_000_000}.{encoded // 1000 % 1000}.{encoded % 1000}"
 
 
 _NOT_FACTS = {"libvirt_version", "qemu_version", "maintenance", "reason", "reason_since", "fix", "bus_since"}
@@ -104,8 +101,8 @@ class HostOut(BaseModel):
             warning_fix=(host.warning.fix or None) if host.warning else None,
             bus_since=host.bus_since or None,
             agent_version=host.agent_version or None,
-            libvirt_version=_version(facts.libvirt_version) if host.described else None,
-            qemu_version=_version(facts.qemu_version) if host.described else None,
+            libvirt_version=dotted(facts.libvirt_version) if host.described else None,
+            qemu_version=dotted(facts.qemu_version) if host.described else None,
         )
 
 

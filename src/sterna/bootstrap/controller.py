@@ -18,6 +18,7 @@ from sterna.adapters.hooks import OwnHooks
 from sterna.adapters.identity.desk import LocalDesk
 from sterna.adapters.identity.enrolled import EnrolledHosts
 from sterna.adapters.identity.permits import OwnPermits
+from sterna.adapters.metrics.exposition import Exposition
 from sterna.adapters.nats.bus import NatsBus
 from sterna.adapters.openstack.session import Cloud, CloudAccess
 from sterna.adapters.servers.reads import CinderReads, NeutronReads, OtherNova
@@ -32,7 +33,15 @@ from sterna.api.server import Server
 from sterna.bootstrap.bus_server import keep_configured
 from sterna.bootstrap.ca_desk import authority_of
 from sterna.bootstrap.identity import check_own
-from sterna.bootstrap.process import DISK_FIX, bus_tls, join_bus, wait_for_stop_signal, warn_when_slow
+from sterna.bootstrap.metrics import MetricsServer
+from sterna.bootstrap.process import (
+    DISK_FIX,
+    bus_tls,
+    installed_version,
+    join_bus,
+    wait_for_stop_signal,
+    warn_when_slow,
+)
 from sterna.bootstrap.renewal import watch_of, watching
 from sterna.config import ControllerSettings, KeepSettings, load
 from sterna.config.access import KeystoneSettings
@@ -40,6 +49,7 @@ from sterna.config.compute import ComputeSettings, NovaSettings
 from sterna.config.fleet import FleetSettings
 from sterna.controller.controller import Controller
 from sterna.controller.intents.external_users import ExternalUsers
+from sterna.controller.metrics import ControllerMetrics
 from sterna.controller.operations.observing import Capacity
 from sterna.controller.records.members import Members
 from sterna.controller.records.pruning import Pruning, Retention
@@ -48,9 +58,12 @@ from sterna.domain.errors import Permanent, Unreachable
 from sterna.domain.objective import Asked
 from sterna.domain.policies import May
 from sterna.domain.trust.identities import CONTROLLER_TOKEN, Kind
+from sterna.joining import Watch
 from sterna.kit.clock import SystemClock
 from sterna.kit.loop import run as run_on_loop
+from sterna.ports.clock import Clock
 from sterna.ports.fleet import Fleet
+from sterna.ports.metrics import Scraped
 from sterna.rpc.client import RpcClient
 
 log = structlog.get_logger(__name__)
@@ -169,11 +182,14 @@ def sockets_of(settings: ControllerSettings, fd: int | None) -> Iterator[list[so
         yield sockets
 
 
-def show_again(bus: NatsBus, own: OwnTls | None, settings: ControllerSettings) -> Callable[[], None]:
-    """What shows a new certificate to the bus, and to those who connect to the API."""
+def show_again(
+    bus: NatsBus, own: OwnTls | None, settings: ControllerSettings, metrics: MetricsServer
+) -> Callable[[], None]:
+    """What shows a new certificate to the bus, and to those who connect to the API or read metrics."""
 
     def show() -> None:
         bus.use_tls(bus_tls(settings.identity.bus_tls(settings.bus.tls), settings.bus.url))
+        metrics.read_again()
         if own is not None:
             own.read_again()
 
@@ -203,6 +219,27 @@ def hooks_of(fleet: FleetSettings) -> OwnHooks:
     return OwnHooks(fleet.between, fleet.webhooks, token, str(fleet.webhook_ca_file or "") or None)
 
 
+def controller_of(
+    settings: ControllerSettings, fleet: Fleet, client: RpcClient, cloud: Cloud | None, members: Members
+) -> Controller:
+    """One that is not started yet."""
+    clock = SystemClock()
+    permits = OwnPermits(settings.identity.folder, clock) if settings.identity.enrol == "sterna" else None
+    nova = nova_of(settings.nova, cloud)
+    controller = Controller(fleet, client, clock, client.dead_letters, nova, members, permits)
+    controller.fill_hosts(capacity_of(settings.fleet))
+    controller.use_hooks(hooks_of(settings.fleet))
+    return controller
+
+
+def scraped_of(controller: Controller, clock: Clock, watch: Watch | None) -> Scraped:
+    """What Prometheus reads of this controller."""
+    metrics = ControllerMetrics(controller, installed_version())
+    if watch is not None:
+        metrics = ControllerMetrics(controller, installed_version(), lambda: watch.valid_until, watch.warning)
+    return Exposition(metrics.families, clock)
+
+
 def run_controller(config: Path, fd: int | None = None) -> None:
     """`sterna controller`: serve the REST API until SIGTERM, only on `fd` (a listening socket) where one is given.
 
@@ -220,25 +257,23 @@ def run_controller(config: Path, fd: int | None = None) -> None:
     external_users = external_users_of(settings.access.keystone, cloud)
     rules = access_rules_of(settings.access, external_users)
     own, tls = served_with(settings)
+    metrics = MetricsServer(settings.metrics, settings.identity)
     members = Members(EnrolledHosts(authority) if authority else None, insecure=not settings.identity.enrol)
 
     async def run(sockets: list[socket.socket]) -> None:
         bus = await join_bus(settings.bus, "controller", CONTROLLER_TOKEN, settings.identity)
         clock = SystemClock()
         client = RpcClient(bus, CONTROLLER_TOKEN, clock)
-        nova = nova_of(settings.nova, cloud)
-        permits = OwnPermits(settings.identity.folder, clock) if settings.identity.enrol == "sterna" else None
-        controller = Controller(fleet, client, clock, client.dead_letters, nova, members, permits)
-        controller.fill_hosts(capacity_of(settings.fleet))
-        controller.use_hooks(hooks_of(settings.fleet))
+        controller = controller_of(settings, fleet, client, cloud, members)
         desk = LocalDesk(authority) if authority is not None else None
-        app = create_app(controller, rules, desk, compute_of(settings, cloud, external_users, fleet))
-        server = Server(app, tls=tls, timeout_graceful_shutdown=CLOSING_S)
-        show = show_again(bus, own, settings)
+        show = show_again(bus, own, settings, metrics)
         watch = watch_of(settings.identity, settings.bus.tls, clock, show, Kind.CONTROLLER, desk)
+        scraped = scraped_of(controller, clock, watch)
+        app = create_app(controller, rules, desk, compute_of(settings, cloud, external_users, fleet), scraped)
+        server = Server(app, tls=tls, timeout_graceful_shutdown=CLOSING_S)
         kept = keep_configured(settings.bus_server, authority)
         pruning = Pruning(fleet, clock, retention_of(settings.keep)).run()
-        work = [_stop_on_signal(server, controller), kept, pruning, *watching(bus, watch)]
+        work = [_stop_on_signal(server, controller), kept, pruning, metrics.run(scraped), *watching(bus, watch)]
         tasks = [asyncio.create_task(one) for one in work]
         try:
             await server.serve(sockets=sockets)

@@ -31,6 +31,7 @@ from sterna.config.access import AccessSettings
 from sterna.config.bus import BusServerSettings, BusSettings, IdentitySettings
 from sterna.config.compute import ComputeSettings, NovaSettings
 from sterna.config.fleet import FleetSettings
+from sterna.config.metrics import MetricsSettings
 from sterna.config.section import Section
 from sterna.domain.addresses import bare, encrypts, is_address, is_ipv6
 from sterna.domain.errors import BadRequest
@@ -217,6 +218,7 @@ class AgentSettings(BaseSettings):
     network: NetworkSettings = NetworkSettings()
     volumes: VolumeSettings = VolumeSettings()
     openstack: OpenStackSettings = OpenStackSettings()
+    metrics: MetricsSettings = MetricsSettings()
     test: TestSettings = TestSettings()
 
     @property
@@ -290,6 +292,7 @@ class ControllerSettings(BaseSettings):
     compute: ComputeSettings = ComputeSettings()
     nova: NovaSettings = NovaSettings()
     fleet: FleetSettings = FleetSettings()
+    metrics: MetricsSettings = MetricsSettings()
 
     @model_validator(mode="after")
     def _keystone_is_named(self) -> Self:

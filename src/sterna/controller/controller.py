@@ -36,6 +36,7 @@ from sterna.controller.records.members import Members
 from sterna.controller.records.projector import Projector
 from sterna.controller.records.registry import Registry
 from sterna.controller.records.snapshot import Snapshot
+from sterna.controller.records.totals import MigrationTotals
 from sterna.controller.revoking import Revoking
 from sterna.domain.compute.external_events import ExternalEvent
 from sterna.domain.diagram import draw
@@ -84,6 +85,8 @@ class Controller:
         self.inventory = Inventory(fleet, self.registry, self.snapshot, calls, clock)
         self.copies = CopyProgress(fleet, self.events, clock)
         self.projector = Projector(fleet, calls, self.events, self.copies, clock, permits)
+        self.totals = MigrationTotals(fleet, clock)
+        self.projector.on_stored = self.totals.stored
         self.forecast_history = ForecastHistory(fleet, clock)
         self._migrate = MigrateVm(fleet, self.registry, self.inventory, calls, clock, self.forecast_history, nova)
         self._migrate.permits = permits
@@ -94,7 +97,8 @@ class Controller:
         self._switch = SwitchToPostcopy(fleet, calls)
         self._force = ForceComplete(fleet, calls)
         self._calls, self._stopping = calls, asyncio.Event()
-        self.audits = AuditFleet(self.registry, calls, dead_letters or DeadLetters(clock), nova)
+        self.dead_letters = dead_letters or DeadLetters(clock)
+        self.audits = AuditFleet(self.registry, calls, self.dead_letters, nova)
         self.users = Users(fleet, clock)
         self.deaths = DeclareDead(fleet, self.registry, calls, clock)
         looked_after = self.registry, self.projector, self.copies, self.inventory, self.snapshot, self.deaths
@@ -113,7 +117,7 @@ class Controller:
         self._observer.capacity = capacity
 
     async def failure_domains(self) -> dict[str, str]:
-        """Host -> its failure domain, by the placement rules; hosts that have none are not in it. Raises Unreachable."""
+        """Host -> its failure domain, by the placement rules; without hosts that have none. Raises Unreachable."""
         rules = [rule for rule in await self._observer.rules() if rule.kind is RuleKind.FAILURE_DOMAIN]
         return {host: rule.name for rule in rules for host in rule.hosts}
 

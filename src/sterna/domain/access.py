@@ -31,6 +31,7 @@ class Action(StrEnum):
     SIGN_OUT = "sign-out"
     READ = "read"
     EVENTS = "events"
+    METRICS = "metrics"
     AUDIT = "audit"
     HINT = "hint"
     """What Neutron's notifier posts."""
@@ -58,6 +59,7 @@ NEEDS: dict[Action, UserRole | None] = {
     Action.SIGN_OUT: UserRole.VIEWER,
     Action.READ: UserRole.VIEWER,
     Action.EVENTS: UserRole.VIEWER,
+    Action.METRICS: UserRole.VIEWER,
     Action.AUDIT: UserRole.VIEWER,
     Action.HINT: UserRole.OPERATOR,
     Action.PLAN: UserRole.OPERATOR,

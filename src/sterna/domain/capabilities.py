@@ -20,6 +20,11 @@ def spoken(encoded: int) -> str:
     return f"{encoded // 1_000_000}.{encoded // 1000 % 1000}"
 
 
+def dotted(encoded: int) -> str:
+    """`11.3.0` from libvirt's encoding."""
+    return f"{spoken(encoded)}.{encoded % 1000}"
+
+
 class Capabilities(Abilities):
     """One host's side of a copy."""
 

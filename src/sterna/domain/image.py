@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Mapping
 from operator import eq, ge, gt, le, lt, ne
 
+from sterna.domain.capabilities import dotted
 from sterna.domain.hosts import HostFacts
 from sterna.domain.model import Refusal
 
@@ -32,7 +33,7 @@ def unmet(properties: Mapping[str, str], host: HostFacts, traits: Collection[str
         found.append(Refusal(code="image-hypervisor", message=message, fix="mend the image's property img_hv_type"))
     wanted = properties.get("img_hv_requested_version") or properties.get("hypervisor_version_requires")
     if wanted and not _meets(host.qemu_version, wanted):
-        has = f"{host.qemu_version // 1_000_000}.{host.qemu_version // 1000 % 1000}.{host.qemu_version % 1000}"
+        has = dotted(host.qemu_version)
         message = f"the VM's image wants hypervisor version {wanted}; {host.name} has QEMU {has}"
         found.append(Refusal(code="image-hypervisor-version", message=message, fix="choose another host"))
     for name, value in sorted(properties.items()):

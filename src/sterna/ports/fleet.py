@@ -214,6 +214,17 @@ class Taken(Value):
     """Hosts that say of a VM that it runs there, after another one has said so: they must be asked again."""
 
 
+class FleetCounts(Value):
+    """How many there are of what."""
+
+    vms: dict[tuple[str, str], int] = {}
+    """By host and state, as last seen."""
+    migrations: dict[tuple[str, str, str], int] = {}
+    """Those that have not ended, by status, source and destination."""
+    operations: dict[str, int] = {}
+    """Those that have not ended, by status."""
+
+
 class Fleet(AccessRecords, OperationRecords, PruneRecords, RuleRecords, Protocol):
     """The controller's records."""
 
@@ -309,6 +320,9 @@ class Fleet(AccessRecords, OperationRecords, PruneRecords, RuleRecords, Protocol
 
     async def last_event(self) -> int:
         """The greatest id; 0 where there is none."""
+
+    async def counts(self) -> FleetCounts:
+        """Numbers for metrics, of one moment."""
 
     async def close(self) -> None:
         """Let the database go."""

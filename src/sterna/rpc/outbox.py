@@ -53,6 +53,11 @@ class Outbox:
         self.on_waiting: Callable[[str], None] = lambda to: None
         """Called with a receiver that has not taken what it was sent: a sign of life of it would `hurry` us."""
 
+    @property
+    def pending(self) -> int:
+        """Casts that wait for their receivers, refused ones too."""
+        return len(self._waiting)
+
     def waits_for(self, to: str) -> bool:
         """Is there anything that it has not taken yet?"""
         return bool(self._journal.outbox(to))

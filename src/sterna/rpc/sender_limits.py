@@ -99,6 +99,9 @@ class QueuedCasts:
     def __contains__(self, id: str) -> bool:
         return id in self._sizes
 
+    def __len__(self) -> int:
+        return len(self._sizes)
+
     def load(self, host: str) -> Load:
         """What waits of this host."""
         return self._of.get(host, Load())

@@ -17,6 +17,7 @@ import structlog
 from sqlalchemy import Connection, Engine, func, select, update
 
 from sterna.adapters.sql import access_statements as access
+from sterna.adapters.sql import count_statements as numbers
 from sterna.adapters.sql import entry_statements as on_entries
 from sterna.adapters.sql import fleet_rows as rows
 from sterna.adapters.sql import fleet_statements as statements
@@ -49,6 +50,7 @@ from sterna.ports.fleet import (
     Apply,
     Batch,
     EntryRecord,
+    FleetCounts,
     HostRecord,
     MigrationRecord,
     Page,
@@ -224,6 +226,10 @@ class SqlFleet:
     ) -> tuple[OperationRecord, bool]:
         """Record it and close its hosts. Raises NotFound, Conflict, Refused."""
         return await self._write(on_operations.add, operation, up)
+
+    async def counts(self) -> FleetCounts:
+        """How many there are of what."""
+        return await self._run(numbers.counts)
 
     async def operation(self, id: str) -> OperationRecord:
         """Raises NotFound."""

@@ -76,6 +76,11 @@ class CopyProgress:
             return record
         return record.model_copy(update={"progress": copy.record.progress})
 
+    def running(self) -> list[MigrationRecord]:
+        """Copies that have sent samples lately."""
+        since_ms = self._clock.monotonic_ms() - FORGET_AFTER_S * 1000
+        return [copy.record for copy in self._known.values() if copy.looked_ms >= since_ms]
+
     async def store(self) -> None:
         """Store what is due. Raises Unreachable: then it is stored the next time."""
         now_ms = self._clock.monotonic_ms()

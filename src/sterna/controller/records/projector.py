@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -25,7 +26,7 @@ from sterna.domain.model import GuestState
 from sterna.domain.progress import with_sample, with_status
 from sterna.domain.status import Status
 from sterna.ports.clock import Clock
-from sterna.ports.fleet import Batch, Effect, Fleet, MigrationRecord, VmChange, mark_of
+from sterna.ports.fleet import Batch, Effect, EntryRecord, Fleet, MigrationRecord, VmChange, mark_of
 from sterna.ports.identity import Permits
 
 log = structlog.get_logger(__name__)
@@ -185,6 +186,10 @@ def _arrived(host: str, entry: Entry) -> VmChange:
     return VmChange(host=host, state=state)
 
 
+async def _ignored(stored: Sequence[EntryRecord]) -> None:
+    """Where nobody counts."""
+
+
 class Projector:
     """Reads journals into the records."""
 
@@ -200,6 +205,8 @@ class Projector:
         """`permits`: None where controllers have no certificates."""
         self._fleet, self._calls, self._events, self._clock = fleet, calls, events, clock
         self._copies, self._permits = copies, permits
+        self.on_stored: Callable[[Sequence[EntryRecord]], Awaitable[None]] = _ignored
+        """Called with the entries that were not in the records before. Raises nothing."""
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def pull(self, host: str) -> Pulled:
@@ -247,6 +254,7 @@ class Projector:
         self._copies.forget(changing)
         if stored:
             self._events.wake()
+            await self.on_stored(stored)
         return _Page(len(stored))
 
     async def _permitted(self, batch: Batch) -> frozenset[str]:

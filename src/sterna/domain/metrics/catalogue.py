@@ -1,0 +1,276 @@
+"""All metrics, by process. docs/reference/metrics.md is made from it, and the alert rules are checked against it.
+
+Labels are bounded: hosts, fixed sets of words, and for copies and operations those that are under way.
+"""
+
+from __future__ import annotations
+
+from sterna.domain.metrics.families import Metric, MetricType
+
+_COUNTER, _HISTOGRAM = MetricType.COUNTER, MetricType.HISTOGRAM
+
+# Of every process
+
+BUILD_INFO = Metric(
+    name="sterna_build_info", help="Always 1. Version of this process.", labels=("version", "process")
+)
+BUS_CONNECTED = Metric(
+    name="sterna_bus_connected", help="1 while this process is connected to the message bus, else 0."
+)
+CERTIFICATE_EXPIRY = Metric(
+    name="sterna_certificate_expiry_timestamp_seconds",
+    help="When this process's own certificate expires, Unix time. Absent where it has none.",
+)
+WARNING = Metric(
+    name="sterna_warning",
+    help="1 while this process warns of something that will keep it from its work, such as the end of its "
+    "certificate.",
+)
+DEAD_LETTERS = Metric(
+    name="sterna_dead_letters",
+    help="Messages that nobody can handle, which `sterna audit` lists and `--repair` forgets.",
+)
+COMMON = (BUILD_INFO, BUS_CONNECTED, CERTIFICATE_EXPIRY, WARNING, DEAD_LETTERS)
+
+# Of a controller: hosts
+
+DATABASE_UP = Metric(
+    name="sterna_database_up",
+    help="1 where this controller's database answered for this scrape. At 0 what is read from it is absent.",
+)
+HOST_STATE = Metric(
+    name="sterna_host_state",
+    help="1 for the host's present state, 0 for the others. Hosts that were removed are not counted.",
+    labels=("host", "state"),
+)
+HOST_INFO = Metric(
+    name="sterna_host_info",
+    help="Always 1. Versions that the host's agent reports.",
+    labels=("host", "libvirt_version", "qemu_version"),
+)
+HOST_MAINTENANCE = Metric(
+    name="sterna_host_maintenance",
+    help="1 while the host takes no VMs, by an operator's or an operation's word.",
+    labels=("host",),
+)
+HOST_WARNING = Metric(
+    name="sterna_host_warning", help="1 while the host's agent warns of something.", labels=("host",)
+)
+HOST_LAST_SEEN = Metric(
+    name="sterna_host_last_seen_timestamp_seconds",
+    help="When the last heartbeat of the host's agent came, Unix time by this controller's clock.",
+    labels=("host",),
+)
+HOST_MEMORY = Metric(name="sterna_host_memory_bytes", help="Memory of the host.", labels=("host",))
+HOST_MEMORY_FREE = Metric(name="sterna_host_memory_free_bytes", help="Free memory of the host.", labels=("host",))
+HOST_DISK_FREE = Metric(
+    name="sterna_host_disk_free_bytes",
+    help="Free space where the host keeps local disks. Absent where it is not known.",
+    labels=("host",),
+)
+HOST_VMS = Metric(name="sterna_host_vms", help="VMs of the host, as last seen.", labels=("host",))
+VMS = Metric(name="sterna_vms", help="VMs of the fleet by state, as last seen.", labels=("state",))
+HEARTBEATS_REFUSED = Metric(
+    name="sterna_heartbeats_refused_total",
+    help="Heartbeats that were not believed: of strangers, or under another host's name.",
+    type=_COUNTER,
+)
+
+# Of a controller: migrations
+
+MIGRATIONS = Metric(name="sterna_migrations", help="Migrations that have not ended, by status.", labels=("status",))
+HOST_MIGRATIONS = Metric(
+    name="sterna_host_migrations",
+    help="Migrations that have not ended, out of and into each host that has some.",
+    labels=("host", "direction"),
+)
+FINISHED = Metric(
+    name="sterna_migrations_finished_total",
+    help="Migrations that have ended, without rehearsals. Each is counted by one controller of the database: use "
+    "the sum.",
+    type=_COUNTER,
+    labels=("outcome", "mode"),
+)
+DURATION = Metric(
+    name="sterna_migration_duration_seconds",
+    help="From the acceptance of a migration to its end.",
+    type=_HISTOGRAM,
+    labels=("outcome",),
+    buckets=(1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 10800),
+)
+PHASE = Metric(
+    name="sterna_migration_phase_seconds",
+    help="How long migrations were in each status on their way.",
+    type=_HISTOGRAM,
+    labels=("status",),
+    buckets=(0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600),
+)
+DOWNTIME = Metric(
+    name="sterna_migration_downtime_seconds",
+    help="How long the guest was paused for the switch-over, as the destination's libvirt reports it.",
+    type=_HISTOGRAM,
+    labels=("mode",),
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2.5, 5, 10, 30),
+)
+MOVED_BYTES = Metric(
+    name="sterna_migration_moved_bytes_total",
+    help="Bytes that ended migrations have sent.",
+    type=_COUNTER,
+    labels=("kind",),
+)
+
+# Of a controller: copies that are running. The labels join with those of libvirt's exporters.
+
+COPY_LABELS = ("uuid", "domain", "source", "destination")
+COPY_TOTAL = Metric(
+    name="sterna_migration_data_total_bytes",
+    help="Memory and copied disks of a running copy.",
+    labels=COPY_LABELS,
+)
+COPY_PROCESSED = Metric(
+    name="sterna_migration_processed_bytes", help="What a running copy has sent so far.", labels=COPY_LABELS
+)
+COPY_REMAINING = Metric(
+    name="sterna_migration_remaining_bytes", help="What a running copy has left to send.", labels=COPY_LABELS
+)
+COPY_RATE = Metric(
+    name="sterna_migration_transfer_rate_bytes_per_second",
+    help="How fast a running copy sends, smoothed.",
+    labels=COPY_LABELS,
+)
+COPY_DIRTY_RATE = Metric(
+    name="sterna_migration_dirty_rate_bytes_per_second",
+    help="How fast the guest of a running copy writes memory.",
+    labels=COPY_LABELS,
+)
+COPY_PROGRESS = Metric(
+    name="sterna_migration_progress_ratio",
+    help="The share of the estimated work that is done. It never decreases.",
+    labels=COPY_LABELS,
+)
+COPY_ETA = Metric(
+    name="sterna_migration_eta_seconds",
+    help="Seconds until the guest is on its destination. Absent where that is not known.",
+    labels=COPY_LABELS,
+)
+COPIES = (
+    COPY_TOTAL,
+    COPY_PROCESSED,
+    COPY_REMAINING,
+    COPY_RATE,
+    COPY_DIRTY_RATE,
+    COPY_PROGRESS,
+    COPY_ETA,
+)
+
+# Of a controller: operations
+
+OPERATIONS = Metric(name="sterna_operations", help="Operations that have not ended, by status.", labels=("status",))
+OPERATION_STARTED = Metric(
+    name="sterna_operation_started_timestamp_seconds",
+    help="When an operation that has not ended began, Unix time.",
+    labels=("operation",),
+)
+OPERATION_PROMISED_END = Metric(
+    name="sterna_operation_promised_end_timestamp_seconds",
+    help="The promised end of an operation that has not ended, Unix time. Absent where there is none.",
+    labels=("operation",),
+)
+OPERATION_LATE = Metric(
+    name="sterna_operation_late_seconds",
+    help="By how much the promised end misses the operation's deadline. Absent where it does not, or has none.",
+    labels=("operation",),
+)
+OPERATION_VMS = Metric(
+    name="sterna_operation_vms",
+    help="VMs of an operation that has not ended: under way, waiting, and left where they are.",
+    labels=("operation", "state"),
+)
+OF_OPERATIONS = (
+    OPERATIONS,
+    OPERATION_STARTED,
+    OPERATION_PROMISED_END,
+    OPERATION_LATE,
+    OPERATION_VMS,
+)
+
+CONTROLLER = (
+    *COMMON,
+    DATABASE_UP,
+    HOST_STATE,
+    HOST_INFO,
+    HOST_MAINTENANCE,
+    HOST_WARNING,
+    HOST_LAST_SEEN,
+    HOST_MEMORY,
+    HOST_MEMORY_FREE,
+    HOST_DISK_FREE,
+    HOST_VMS,
+    VMS,
+    HEARTBEATS_REFUSED,
+    MIGRATIONS,
+    HOST_MIGRATIONS,
+    FINISHED,
+    DURATION,
+    PHASE,
+    DOWNTIME,
+    MOVED_BYTES,
+    *COPIES,
+    *OF_OPERATIONS,
+)
+
+# Of an agent
+
+AGENT_USABLE = Metric(
+    name="sterna_agent_usable",
+    help="1 while this host can take part in migrations: libvirtd answers, and the journal can be written.",
+)
+LIBVIRT_RESPONSE = Metric(
+    name="sterna_agent_libvirt_response_seconds",
+    help="How long libvirtd took to describe the host for the last heartbeat. Absent where it has not.",
+)
+AGENT_MIGRATIONS = Metric(
+    name="sterna_agent_migrations",
+    help="Migrations in this host's journal that are not closed, by the host's role in them.",
+    labels=("role",),
+)
+AGENT_FINISHED = Metric(
+    name="sterna_agent_migrations_finished_total",
+    help="Migrations out of this host that have ended since its agent started, rehearsals included.",
+    type=_COUNTER,
+    labels=("outcome",),
+)
+STEP_FAILURES = Metric(
+    name="sterna_agent_step_failures_total",
+    help="Failed tries of a step since the agent started, by row of the protocol.",
+    type=_COUNTER,
+    labels=("row",),
+)
+OUTBOX_PENDING = Metric(
+    name="sterna_agent_outbox_pending",
+    help="Messages to other hosts that have not been taken yet. They are sent again until they are.",
+)
+OUTBOX_REFUSED = Metric(
+    name="sterna_agent_outbox_refused",
+    help="Of these, messages that their receiver refuses to take.",
+)
+AGENT = (
+    *COMMON,
+    AGENT_USABLE,
+    LIBVIRT_RESPONSE,
+    AGENT_MIGRATIONS,
+    AGENT_FINISHED,
+    STEP_FAILURES,
+    OUTBOX_PENDING,
+    OUTBOX_REFUSED,
+)
+
+PROCESS = (
+    "process_cpu_seconds_total",
+    "process_max_fds",
+    "process_open_fds",
+    "process_resident_memory_bytes",
+    "process_start_time_seconds",
+    "process_virtual_memory_bytes",
+)
+"""Prometheus's usual ones of any process, made by its library."""

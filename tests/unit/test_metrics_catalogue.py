@@ -1,0 +1,144 @@
+"""The catalogue of metrics follows Prometheus's conventions; rules and dashboard name nothing that is not in it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sterna.domain.metrics import catalogue
+from sterna.domain.metrics.families import Metric, MetricType
+
+ROOT = Path(__file__).parents[2]
+RULES, DASHBOARD = ROOT / "packaging/prometheus/alerts.yml", ROOT / "packaging/prometheus/dashboard.json"
+METRICS = {metric.name: metric for metric in (*catalogue.CONTROLLER, *catalogue.AGENT)}
+SERIES = {series: metric for metric in METRICS.values() for series in metric.series}
+UNITS = ("_seconds", "_bytes", "_ratio", "_bytes_per_second", "_info", "_total")
+WITHOUT_UNIT = {
+    "sterna_bus_connected", "sterna_warning", "sterna_dead_letters", "sterna_database_up", "sterna_host_state",
+    "sterna_host_maintenance", "sterna_host_warning", "sterna_host_vms", "sterna_vms", "sterna_migrations",
+    "sterna_host_migrations", "sterna_operations", "sterna_operation_vms", "sterna_agent_usable",
+    "sterna_agent_migrations", "sterna_agent_outbox_pending", "sterna_agent_outbox_refused",
+}  # fmt: skip
+"""Numbers of things, and answers to yes or no."""
+_SELECTOR = re.compile(r"\b(sterna_\w+)(?:\{([^}]*)\})?")
+_LABEL = re.compile(r'(\w+)\s*(?:=~|!=|=|!~)\s*"([^"]*)"')
+_GROUPED = re.compile(r"\b(?:by|without|on)\s*\(([^)]*)\)")
+ADDED = {"instance", "job", "le"}
+"""Labels that Prometheus adds to all series, and a histogram to its buckets."""
+
+
+def rules() -> list[dict[str, Any]]:
+    return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+
+
+def expressions() -> Iterator[tuple[str, str]]:
+    """Where each is, and the expression."""
+    yield from ((rule["alert"], rule["expr"]) for rule in rules())
+    for panel in json.loads(DASHBOARD.read_text())["panels"]:
+        yield from ((panel["title"], target["expr"]) for target in panel.get("targets", ()))
+
+
+EXPRESSIONS = list(expressions())
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+def test_a_metric_follows_the_conventions(metric: Metric) -> None:
+    assert re.fullmatch(r"sterna_[a-z0-9_]+", metric.name)
+    assert metric.name.endswith("_total") == (metric.type is MetricType.COUNTER)
+    assert metric.name.endswith(UNITS) or metric.name in WITHOUT_UNIT
+    assert metric.help.endswith(".") and len(metric.help) > 10
+    assert list(metric.buckets) == sorted(metric.buckets) and bool(metric.buckets) == (
+        metric.type is MetricType.HISTOGRAM
+    )
+
+
+def test_no_metric_has_two_meanings() -> None:
+    for process in (catalogue.CONTROLLER, catalogue.AGENT):
+        assert len({metric.name for metric in process}) == len(process)
+
+
+def test_only_what_is_under_way_has_series_of_its_own() -> None:
+    """10,000 VMs are not 10,000 series."""
+    by_vm = {metric.name for metric in METRICS.values() if {"uuid", "domain", "vm"} & set(metric.labels)}
+    assert by_vm == {metric.name for metric in catalogue.COPIES}
+
+
+@pytest.mark.parametrize(("where", "expression"), EXPRESSIONS, ids=[where for where, _ in EXPRESSIONS])
+def test_an_expression_names_what_there_is(where: str, expression: str) -> None:
+    found = _SELECTOR.findall(expression)
+    assert found
+    labels = set()
+    for name, selected in found:
+        metric = SERIES.get(name)
+        assert metric is not None, f"{where}: there is no {name}"
+        labels |= set(metric.labels)
+        for label, value in _LABEL.findall(selected):
+            assert label in metric.labels, f"{where}: {name} has no label {label}"
+            assert set(value.split("|")) <= known_values(metric, label), f"{where}: {label} is never {value}"
+    for grouped in _GROUPED.findall(expression):
+        assert {one.strip() for one in grouped.split(",")} <= labels | ADDED, f"{where}: {grouped}"
+
+
+def known_values(metric: Metric, label: str) -> set[str]:
+    """What a label may be, where that is a set of words."""
+    from sterna.controller.metrics import OPEN, STATES
+    from sterna.domain.status import FINAL
+
+    words = {
+        ("sterna_host_state", "state"): set(STATES),
+        ("sterna_migrations", "status"): set(OPEN),
+        ("sterna_migrations_finished_total", "outcome"): {status.value for status in FINAL},
+        ("sterna_migration_duration_seconds", "outcome"): {status.value for status in FINAL},
+    }
+    return words[metric.name, label]
+
+
+def test_every_alert_is_explained_where_operators_look() -> None:
+    page = (ROOT / "docs/how-to/monitor.md").read_text()
+    assert [rule["alert"] for rule in rules() if f"`{rule['alert']}`" not in page] == []
+    for rule in rules():
+        assert rule["labels"]["severity"] in ("info", "warning", "critical")
+        assert set(rule["annotations"]) == {"summary", "description"}
+
+
+def test_the_labels_of_an_annotation_survive_its_expression() -> None:
+    for rule in rules():
+        for label in re.findall(r"\$labels\.(\w+)", json.dumps(rule["annotations"])):
+            kept = _GROUPED.findall(rule["expr"])
+            aggregated = re.match(r"\s*(max|sum)\b", rule["expr"])
+            assert not aggregated or any(label in grouped for grouped in kept), rule["alert"]
+
+
+def test_the_dashboard_is_one_that_grafana_reads() -> None:
+    board = json.loads(DASHBOARD.read_text())
+    assert board["uid"] == "sterna-fleet" and board["schemaVersion"] >= 36
+    ids = [panel["id"] for panel in board["panels"]]
+    assert len(set(ids)) == len(ids)
+    taken: set[tuple[int, int]] = set()
+    for panel in board["panels"]:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert max(x for x, _ in cells) < 24 and not cells & taken
+        taken |= cells
+        for target in panel.get("targets", ()):
+            assert target["datasource"]["uid"] == "${datasource}" and target["refId"]
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool (Debian: prometheus) is not installed")
+def test_promtool_reads_the_rules() -> None:
+    done = subprocess.run(
+        ["promtool", "check", "rules", RULES], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
