@@ -26,7 +26,7 @@ from sterna.controller.controller import Controller
 from sterna.lab.cli import app as lab_app
 from sterna.migration.rollback_order import tables
 from tests.parsing import parse
-from tests.unit import hostile_page, licences_page, metrics_page, schema_page
+from tests.unit import doctor_page, hostile_page, licences_page, metrics_page, schema_page
 from tests.unit.markdown import MADE, cell, paragraphs
 from tests.unit.refusals_page import refusals
 
@@ -351,6 +351,7 @@ def pages() -> dict[Path, str]:
         REFERENCE / "hostile-agent.md": hostile_page.page(),
         REFERENCE / "licences.md": licences_page.page(),
         REFERENCE / "metrics.md": metrics_page.page(),
+        REFERENCE / "doctor.md": doctor_page.page(),
         settings_page: configuration(settings_page.read_text(encoding="utf-8")),
         schema_page.PAGE: schema_page.written(schema_page.PAGE.read_text(encoding="utf-8")),
     }

@@ -16,6 +16,7 @@ SYSTEM = "on the file system that the host itself, or libvirtd, cannot do withou
 MEMORY = "the kernel's own, or in memory"
 LOOKED_AT = "called by host/looks.py only: a thread and a limit for each path and name"
 ON_DISK = "its callers: on_disk"
+IN_ITS_THREAD = "its callers: in_thread, with a limit"
 ENDED_BY = {
     # the agent and the saga: what ends them is this process, or a clock beside them
     "kit/aborts.py:raise_if_aborted": "no wait: a variable's value",
@@ -61,6 +62,20 @@ ENDED_BY = {
     "controller/operations/carrying_out.py:Operations.look": "LONGEST_LOOK_S of each look, and the records' 30 s",
     "controller/operations/planning.py:made_plan": "it only calculates",
     "controller/intents/external_users.py:ExternalUsers._user": "each question's own limit, 10 s",
+    "adapters/host/doctor.py:KernelLooks._bridges": IN_ITS_THREAD,
+    "adapters/host/doctor.py:KernelLooks._huge_pages": IN_ITS_THREAD,
+    "adapters/host/doctor.py:KernelLooks._text": IN_ITS_THREAD,
+    "adapters/host/doctor.py:KernelLooks.instances": ON_DISK,
+    "adapters/host/doctor.py:_free": ON_DISK,
+    "adapters/host/frames.py:TcpPath.send": "not blocking; CONNECT_S and ACKNOWLEDGED_S",
+    "adapters/libvirt/doctor.py:LibvirtLooks._daemons_file": IN_ITS_THREAD,
+    "adapters/libvirt/doctor.py:LibvirtLooks._max_client_requests": IN_ITS_THREAD,
+    "adapters/libvirt/doctor.py:LibvirtLooks._shared": IN_ITS_THREAD,
+    "adapters/libvirt/doctor.py:LibvirtLooks.certificate_files": IN_ITS_THREAD,
+    "agent/doctor.py:Doctor.look": "each part's own limit",
+    "agent/doctor.py:Doctor.seen": "each look's own limit or deadline",
+    "controller/intents/examine.py:Examine._ask": "who has the turn: the call's own deadline, 90 s",
+    "controller/intents/examine.py:Examine.examine": "each call's own deadline, 90 s",
     "adapters/metrics/exposition.py:Exposition.text": "the records' own limit, 30 s each; writing has one, 10 s",
     "adapters/metrics/listener.py:Listener.start": "no wait: it only listens; each client has a limit, CLIENT_S",
     "controller/records/snapshot.py:Snapshot._ask_whole": "each call's own deadline, 10 s; in the background",

@@ -15,6 +15,7 @@ from sterna.agent.audit_context import Messages
 from sterna.agent.callers import Callers
 from sterna.agent.condition import UNCHECKED, Condition, JournalChecks, no_warning
 from sterna.agent.destination import IncomingMigrations
+from sterna.agent.doctor import Doctor
 from sterna.agent.fencing import Fencing
 from sterna.agent.housekeeping import Housekeeping
 from sterna.agent.incoming_halves import IncomingHalves
@@ -38,6 +39,7 @@ from sterna.kit.waiting import paused
 from sterna.migration.context import HostPorts
 from sterna.migration.source.handover import LEAVES, LEAVING
 from sterna.ports.bus import Bus
+from sterna.ports.doctor import NO_TOOLS, DoctorTools
 from sterna.ports.identity import RevokedHere
 from sterna.ports.records import Envelope, Journal
 from sterna.rpc.client import RpcClient
@@ -79,6 +81,7 @@ class AgentParts:
     """What somebody should see to before it keeps the host from taking part."""
     version: str = ""
     """Of Sterna, as the controllers are told; '' where it is not installed."""
+    doctor: DoctorTools = NO_TOOLS
 
 
 class Agent:
@@ -104,6 +107,7 @@ class Agent:
         server = self._server
         messages = Messages(self._outbox.refused, server.aside, server.forget, lambda: dead.kept, dead.forget)
         self.audit = Audit(host, journal, self._client, self.source.tokens, messages)
+        self.doctor = Doctor(host, parts.doctor, self._client, self.source.tokens)
         self._revocation = Revocation(parts.revoked)
         self._housekeeping = Housekeeping(host, journal, lambda: self._read_to)
         self.metrics = AgentMetrics(self.condition, journal, self._client, self._outbox)
@@ -150,12 +154,12 @@ class Agent:
         server, source, destination = self._server, self.source, self.destination
         server.check_caller = Callers(self._journal).check
         answers = Answers(self._host, self._journal)
-        measuring = Measuring(self._host.hypervisor, self._journal, self._host.clock)
         server.method("ping", self._ping)
         server.method("describe_host", self._describe_host)
         server.method("list_vms", self._list_vms)
         server.method("show_vm", self._show_vm)
         server.method("journal_since", self._journal_since)
+        measuring = Measuring(self._host.hypervisor, self._journal, self._host.clock)
         server.method("measure_load", measuring.measure_load)
         server.method("tune_migration", Tuning(self._host, self._journal, self._wrote).tune_migration)
         server.method("check_migration", source.check_migration)
@@ -186,7 +190,15 @@ class Agent:
         server.method("end_lost", destination.end_lost)
         server.method("end_incoming", destination.end_incoming)
         server.method("remove_volume_connection", destination.remove_volume_connection)
+        server.cast("rollback_live_migration_at_destination", destination.rollback, destination.check_cast)
+        server.cast("post_live_migration_at_destination", destination.post_live_migration, destination.check_cast)
+        self._register_controllers()
+
+    def _register_controllers(self) -> None:
+        """What only controllers ask, of the whole host."""
+        server = self._server
         server.method("audit", self.audit.audit)
+        server.method("examine", self.doctor.examine)
         server.method("take_revoked", self._revocation.take_revoked)
         server.method("refuse_migration", self._settling.refuse_migration)
         server.method("fencing_plan", self.fencing.plan)
@@ -194,8 +206,6 @@ class Agent:
         server.method("declare_alive", self.fencing.declare_alive)
         server.method("migration_ending", self.fencing.ending)
         server.method("migration_fate", self.fencing.fate)
-        server.cast("rollback_live_migration_at_destination", destination.rollback, destination.check_cast)
-        server.cast("post_live_migration_at_destination", destination.post_live_migration, destination.check_cast)
 
     # ------------------------------------------------------------ what the controller asks
 

@@ -53,6 +53,10 @@ class CheckTokens:
         """Did a check of this host leave it, and does none of this life use it?"""
         return token.startswith(self._prefix) and token not in self._in_use
 
+    async def sweep_beside(self, path: str) -> None:
+        """Remove what old checks of this host have left beside this path. Raises Temporary, Permanent."""
+        await self._sweeper.sweep_tokens(path, self._prefix, frozenset(self._in_use))
+
     def start(self) -> None:
         """Sweep now, and whenever there is a reason."""
         self._task = asyncio.create_task(self._sweep_for_ever(), name="sweep tokens")

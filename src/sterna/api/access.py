@@ -40,7 +40,7 @@ from sterna.domain.plain_text import printable
 
 log = structlog.get_logger(__name__)
 
-UNLOGGED = {Action.AUDIT, Action.HINT}
+UNLOGGED = {Action.AUDIT, Action.EXAMINE, Action.HINT}
 """Of the requests that could change something, those that do not."""
 LONGEST_BODY = 2**16
 """Of a body in the audit log. A longer one is left out: a rule about a thousand VMs, by their names."""

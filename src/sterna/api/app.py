@@ -15,6 +15,7 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 
 from sterna.api import (
+    doctor,
     documentation,
     enrolments,
     external_events,
@@ -47,7 +48,7 @@ from sterna.ports.metrics import Scraped
 
 OPEN_PARTS = (health, joining)
 FLEET_PARTS = fleet, enrolments, migrations, operations, rules, queue, plans
-PARTS = (*FLEET_PARTS, streams, tuning, tokens, external_events, metrics, documentation)
+PARTS = (*FLEET_PARTS, streams, tuning, tokens, external_events, metrics, doctor, documentation)
 
 
 _TOKEN = Depends(

@@ -20,6 +20,7 @@ from sterna.agent.condition import JournalChecks, no_warning
 from sterna.agent.daemon import Agent, AgentParts
 from sterna.agent.duplicate_name import OtherAgents, refuse_duplicate_name
 from sterna.agent.faults import FaultFile
+from sterna.bootstrap.doctor import doctor_tools
 from sterna.bootstrap.host import host_ports
 from sterna.bootstrap.identity import check_own
 from sterna.bootstrap.metrics import MetricsServer
@@ -101,6 +102,7 @@ async def _run(settings: AgentSettings, metrics: MetricsServer) -> None:
         fault_hook=fault_hook,
         checks=JournalChecks(StateDir(settings.state_dir).trouble, journal.check_writable),
         revoked=RevokedForLibvirt(settings.identity.folder) if settings.identity.enrol == "sterna" else None,
+        doctor=doctor_tools(settings),
         warning=watch.warning if watch is not None else no_warning,
         version=installed_version(),
     )

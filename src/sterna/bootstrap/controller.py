@@ -10,6 +10,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -20,6 +21,7 @@ from sterna.adapters.identity.enrolled import EnrolledHosts
 from sterna.adapters.identity.permits import OwnPermits
 from sterna.adapters.metrics.exposition import Exposition
 from sterna.adapters.nats.bus import NatsBus
+from sterna.adapters.nats.doctor import PLACES, look_at_bus_rights
 from sterna.adapters.openstack.session import Cloud, CloudAccess
 from sterna.adapters.servers.reads import CinderReads, NeutronReads, OtherNova
 from sterna.adapters.sql.fleet import SqlFleet
@@ -61,6 +63,7 @@ from sterna.domain.trust.identities import CONTROLLER_TOKEN, Kind
 from sterna.joining import Watch
 from sterna.kit.clock import SystemClock
 from sterna.kit.loop import run as run_on_loop
+from sterna.kit.threads import in_thread
 from sterna.ports.clock import Clock
 from sterna.ports.fleet import Fleet
 from sterna.ports.metrics import Scraped
@@ -68,6 +71,7 @@ from sterna.rpc.client import RpcClient
 
 log = structlog.get_logger(__name__)
 
+FILES_S = 10.0
 CLOSING_S = 3
 """How long answers in progress may take when the controller stops."""
 
@@ -229,7 +233,15 @@ def controller_of(
     controller = Controller(fleet, client, clock, client.dead_letters, nova, members, permits)
     controller.fill_hosts(capacity_of(settings.fleet))
     controller.use_hooks(hooks_of(settings.fleet))
+    controller.doctor.bus_rights = partial(_bus_rights, settings.bus_server.config_file)
     return controller
+
+
+async def _bus_rights(config_file: Path | None) -> str:
+    """See Examine.bus_rights."""
+    files = [*PLACES, *([config_file] if config_file is not None else [])]
+    look = partial(look_at_bus_rights, files)
+    return str((await in_thread(look, name="sterna-doctor", limit_s=FILES_S)).get("allow_responses", ""))
 
 
 def scraped_of(controller: Controller, clock: Clock, watch: Watch | None) -> Scraped:

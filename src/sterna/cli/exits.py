@@ -30,11 +30,12 @@ class Exit(IntEnum):
     CANCELLED = 8
     LEFTOVERS = 9
     DENIED = 10
+    WRONG = 11
 
 
 EPILOG = (
     "Exit codes: 0 ok, 1 unexpected, 2 usage, 3 refused, 4 conflict, 5 not found, 6 unreachable, "
-    "7 migration failed, 8 cancelled, 9 leftovers found, 10 not allowed."
+    "7 migration failed, 8 cancelled, 9 leftovers found, 10 not allowed, 11 a requirement is not met."
 )
 
 _BY_STATUS = {

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from sterna.cli import formatting
 from sterna.cli.client import ApiAway, ApiSlow, Client, Json, path_of
+from sterna.cli.doctor import doctor
 from sterna.cli.exits import EPILOG, Exit, err, exit_for, plain_errors, print_more, print_silent
 from sterna.cli.formatting import out
 from sterna.cli.host import host_app
@@ -59,6 +60,7 @@ app.add_typer(host_app, name="host")
 app.add_typer(operation_app, name="operation")
 app.add_typer(rules_app, name="rules")
 app.add_typer(token_app, name="token")
+app.command()(doctor)
 app.command()(drain)
 app.command()(hosts)
 app.command()(log)

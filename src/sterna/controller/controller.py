@@ -12,6 +12,7 @@ from sterna.controller.calls import AgentCalls
 from sterna.controller.intents.abort_migration import AbortMigration
 from sterna.controller.intents.audit import AuditFleet
 from sterna.controller.intents.declare_dead import DeclareDead
+from sterna.controller.intents.examine import Examine
 from sterna.controller.intents.external_events import take_events
 from sterna.controller.intents.force_complete import ForceComplete
 from sterna.controller.intents.migrate_vm import MigrateVm
@@ -99,6 +100,7 @@ class Controller:
         self._calls, self._stopping = calls, asyncio.Event()
         self.dead_letters = dead_letters or DeadLetters(clock)
         self.audits = AuditFleet(self.registry, calls, self.dead_letters, nova)
+        self.doctor = Examine(self.registry, calls, clock, self.members, nova)
         self.users = Users(fleet, clock)
         self.deaths = DeclareDead(fleet, self.registry, calls, clock)
         looked_after = self.registry, self.projector, self.copies, self.inventory, self.snapshot, self.deaths

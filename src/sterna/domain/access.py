@@ -32,6 +32,8 @@ class Action(StrEnum):
     READ = "read"
     EVENTS = "events"
     METRICS = "metrics"
+    EXAMINE = "examine"
+    """Have hosts look at themselves and at each other (`sterna doctor`)."""
     AUDIT = "audit"
     HINT = "hint"
     """What Neutron's notifier posts."""
@@ -61,6 +63,7 @@ NEEDS: dict[Action, UserRole | None] = {
     Action.EVENTS: UserRole.VIEWER,
     Action.METRICS: UserRole.VIEWER,
     Action.AUDIT: UserRole.VIEWER,
+    Action.EXAMINE: UserRole.OPERATOR,
     Action.HINT: UserRole.OPERATOR,
     Action.PLAN: UserRole.OPERATOR,
     Action.MIGRATE: UserRole.OPERATOR,

@@ -80,6 +80,10 @@ class FakeAgent:
     shared: list[Data] = field(default_factory=list)
     """What it would do about migrations it has in common with a dead host."""
     told_dead: list[str] = field(default_factory=list)
+    looks: Data = field(default_factory=dict)
+    """What its doctor sees of it, besides its facts and its clock."""
+    ways: Data = field(default_factory=dict)
+    """And of each other host it is asked about."""
     leftovers: list[Data] = field(default_factory=list)
     """What its audit finds; with `repair` it is gone afterwards."""
 
@@ -131,6 +135,8 @@ class FakeBus:
         self.announced: list[tuple[str, Data]] = []
         self.bus = BusState(connected=True, since=datetime(2026, 1, 1, tzinfo=UTC))
         self.on_accept: Callable[[Migration], None] = lambda migration: None
+        self.now: Callable[[], str] = lambda: datetime(2026, 1, 1, tzinfo=UTC).isoformat()
+        """The hosts' clocks."""
 
     async def call(
         self,
@@ -284,6 +290,11 @@ class FakeBus:
     def _declare_alive(self, agent: FakeAgent, params: Data) -> Data:
         agent.told_dead.remove(params["host"])
         return {"migrations": []}
+
+    def _examine(self, agent: FakeAgent, params: Data) -> Data:
+        look = {"host": agent.name, "now": self.now(), "facts": agent.facts().model_dump(mode="json")}
+        peers = [{"peer": one["name"], "address": one["address"]} | agent.ways for one in params["peers"]]
+        return {"look": look | agent.looks, "peers": peers}
 
     def _audit(self, agent: FakeAgent, params: Data) -> Data:
         found = list(agent.leftovers)

@@ -182,7 +182,11 @@ async def test_a_scrape_reads_the_records_a_fixed_number_of_times(world: World) 
     few = await _cost(world)
     for n in range(100, 400):
         world.a.vms[f"aaaaaaaa-0000-4000-8000-{n:012d}"] = VmSummary(
-            uuid=f"aaaaaaaa-0000-4000-8000-{n:012d}", name=f"vm{n}", state="running", memory_bytes=1, vcpus=1
+            uuid=f"aaaaaaaa-0000-4000-8000-{n:012d}",
+            name=f"vm{n}",
+            state=GuestState.RUNNING,
+            memory_bytes=1,
+            vcpus=1,
         )
     await world.controller.inventory.refresh()
     many = await _cost(world)

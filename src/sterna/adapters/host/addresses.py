@@ -28,6 +28,11 @@ _Ifaddrs._fields_ = [
 
 def interface_addresses() -> tuple[Interface, ...]:
     """Each with its network's length. Raises OSError."""
+    return tuple(address for _, address in named_addresses())
+
+
+def named_addresses() -> tuple[tuple[str, Interface], ...]:
+    """The same, each with its device. Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     first = ctypes.POINTER(_Ifaddrs)()
     if libc.getifaddrs(ctypes.byref(first)) != 0:
@@ -38,14 +43,14 @@ def interface_addresses() -> tuple[Interface, ...]:
         libc.freeifaddrs(first)
 
 
-def _each(first: object) -> Iterator[Interface]:
+def _each(first: object) -> Iterator[tuple[str, Interface]]:
     at = first
     while at:
         entry = at.contents  # type: ignore[attr-defined]
         address, mask = _bytes(entry.address), _bytes(entry.mask)
         if address and mask:
             length = sum(byte.bit_count() for byte in mask)
-            yield ipaddress.ip_interface((address, length))
+            yield (entry.name or b"").decode(errors="replace"), ipaddress.ip_interface((address, length))
         at = entry.next
 
 

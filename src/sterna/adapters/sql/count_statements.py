@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, func, select
 
 from sterna.adapters.sql.fleet_schema import migrations, operations, vms
 from sterna.domain.fleet.course import UNFINISHED
@@ -20,15 +20,11 @@ def counts(c: Connection) -> FleetCounts:
     going_on = operations.c.status.in_(sorted(status.value for status in UNFINISHED))
     of_operations = select(operations.c.status, func.count()).where(going_on).group_by(operations.c.status)
     open_ones: dict[tuple[str, str, str], int] = {}
-    for row in c.execute(of_migrations):
-        key = _words(row)
+    for status, source, destination in c.execute(of_migrations):
+        key = str(status), str(source or ""), str(destination or "")
         open_ones[key] = open_ones.get(key, 0) + 1
     return FleetCounts(
-        vms={(row[0], row[1]): row[2] for row in c.execute(of_vms)},
+        vms={(host, state): number for host, state, number in c.execute(of_vms)},
         migrations=open_ones,
-        operations={row[0]: row[1] for row in c.execute(of_operations)},
+        operations={str(status): int(number) for status, number in c.execute(of_operations)},
     )
-
-
-def _words(row: Row[tuple[str, str, str]]) -> tuple[str, str, str]:
-    return str(row[0]), str(row[1] or ""), str(row[2] or "")

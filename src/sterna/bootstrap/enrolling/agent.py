@@ -11,11 +11,14 @@ import typer
 
 from sterna.bootstrap.enrolling.common import OWN_FOLDER, OutFile, OwnFolder, plain, read_file, write_out
 from sterna.bootstrap.enrolling.libvirt import Libvirt, Overwrite, QemuGroup, group_id, look, write
+from sterna.cli.doctor import Quiet, exit_of, show
 from sterna.cli.exits import err
+from sterna.cli.options import AsJson, print_json
 from sterna.domain.errors import BadRequest
 from sterna.domain.trust.identities import Kind, identity
 from sterna.domain.trust.join_token import JoinToken, read
 from sterna.kit.clock import SystemClock
+from sterna.kit.loop import run as run_on_loop
 
 if TYPE_CHECKING:
     from sterna.adapters.identity.own import OwnFiles
@@ -78,6 +81,33 @@ def join(
         err.print(_BUS_FOLLOWS)
         if libvirt:
             write(files, qemu_group)
+
+
+@agent_app.command()
+def doctor(
+    config: Annotated[Path, typer.Option("--config", help="Settings, a TOML file.", show_default=False)],
+    peer: Annotated[
+        list[str] | None,
+        typer.Option("--peer", metavar="ADDRESS", help="Migration address of another host; may be repeated."),
+    ] = None,
+    problems: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check every requirement of this host, one line each: ok, a warning, or wrong, with what fixes it.
+
+    Run it as root. The agent need not run. With --peer, also whether the other host's libvirtd is reached.
+    `sterna doctor` asks all hosts, and tries streams and shared folders between them. Exit code 0 where nothing is
+    wrong (warnings are not), 11 where something is.
+    """
+    with plain():
+        from sterna.bootstrap.doctor import examine
+
+        findings = [finding.model_dump(mode="json") for finding in run_on_loop(examine(config, peer or []))]
+        if as_json:
+            print_json({"findings": findings})
+        else:
+            show(findings, problems=problems)
+        raise typer.Exit(exit_of(findings))
 
 
 def _token(argument: str) -> str:

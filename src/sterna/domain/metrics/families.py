@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from sterna.domain.model import Value
 
 Labels = tuple[str, ...]
 """The values of a metric's labels, in their order."""
+L = TypeVar("L", bound=Labels)
 
 
 class MetricType(StrEnum):
@@ -57,7 +58,7 @@ class Family(NamedTuple):
     samples: tuple[tuple[Labels, float | Distribution], ...]
 
 
-def family(metric: Metric, samples: Mapping[Labels, float] | float | None) -> Family:
+def family(metric: Metric, samples: Mapping[L, float] | float | None) -> Family:
     """A gauge's or a counter's samples; one without labels is a number. None: not known, there are no samples."""
     if samples is None:
         return Family(metric, ())

@@ -43,6 +43,7 @@ CALLERS: dict[str, Caller] = {
     "switch_to_postcopy": Caller.CONTROLLER,
     "pause_guest": Caller.CONTROLLER,
     "audit": Caller.CONTROLLER,
+    "examine": Caller.CONTROLLER,
     "take_revoked": Caller.CONTROLLER,
     "fencing_plan": Caller.CONTROLLER,
     "declare_dead": Caller.CONTROLLER,

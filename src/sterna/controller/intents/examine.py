@@ -1,0 +1,168 @@
+"""The intent "is everything as it must be?": every host looks at itself and at some others; all is judged here.
+
+A host looks at all others, or at the next MOST_EACH in the ring of their names. So a large fleet is examined with a
+few looks for each host, and each host is looked at by as many as it looks at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+
+import structlog
+from pydantic import Field
+
+from sterna.controller.calls import AgentCalls, reading
+from sterna.controller.records.members import Members
+from sterna.controller.records.registry import Host, Registry
+from sterna.domain.doctor.findings import Finding, Level, worst
+from sterna.domain.doctor.fleet import compare
+from sterna.domain.doctor.host import judge_host
+from sterna.domain.doctor.looks import HostLook, Seen
+from sterna.domain.doctor.pairs import judge_peer
+from sterna.domain.errors import SternaError, Undelivered
+from sterna.domain.model import Value
+from sterna.kit.tasks import all_of
+from sterna.ports.clock import Clock
+from sterna.ports.cloud import NovaReads
+
+log = structlog.get_logger(__name__)
+
+SILENCE_S = 15.0
+LOOK_S = 90.0
+"""A host looks for a minute at most; it sends heartbeats meanwhile."""
+MOST_EACH = 8
+AT_ONCE = 32
+"""Hosts that look at the same time."""
+CONTROLLER = "controller"
+"""In the place of a host, for what is on the controller's own machine."""
+
+
+async def _not_seen() -> str:
+    """Where no server of the bus is beside."""
+    return ""
+
+
+class Diagnosis(Value):
+    """What was found."""
+
+    findings: tuple[Finding, ...]
+    asked: int = Field(ge=0)
+    """Hosts that have looked."""
+    silent: dict[str, str] = {}
+    """Hosts that have not, and why."""
+
+    @property
+    def level(self) -> Level:
+        """The worst of all."""
+        return worst(self.findings)
+
+
+class Examine:
+    """One controller's."""
+
+    def __init__(
+        self, registry: Registry, calls: AgentCalls, clock: Clock, members: Members, nova: NovaReads | None = None
+    ) -> None:
+        self._registry, self._calls, self._clock = registry, calls, clock
+        self._members, self._nova = members, nova
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self.bus_rights: Callable[[], Awaitable[str]] = _not_seen
+        """The configuration of a nats-server on this controller's machine that lets clients answer under any name;
+        '' for none. Set by `bootstrap`. Raises TimeoutError."""
+
+    async def examine(self, names: Sequence[str] = ()) -> Diagnosis:
+        """Of these hosts, all others left out; of all that are not gone, where none is named. Raises NotFound."""
+        for name in names:
+            await self._registry.host(name)
+        hosts = [h for h in await self._registry.hosts() if (h.name in names if names else not h.gone)]
+        answering = [host for host in hosts if host.answers]
+        answers = await all_of(self._ask(host, _others(host, answering)) for host in answering)
+        seen = {host.name: one for host, one in zip(answering, answers, strict=True) if isinstance(one, _Answer)}
+        silent = {h.name: one for h, one in zip(answering, answers, strict=True) if isinstance(one, str)}
+        silent |= {host.name: self._why(host) for host in hosts if not host.answers}
+        findings = [self._not_asked(host, silent[host.name]) for host in hosts if host.name in silent]
+        for host in answering:
+            if (answer := seen.get(host.name)) is not None:
+                findings += self._judged(host, answer.seen)
+        findings += compare(
+            [answer.seen.look for answer in seen.values()],
+            {name: answer.skew_s for name, answer in seen.items() if answer.skew_s is not None},
+            {name: self._members.addresses(name) for name in seen},
+        )
+        findings += await self._own()
+        return Diagnosis(findings=tuple(findings), asked=len(seen), silent=silent)
+
+    async def _own(self) -> list[Finding]:
+        """What is on this controller's machine."""
+        try:
+            own = HostLook(host=CONTROLLER, allow_responses=await self.bus_rights())
+        except TimeoutError:
+            return []
+        return [finding for finding in judge_host(own) if finding.check == "bus-rights"]
+
+    def _judged(self, host: Host, seen: Seen) -> list[Finding]:
+        agent = Finding(check="agent", level=Level.OK, host=host.name, message="its agent answers")
+        if host.trouble is not None:
+            message = f"it cannot take part in migrations: {host.trouble.why}"
+            agent = Finding(check="agent", level=Level.WRONG, host=host.name, message=message, fix=host.trouble.fix)
+        lines = [agent, *judge_host(seen.look, knows_nova=self._nova is not None)]
+        return lines + [line for peer in seen.peers for line in judge_peer(host.name, peer)]
+
+    def _not_asked(self, host: Host, why: str) -> Finding:
+        trouble = host.not_usable(self._calls.bus_state())
+        fix = (
+            trouble.fix
+            if trouble is not None
+            else f"see the log of the agent on {host.name}; upgrade it if it is older"
+        )
+        return Finding(check="agent", level=Level.WRONG, host=host.name, message=why, fix=fix)
+
+    def _why(self, host: Host) -> str:
+        trouble = host.not_usable(self._calls.bus_state())
+        return trouble.why if trouble is not None else "its agent does not answer"
+
+    async def _ask(self, host: Host, others: list[dict[str, str]]) -> _Answer | str:
+        """What it saw; why it could not be asked."""
+        async with self._turns:
+            began = self._clock.now()
+            try:
+                raw = await self._calls.call(
+                    host.name, "examine", {"peers": others}, silence_s=SILENCE_S, total_s=LOOK_S
+                )
+                ended = self._clock.now()
+                with reading(host.name, "examine"):
+                    seen = Seen.model_validate(raw)
+                    return _Answer(seen=seen, skew_s=_skew(seen.look.now, began, ended))
+            except Undelivered as error:
+                return f"its agent does not answer: {error.message}"
+            except SternaError as error:
+                log.warning("a host cannot be examined", host=host.name, error=error.message)
+                return f"it could not be examined: {error.message}"
+
+
+class _Answer(Value):
+    seen: Seen
+    skew_s: float | None = None
+
+
+def _others(host: Host, hosts: Sequence[Host]) -> list[dict[str, str]]:
+    """Those it looks at: the next ones in the ring of names."""
+    ring = [other for other in hosts if other.facts.address or other.name == host.name]
+    at = next((n for n, other in enumerate(ring) if other.name == host.name), 0)
+    following = [*ring[at + 1 :], *ring[:at]][:MOST_EACH]
+    return [{"name": other.name, "address": other.facts.address} for other in following if other.facts.address]
+
+
+def _skew(now: str, began: datetime, ended: datetime) -> float | None:
+    """By how many seconds its clock is ahead: it answered between these two moments of ours, so what lies between
+    them proves nothing. None where it sent no time."""
+    try:
+        theirs = datetime.fromisoformat(now)
+        early, late = (theirs - began).total_seconds(), (theirs - ended).total_seconds()
+    except (ValueError, TypeError):
+        return None
+    if late > 0:
+        return late
+    return early if early < 0 else 0.0

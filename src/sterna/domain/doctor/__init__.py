@@ -1,0 +1,1 @@
+"""What `sterna doctor` judges: looks at hosts as values, and what each of them means. Pure."""

@@ -1,0 +1,39 @@
+"""A line of the doctor: one requirement of one host, whether it is met, what that means and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+from sterna.domain.model import Value
+
+
+class Level(StrEnum):
+    """How a requirement is met."""
+
+    OK = "ok"
+    WARNING = "warning"
+    """Migrations work; something needs attention, or is not possible."""
+    WRONG = "wrong"
+    """Migrations from or to the host are refused, or would fail."""
+
+
+class Finding(Value):
+    """One line."""
+
+    check: str
+    """Its name in the catalogue (`catalogue.py`)."""
+    level: Level
+    host: str
+    peer: str = ""
+    """The other host, where it is about a pair."""
+    message: str
+    """What was seen and what it means."""
+    fix: str = ""
+    """What to do; '' where nothing is to be done."""
+
+
+def worst(findings: Iterable[Finding]) -> Level:
+    """Of all of them; OK where there are none."""
+    order = list(Level)
+    return max((finding.level for finding in findings), key=order.index, default=Level.OK)

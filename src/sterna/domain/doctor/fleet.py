@@ -1,0 +1,185 @@
+"""What the looks of several hosts mean side by side. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+
+from sterna.domain.addresses import is_among
+from sterna.domain.capabilities import dotted
+from sterna.domain.doctor.findings import Finding, Level
+from sterna.domain.doctor.looks import HostLook
+
+SKEW_S, LARGE_SKEW_S = 2.0, 60.0
+"""Logs of two hosts can hardly be compared; permits and new certificates may be refused."""
+
+
+def compare(
+    looks: Sequence[HostLook],
+    skews: Mapping[str, float],
+    enrolled: Mapping[str, tuple[str, ...] | None],
+) -> list[Finding]:
+    """What only several looks show. `skews`: by how many seconds each host's clock is ahead of the controller's.
+    `enrolled`: the addresses each host was enrolled with, None where that is not known."""
+    found = [_skew(host, skew) for host, skew in skews.items()]
+    found += [
+        _enrolled(look, known) for look in looks if (known := enrolled.get(look.host)) is not None and look.facts
+    ]
+    if len(looks) < 2:
+        return found
+    found += _alone(
+        looks, "host-uuid", _uuid, "libvirt's host UUID", "set host_uuid in libvirtd.conf on one of them"
+    )
+    found += _alone(
+        looks,
+        "initiator",
+        _initiator,
+        "the initiator name",
+        "set `initiator` in [volumes] of each agent's settings",
+    )
+    found += _lacking_initiator(looks)
+    found += _same(looks, "same-versions", _versions, "versions", "install the same versions on all hosts")
+    found += _same(
+        looks, "same-mtu", lambda look: look.mtu and f"MTU {look.mtu}", "MTU", "set one MTU on all hosts"
+    )
+    found += _same(looks, "security-driver", _models, "security", "configure libvirt's security_driver alike")
+    found += _missing(looks, "huge-pages", _page_sizes, "huge pages of {}", "VMs that use them")
+    found += _missing(looks, "bridges", _bridges, "bridge {}", "VMs on it")
+    return found
+
+
+def _uuid(look: HostLook) -> str | None:
+    return look.facts.host_uuid if look.facts is not None else None
+
+
+def _initiator(look: HostLook) -> str | None:
+    return look.facts.initiator if look.facts is not None else None
+
+
+def _versions(look: HostLook) -> str | None:
+    if look.facts is None:
+        return None
+    return f"libvirt {dotted(look.facts.libvirt_version)}, QEMU {dotted(look.facts.qemu_version)}"
+
+
+def _models(look: HostLook) -> str | None:
+    return ", ".join(sorted(look.security_models)) or "none" if look.security_models is not None else None
+
+
+def _page_sizes(look: HostLook) -> tuple[str, ...] | None:
+    if look.huge_pages is None:
+        return None
+    return tuple(f"{size >> 20} MiB" for size, pages in look.huge_pages.items() if pages)
+
+
+def _bridges(look: HostLook) -> tuple[str, ...] | None:
+    return None if look.bridges is None else (*look.bridges, *look.ovs_bridges)
+
+
+def _skew(host: str, skew: float) -> Finding:
+    words = f"its clock is {abs(skew):.1f} s {'ahead of' if skew > 0 else 'behind'} the controller's"
+    if abs(skew) < SKEW_S:
+        return Finding(check="clock", level=Level.OK, host=host, message="its clock agrees with the controller's")
+    fix = "`chronyc makestep`, or `systemctl restart systemd-timesyncd`; see that both have the same time servers"
+    if abs(skew) < LARGE_SKEW_S:
+        message = f"{words}: logs of the two can hardly be compared"
+        return Finding(check="clock", level=Level.WARNING, host=host, message=message, fix=fix)
+    message = f"{words}: it may refuse certificates and migrations that are valid"
+    return Finding(check="clock", level=Level.WRONG, host=host, message=message, fix=fix)
+
+
+def _enrolled(look: HostLook, known: tuple[str, ...]) -> Finding:
+    address = look.facts.address if look.facts is not None else ""
+    if is_among(address, known):
+        return Finding(check="address", level=Level.OK, host=look.host, message=f"it was enrolled with {address}")
+    message = (
+        f"it is reached at {address}, and was enrolled with {', '.join(known) or 'no address'}: nothing goes there"
+    )
+    fix = f"`sterna host add {look.host} --address {address}`, and let it join again; or correct its `address`"
+    return Finding(check="address", level=Level.WRONG, host=look.host, message=message, fix=fix)
+
+
+def _alone(
+    looks: Iterable[HostLook], check: str, value: Callable[[HostLook], str | None], what: str, fix: str
+) -> list[Finding]:
+    """No two hosts have the same."""
+    having: defaultdict[str, list[str]] = defaultdict(list)
+    for look in looks:
+        if found := value(look):
+            having[found].append(look.host)
+    lines = []
+    for found, hosts in having.items():
+        others = ", ".join(hosts[1:])
+        if len(hosts) > 1:
+            message = f"{what} {found} is also that of {others}: no VM can move between them"
+            lines.append(Finding(check=check, level=Level.WRONG, host=hosts[0], message=message, fix=fix))
+        else:
+            lines.append(Finding(check=check, level=Level.OK, host=hosts[0], message=f"{what} is its own"))
+    return lines
+
+
+def _lacking_initiator(looks: Sequence[HostLook]) -> list[Finding]:
+    described = [look for look in looks if look.facts is not None]
+    if not any(map(_initiator, described)):
+        return []
+    message = "it has no iSCSI initiator name, and others have: VMs with iSCSI disks cannot come here"
+    fix = "set `initiator` in [volumes] of its agent's settings, as in /etc/iscsi/initiatorname.iscsi"
+    return [
+        Finding(check="initiator", level=Level.WARNING, host=look.host, message=message, fix=fix)
+        for look in described
+        if not _initiator(look)
+    ]
+
+
+def _same(
+    looks: Iterable[HostLook], check: str, value: Callable[[HostLook], str | int | None], what: str, fix: str
+) -> list[Finding]:
+    """What most hosts have is right; one line for each that differs, one for all others."""
+    known = {look.host: str(found) for look in looks if (found := value(look))}
+    if len(known) < 2:
+        return []
+    usual = _usual(known.values())
+    lines = [
+        Finding(
+            check=check,
+            level=Level.WARNING,
+            host=host,
+            message=f"{found}, while most hosts have {usual}: some VMs may not be able to move",
+            fix=fix,
+        )
+        for host, found in known.items()
+        if found != usual
+    ]
+    first = next(host for host, found in known.items() if found == usual)
+    message = f"{usual}, as on {sum(found == usual for found in known.values()) - 1} other hosts"
+    return lines or [Finding(check=check, level=Level.OK, host=first, message=message)]
+
+
+def _missing(
+    looks: Iterable[HostLook],
+    check: str,
+    value: Callable[[HostLook], tuple[str, ...] | None],
+    what: str,
+    who: str,
+) -> list[Finding]:
+    """Everything that one host has, the others have as well."""
+    known = {look.host: frozenset(found) for look in looks if (found := value(look)) is not None}
+    if len(known) < 2:
+        return []
+    everything = frozenset().union(*known.values())
+    lines = []
+    for host, present in known.items():
+        if not (lacking := sorted(everything - present)):
+            lines.append(
+                Finding(check=check, level=Level.OK, host=host, message="it has what the other hosts have")
+            )
+            continue
+        words = ", ".join(what.format(one) for one in lacking)
+        message = f"it lacks {words}, which other hosts have: {who} cannot come here"
+        fix = "set up the same here, unless no such VM shall come"
+        lines.append(Finding(check=check, level=Level.WARNING, host=host, message=message, fix=fix))
+    return lines
+
+
+def _usual(values: Iterable[Hashable]) -> Hashable:
+    return Counter(values).most_common(1)[0][0]
