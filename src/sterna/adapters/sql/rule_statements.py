@@ -128,7 +128,7 @@ def check_migration(c: Connection, migration: Migration, up: Collection[str]) ->
     used."""
     uuid, name = migration.vm_uuid, migration.vm_name
     vm = Placed(uuid=uuid, name=name, host=migration.source)
-    if against := facts(c, uuid, name).against(vm, migration.destination, up):
+    if against := facts(c, uuid, name).judge(vm, up).against(migration.destination):
         raise Refused(against)
 
 

@@ -264,7 +264,7 @@ class MigrateVm:
         """What placement rules have against each host."""
         facts = RuleFacts() if request.ignore_rules else await self._fleet.rule_facts(vm.uuid, vm.name)
         placed, up = Placed(uuid=vm.uuid, name=vm.name, host=vm.host), self._registry.usable()
-        return lambda host: facts.against(placed, host, up)
+        return facts.judge(placed, up).against
 
     async def _check(self, vm: VmRecord, destination: str, request: MigrateRequest) -> list[Refusal]:
         """What the source's agent, and through it the destination's, has against it."""

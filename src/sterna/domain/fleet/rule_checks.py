@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from sterna.domain.fleet.rules import Resolved, Rule, RuleKind, VmNames, resolve
-from sterna.domain.fleet.snapshot import Scope
+from sterna.domain.fleet.snapshot import Apart, Scope
 from sterna.domain.model import Refusal, Value
 
 MOST_SHOWN = 5
@@ -39,63 +39,64 @@ class RuleFacts(Value):
     closed: frozenset[str] = frozenset()
     """Hosts in maintenance."""
 
-    def against(self, vm: Placed, target: str, up: Collection[str]) -> list[Refusal]:
-        """What speaks against moving the VM there. `up`: hosts that can be used."""
-        if not self.rules:
-            return []
+    def judge(self, vm: Placed, up: Collection[str]) -> Judge:
+        """For the VM. `up`: hosts that can be used."""
         names = VmNames((one.uuid, one.name) for one in (*self.placed, vm))
         away = {host for one in self.placed for host in one.hosts if host in self.closed or host not in up}
-        return against(resolve(self.rules, names), self.placed, vm, target, away)
+        return Judge(resolve(self.rules, names), self.placed, vm, away)
 
 
-def against(
-    resolved: Resolved, placed: Iterable[Placed], vm: Placed, target: str, away: Collection[str] = ()
-) -> list[Refusal]:
-    """The same, of rules that are resolved. `away`: hosts that take no VMs now. Nobody has to be with VMs that are
-    on one of them: they are about to leave, or cannot be joined."""
-    rules = resolved.rules
-    others = {one.uuid: one for one in placed if one.uuid != vm.uuid}
-    found = []
-    if (why := rules.never_move.get(vm.uuid)) is not None:
-        message = f"a rule keeps {vm.name} on {vm.host}: {why}"
-        found.append(Refusal(code="vm-never-moves", message=message))
-    for group in rules.groups:
-        if vm.uuid in group.vms and (target in group.hosts) is group.never:
-            what = f"keeps {vm.name} off {target}" if group.never else _only_on(vm, group.hosts)
-            found.append(_refusal(group.name, what))
-    for apart in rules.apart:
-        if vm.uuid not in apart.vms:
-            continue
-        for other in (others[uuid] for uuid in sorted(apart.vms & others.keys())):
-            near = [host for host in other.hosts if _same(resolved, apart.scope, host, target)]
-            if near:
-                found.append(
-                    _refusal(apart.name, f"keeps {vm.name} apart from {other.name}, {_at(other, near[0])}")
-                )
-    return found + _parted(resolved, others, vm, target, away)
+class Judge:
+    """What the rules have against each host, for one VM."""
 
+    def __init__(
+        self, resolved: Resolved, placed: Iterable[Placed], vm: Placed, away: Collection[str] = ()
+    ) -> None:
+        """`away`: hosts that take no VMs now. Nobody has to be with VMs that are on one of them: they are about to
+        leave, or cannot be joined."""
+        rules, self._vm, self._domain_of = resolved.rules, vm, resolved.domain_of
+        others = {one.uuid: one for one in placed if one.uuid != vm.uuid}
+        self._never = rules.never_move.get(vm.uuid)
+        self._groups = [group for group in rules.groups if vm.uuid in group.vms]
+        self._taken: list[tuple[Apart, dict[str, tuple[Placed, str]]]] = []
+        """Of each rule that keeps VMs apart: the places that are taken, by which VM and on which host."""
+        for apart in (one for one in rules.apart if vm.uuid in one.vms):
+            near = [(others[uuid], at) for uuid in sorted(apart.vms & others.keys()) for at in others[uuid].hosts]
+            places = {self._place(apart.scope, at): (other, at) for other, at in reversed(near)}
+            self._taken.append((apart, places))
+        self._mates = [
+            (rule.name, others[uuid], at)
+            for rule in rules.together
+            if vm.uuid in rule.vms
+            for uuid in sorted(rule.vms & others.keys())
+            for at in others[uuid].hosts
+            if at not in away
+        ]
+        self._must = {at for *_, at in self._mates}
 
-def _parted(
-    resolved: Resolved, others: Mapping[str, Placed], vm: Placed, target: str, away: Collection[str]
-) -> list[Refusal]:
-    """It has to be with one of its mates that is on an open host."""
-    mates = [
-        (rule.name, others[uuid])
-        for rule in resolved.rules.together
-        if vm.uuid in rule.vms
-        for uuid in sorted(rule.vms & others.keys())
-    ]
-    must = [(name, mate, [host for host in mate.hosts if host not in away]) for name, mate in mates]
-    if not any(hosts for *_, hosts in must) or any(target in hosts for *_, hosts in must):
-        return []
-    name, mate, hosts = next(one for one in must if one[2])
-    return [_refusal(name, f"keeps {vm.name} with {mate.name}, {_at(mate, hosts[0])}")]
+    def _place(self, scope: Scope, host: str) -> str:
+        """A host of no failure domain is one by itself; no name of a domain has a slash."""
+        domain = self._domain_of.get(host, "") if scope is Scope.DOMAIN else ""
+        return domain or f"host/{host}"
 
-
-def _same(resolved: Resolved, scope: Scope, one: str, other: str) -> bool:
-    """Are the hosts one place?"""
-    domain = resolved.domain_of.get(one, "")
-    return one == other or (scope is Scope.DOMAIN and domain != "" and domain == resolved.domain_of.get(other))
+    def against(self, target: str) -> list[Refusal]:
+        """What speaks against moving the VM there: one reason for each rule."""
+        vm, found = self._vm, list[Refusal]()
+        if self._never is not None:
+            message = f"a rule keeps {vm.name} on {vm.host}: {self._never}"
+            found.append(Refusal(code="vm-never-moves", message=message))
+        for group in self._groups:
+            if (target in group.hosts) is group.never:
+                what = f"keeps {vm.name} off {target}" if group.never else _only_on(vm, group.hosts)
+                found.append(_refusal(group.name, what))
+        for apart, places in self._taken:
+            if (taken := places.get(self._place(apart.scope, target))) is not None:
+                other, at = taken
+                found.append(_refusal(apart.name, f"keeps {vm.name} apart from {other.name}, {_at(other, at)}"))
+        if self._must and target not in self._must:
+            name, mate, at = self._mates[0]
+            found.append(_refusal(name, f"keeps {vm.name} with {mate.name}, {_at(mate, at)}"))
+        return found
 
 
 def _at(vm: Placed, host: str) -> str:

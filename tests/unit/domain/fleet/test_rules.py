@@ -13,7 +13,7 @@ from sterna.domain.errors import BadRequest, Conflict
 from sterna.domain.fleet.operations import Drain
 from sterna.domain.fleet.planner import plan
 from sterna.domain.fleet.ranking import rank
-from sterna.domain.fleet.rule_checks import Placed, RuleFacts, against, down_together, problems
+from sterna.domain.fleet.rule_checks import Judge, Placed, RuleFacts, down_together, problems
 from sterna.domain.fleet.rules import Resolved, Rule, RuleKind, VmNames, refuse_contradiction, resolve, well_formed
 from sterna.domain.fleet.snapshot import Apart, HostGroup, Moving, Rules, Scope, Snapshot, Together
 from sterna.domain.policies import May
@@ -127,7 +127,7 @@ AGAINST: dict[str, tuple[Rule, str, str]] = {
 def said(told: Rule, target: str, *away: str, vm: Placed = X1) -> list[str]:
     placed = (X1, X2, X3.model_copy(update={"to": ("e",)}))
     facts = RuleFacts(rules=(told, RACK), placed=placed, closed=frozenset(away))
-    return [one.message for one in facts.against(vm, target, "abcde")]
+    return [one.message for one in facts.judge(vm, "abcde").against(target)]
 
 
 @pytest.mark.parametrize("told, target, sentence", AGAINST.values(), ids=list(AGAINST))
@@ -166,8 +166,9 @@ def test_it_is_what_the_planner_has_against_it(snapshot: Snapshot, data: st.Data
     me = next(one for one in placed if one.uuid == vm.uuid)
     domains = {host.name: host.domain for host in snapshot.hosts}
     away = [host.name for host in snapshot.hosts if host.closed]
+    judge = Judge(Resolved(rules=snapshot.rules, domain_of=domains), placed, me, away)
     for choice in ranking.choices:
-        found = against(Resolved(rules=snapshot.rules, domain_of=domains), placed, me, choice.host, away)
+        found = judge.against(choice.host)
         planner = any("the rule" in why for why in choice.refusals)
         assert bool([one for one in found if one.code == "placement-rule"]) is planner, (found, choice)
 
