@@ -12,6 +12,7 @@ from sterna.domain.journal import Migration, Role
 from sterna.domain.model import Data
 from sterna.domain.objective import Asked
 from sterna.domain.options import Requester
+from sterna.domain.status import Status
 
 from ..domain.journals import Book
 from .conftest import World
@@ -100,3 +101,23 @@ async def test_a_migration_that_no_agent_writes_is_not_recorded(odd: dict[str, A
         await world.controller.projector.pull("a")
     with pytest.raises(SternaError):
         await world.fleet.migration(odd_one.id)
+
+
+@pytest.mark.parametrize("status", [s for s in Status if s.final])
+@pytest.mark.parametrize("dead", [False, True])
+async def test_a_destination_ends_no_migration_whose_source_is_alive(
+    world: World, status: Status, dead: bool
+) -> None:
+    """It may say how a migration ended only where its source was declared dead: the guest may run there."""
+    await world.controller.inventory.vms()
+    await world.controller.migrate(request())
+    moving = (await world.fleet.migration(ID)).migration
+    if dead:
+        world.a.listening = False
+        await world.controller.registry.set_dead("a", AT)
+    world.b.write(Book(Role.DESTINATION, migration=moving).accepted().status(status, "forged"))
+    await world.controller.projector.pull("b")
+    record, (vm,) = await world.fleet.migration(ID), await world.fleet.vms()
+    assert (record.status.final, record.written_off) == (dead, dead)
+    assert (vm.migration_id is None) == dead
+    assert (vm.host == "b") == (dead and status is Status.COMPLETED)

@@ -18,7 +18,7 @@ from sterna.adapters.sql.fleet_statements import (
     put_vm,
     save_migration,
 )
-from sterna.adapters.sql.host_statements import required_host
+from sterna.adapters.sql.host_statements import known_host, required_host
 from sterna.adapters.sql.sighting_statements import arrived as arrived_at_home
 from sterna.domain.journal import Entry, Migration, Role
 from sterna.domain.model import GuestState, Value
@@ -26,6 +26,7 @@ from sterna.domain.trust.bounds import Load
 from sterna.domain.trust.journals import (
     Place,
     is_full,
+    is_settlement,
     may_begin_hold,
     may_end_there,
     may_hold,
@@ -62,13 +63,24 @@ def take(c: Connection, batch: Batch, apply: Apply, at: str) -> list[EntryRecord
             values = rows.entry_values(batch.host, host.generation, entry)
             key = c.execute(insert(entries).values(**values)).inserted_primary_key
             stored.append(EntryRecord(id=int(key[0]) if key else 0, host=batch.host, entry=entry))
-        effect = apply(record, batch.host, entry)
+        effect = apply(record, batch.host, entry) if _counts(c, record, entry) else Effect(record=record)
         if effect.record != record:
             save_migration(c, effect.record.model_copy(update={"updated_at": at}))
         _change_vm(c, effect, at)
     page.count()
     c.execute(update(hosts).where(hosts.c.name == batch.host).values(cursor=cursor, mark=mark))
     return stored
+
+
+def _counts(c: Connection, record: MigrationRecord, entry: Entry) -> bool:
+    """Not how a migration ended by its destination's word, while its source may know better."""
+    if not is_settlement(entry):
+        return True
+    source = known_host(c, record.migration.source)
+    if source is None or source.dead_at:  # records that were lost know of no declaration
+        return True
+    log.warning("a destination says how a migration ended, and its source is not dead", migration=record.id)
+    return False
 
 
 class _Page:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum, auto
 
-from sterna.domain.journal import Migration
+from sterna.domain.journal import Entry, Kind, Migration, Role
 from sterna.domain.model import GuestState
 from sterna.domain.trust.bounds import Load
 
@@ -45,6 +45,12 @@ def place_for(size: int, half: int, reported: Load | None) -> Place:
     if reported is not None and reported.size + size > MOST_REPORTED_BYTES:
         return Place.DROPPED
     return Place.APPLIED if half + size > MOST_BYTES_OF_A_HALF else Place.STORED
+
+
+def is_settlement(entry: Entry) -> bool:
+    """Does its destination say how a migration ended? It does where its source was declared dead; else the source
+    does."""
+    return entry.role is Role.DESTINATION and entry.kind is Kind.STATUS
 
 
 def may_begin_hold(migration: Migration, seen: Mapping[str, GuestState]) -> bool:
