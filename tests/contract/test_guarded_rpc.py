@@ -17,6 +17,7 @@ from sterna.adapters.identity.own import OwnFiles
 from sterna.adapters.nats.bus import NatsBus
 from sterna.adapters.sql.journal import SqlJournal
 from sterna.bootstrap.agent import show_again
+from sterna.bootstrap.metrics import MetricsServer
 from sterna.bootstrap.process import join_bus
 from sterna.config import AgentSettings
 from sterna.config.bus import BusSettings, IdentitySettings
@@ -39,6 +40,11 @@ Heard = asyncio.Queue[tuple[str, Data]]
 def settings_of(guarded: Guarded, who: Identity) -> AgentSettings:
     identity = IdentitySettings(enrol="sterna", folder=guarded.folder / f"{who.kind}-{who.name}")
     return AgentSettings.model_construct(identity=identity, bus=BusSettings(url=guarded.url))
+
+
+def shown(bus: NatsBus, settings: AgentSettings) -> None:
+    """A new certificate is shown to all that are to see it."""
+    show_again(bus, settings, MetricsServer(settings.metrics, settings.identity))()
 
 
 @asynccontextmanager
@@ -181,7 +187,7 @@ async def test_a_new_certificate_is_shown_at_the_next_connection(guarded: Guarde
     """The present one is taken off the bus while the agent runs."""
     async with joined(guarded, HOST1) as bus:
         guarded.enrol(HOST1)  # another user
-        show_again(bus, settings_of(guarded, HOST1))()
+        shown(bus, settings_of(guarded, HOST1))
         await guarded.end()
         await guarded.start()
         async with asyncio.timeout(20):
@@ -198,7 +204,7 @@ async def test_a_certificate_without_its_key_takes_no_others_place(guarded: Guar
         guarded.enrol(HOST1)
         key.write_bytes(whole)  # of the one before
         with pytest.raises(BadRequest, match="cannot be set up"):
-            show_again(bus, settings)()
+            shown(bus, settings)
         await guarded.end()
         guarded.users = [(HOST1, HOST1.bus_user(1))]
         await guarded.start()
@@ -226,7 +232,7 @@ async def test_why_certificates_are_refused_is_logged_once(guarded: Guarded, who
         with capture_logs() as logs:
             await guarded.end()
             guarded.let_expire(who)
-            show_again(bus, settings_of(guarded, HOST1))()
+            shown(bus, settings_of(guarded, HOST1))
             await guarded.start()
             async with asyncio.timeout(20):
                 while sum(said in str(line.get("error")) for line in logs) < 5:  # noqa: ASYNC110 - another process

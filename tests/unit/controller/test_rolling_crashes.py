@@ -134,7 +134,7 @@ async def test_one_that_wakes_up_late_reboots_nothing(tmp_path: Path) -> None:
         await wakes_up.wait()
         return await make(*asked)
 
-    between._make = late  # type: ignore[method-assign]
+    between._make = late  # type: ignore[method-assign, assignment]
     await stage.roll("a")
     while (await stage.steps())["a"].stage is not Stage.BETWEEN:
         stage.clock.ms += 2000
@@ -171,7 +171,7 @@ async def test_a_request_that_was_answered_is_not_made_again_though_that_could_n
         await call(url, notice)
         away.append(True)
 
-    stage.controller.fleet.advance_hosts = broken  # type: ignore[method-assign]
+    stage.controller.fleet.advance_hosts = broken  # type: ignore[method-assign, assignment]
     stage.hooks.call = called  # type: ignore[method-assign]
     await stage.roll("a")
     try:

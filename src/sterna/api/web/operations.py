@@ -53,7 +53,7 @@ async def show_operation(request: Request, id: OperationId, controller: Served) 
     """One operation."""
     record = await controller.fleet.operation(id)
     tried = await controller.fleet.attempts(id)
-    found = OperationDetailOut.with_moves(record, tried)
+    found = OperationDetailOut.with_moves(record, tried, await controller.fleet.host_steps(id))
     orders = offered(found.status)
     if found.status is OperationStatus.UNDONE and found.left:
         orders.add(Order.UNDO.value)

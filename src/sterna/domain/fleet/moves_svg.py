@@ -44,8 +44,15 @@ def bars(attempts: Iterable[Attempt], began: datetime, now: datetime) -> list[Ba
         begin_s = (datetime.fromisoformat(one.decided_at) - began).total_seconds()
         end = datetime.fromisoformat(one.ended_at) if one.ended_at else now
         end_s = max(begin_s, (end - began).total_seconds())
-        about = {"host": one.source, "name": one.name, "target": one.target, "state": one.state}
-        found.append(Bar(**about, begin_s=max(0.0, begin_s), end_s=max(0.0, end_s)))
+        bar = Bar(
+            host=one.source,
+            name=one.name,
+            target=one.target,
+            state=one.state,
+            begin_s=max(0.0, begin_s),
+            end_s=max(0.0, end_s),
+        )
+        found.append(bar)
     return found
 
 
