@@ -30,16 +30,13 @@ def test_what_operations_fill_hosts_with(tmp_path: Path) -> None:
     plain = load(ControllerSettings, file(tmp_path, "")).fleet
     assert capacity_of(plain) == Capacity()
     text = "[fleet]\nvcpus_per_cpu = 4\nkept_memory_mib = 8192\nspare_hosts = 1\npreparing = 8"
-    text += '\n[fleet.domains]\nrack1 = ["host1", "host2"]\nrack2 = ["host3"]'
     assert capacity_of(load(ControllerSettings, file(tmp_path, text)).fleet) == Capacity(
         vcpus_per_cpu=4.0,
         kept_memory_bytes=8 * 2**30,
         spare_hosts=1,
         preparing=8,
-        domains={"host1": "rack1", "host2": "rack1", "host3": "rack2"},
     )
-    for wrong in ("vcpus_per_cpu = 0", "kept_memory_mib = -1", "spare_hosts = -1", "preparing = 0", "spare = 1",
-                  'domains = {rack1 = ["host1"], rack2 = ["host1"]}'):  # fmt: skip
+    for wrong in ("vcpus_per_cpu = 0", "kept_memory_mib = -1", "spare_hosts = -1", "preparing = 0", "spare = 1"):
         with pytest.raises(BadRequest, match="fleet"):
             load(ControllerSettings, file(tmp_path, f"[fleet]\n{wrong}"))
 
