@@ -58,6 +58,8 @@ def run() -> int:
     lab = Lab.up(STATE, owner=True)
     try:
         console.print(f"Up: {', '.join(lab.hosts)}; guests run under {lab.accelerator.upper()}.")
+        console.print(f"Until it ends, a browser on this machine sees it at {lab.controller_url}/")
+        console.print(f"  sign in with the token {lab.controller_token}", markup=False, highlight=False)
         sterna(lab, "hosts", live=True)
         empty = lab.snapshot("host1")
         console.print(f"Booting a Linux guest on host1: {MEMORY_MIB} MiB, writing {DIRTY_MIB_S} MiB/s of memory, ")
@@ -81,7 +83,7 @@ def report(lab: Lab, guest: Guest, ping: Ping, before: GuestStatus, after: Guest
     """Print what was seen from outside and from inside the guest; 0 if all of it is as it should be."""
     migration = json.loads(sterna(lab, "migrations", "--json"))["migrations"][0]["id"]
     OUT.mkdir(exist_ok=True)
-    diagram = OUT / "demo.puml"
+    diagram = OUT / "demo.svg"
     sterna(lab, "show", migration, "--diagram", str(diagram))
     console.rule("Every step of both agents")
     sterna(lab, "show", migration, "--timeline", live=True)
@@ -106,7 +108,7 @@ def report(lab: Lab, guest: Guest, ping: Ping, before: GuestStatus, after: Guest
     console.print(table)
     for thing in left:
         console.print(f"[red]left on host1:[/] {thing}")
-    console.print(f"The run as a sequence diagram (PlantUML): {diagram}")
+    console.print(f"The run as a sequence diagram: {diagram}")
     return 0 if all(checks.values()) else 1
 
 
