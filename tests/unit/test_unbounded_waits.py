@@ -1,16 +1,29 @@
 """Nobody waits without an end for something that may never come: each wait has a limit where it is written, or is
 listed here with what ends it. `docs/contributing/waits.md` says the same at length.
 
-Only the usual kinds are recognised, by their names: this keeps the table complete, it proves nothing.
+Only the usual kinds are recognised, by their names (`test_waits_recognised.py`): this keeps the table complete, it
+proves nothing.
 """
 
 from __future__ import annotations
 
 import ast
+import re
+from pathlib import Path
 
-from tests.parsing import parse
-from tests.unit.waits import BLOCKING, Names, Waits, may_be_names, read, touches_a_file, unbounded
+from tests.unit.waits import (
+    BLOCKING,
+    HELD_BRIEFLY,
+    held_over_a_wait,
+    locks_of,
+    may_be_names,
+    read,
+    touches_a_file,
+    unbounded,
+)
 
+TESTS = Path(__file__).parents[1]
+TABLE = TESTS.parent / "docs" / "contributing" / "waits.md"
 IN_TURN = "who holds it: its steps have limits, F6-F9 and a rollback go on until done; callers have a deadline"
 SYSTEM = "on the file system that the host itself, or libvirtd, cannot do without"
 MEMORY = "the kernel's own, or in memory"
@@ -113,6 +126,7 @@ ENDED_BY = {
     "adapters/libvirt/qemu/recovery.py:_bind": "binds only; no name, see below",
     "adapters/host/resources.py:_try": "binds only",
     "adapters/vif/ovsdb.py:_open": "settimeout",
+    "adapters/vif/ovsdb.py:echo": "settimeout",
     "adapters/libvirt/qemu/schema.py:_schema": "killed after 20 s; its thread is left after 40 s (Schemas._ask)",
     "adapters/host/looks.py:_answers": "LOOK_S, of each",
     "adapters/network/neutron/network.py:NeutronNetwork.switch": "Cloud.together(), and a last act's limit",
@@ -122,6 +136,33 @@ ENDED_BY = {
     "kit/tasks.py:all_of": "its callers, which are listed",
     "kit/tasks.py:both": "the same",
     "bootstrap/controller.py:run_controller.run": "SIGTERM: this is the life of the process",
+    "adapters/files/file_lock.py:Lock.take": "its thread is waited for with a clock beside it (storage.py)",
+    "adapters/files/file_lock.py:Lock.give_up": "the same",
+    "adapters/vif/ovsdb.py:rows": "who holds it: 10 s for a transaction; this thread has CALL_LIMIT_S",
+    "adapters/libvirt/tls_files.py:_told": "in a thread: TAKING_S (bootstrap/pki.py), or a renewal's limit",
+    "bootstrap/bus_server.py:BusServerFile.look": "in a thread, with _OF_A_LOOK_S; who holds it writes one file",
+    "bootstrap/bus_server.py:BusServerFile._reload": "the same",
+    "bootstrap/state_folder.py:alone_in": "a file, LOCK_NB",
+    "kit/bounded.py:Bounded.call.perform": "a SimpleQueue takes everything",
+    # what comes one by one: events, parts of answers
+    "adapters/libvirt/inventory.py:_of_life": "VmList._tell looks every 15 s",
+    "agent/vm_list.py:VmList._follow": "the same",
+    "agent/arrivals.py:Arrivals._listen": "the look beside it, every 10 s",
+    "migration/source/watch.py:_note_events": "the look beside it, every 3 to 12 s (handover.guard)",
+    "api/streams.py:_events": "nothing: a client is told every 15 s that nothing has come",
+    "api/streams.py:_stream": "the same",
+    "controller/controller.py:Controller.event_batches": "the records are read every 30 s, and 3 s",
+    "controller/controller.py:Controller.follow": "the same",
+    "controller/records/events.py:Events.batches": "the same",
+    "controller/records/events.py:Events.follow": "the same",
+    "controller/records/events.py:Events._caught_up": "the records' own limit, 30 s for each page",
+    # tasks and coroutines of others
+    "agent/signs_of_life.py:SignsOfLife._received": "a subscription's own limits (adapters/nats)",
+    "controller/operations/acting.py:_quietly": "the request's own limits; in the background",
+    "joining.py:Watch._noted": "the limit of what is done: files 15 s, the desk 60 s",
+    "adapters/files/storage.py:FileStorage.owner_of": "LOOK_S and USERS_S (owners.py)",
+    "adapters/libvirt/inventory.py:LibvirtInventory.host": "abilities.py: 1 s for files; who asks has FACTS_S",
+    "adapters/libvirt/qemu/handshake.py:TlsHandshake.expect.greet": "a few bytes are always taken",
     # names, and files that libvirt's threads or the event loop look at
     "adapters/host/resources.py:bindable": LOOKED_AT,
     "adapters/host/resources.py:reaches": LOOKED_AT,
@@ -189,6 +230,13 @@ ENDED_BY = {
 }
 """Place -> what ends it."""
 
+HELD_OVER = {
+    "kit/threads.py:Worker._take": "a Condition, which is given up meanwhile",
+    "kit/bounded.py:Bounded.call.perform": "a SimpleQueue takes everything",
+    "adapters/host/resources.py:_try": "binds only",
+}
+"""Place that waits while its thread holds a lock -> why that holds up nobody."""
+
 NO_NAME = {
     "adapters/host/resources.py:_try": "an answer of getaddrinfo",
     "adapters/vif/ovsdb.py:_open": "a path",
@@ -211,6 +259,10 @@ def test_what_is_listed_is_there() -> None:
     assert sorted(ENDED_BY.keys() - set(unbounded())) == []
 
 
+def test_no_thread_waits_while_it_holds_a_lock() -> None:
+    assert sorted(set(held_over_a_wait()) ^ HELD_OVER.keys()) == []
+
+
 def test_what_blocks_runs_on_no_event_loop_and_looks_at_files() -> None:
     modules = dict(read())
     for file in BLOCKING:
@@ -223,121 +275,15 @@ def test_no_socket_is_given_a_hosts_name() -> None:
     assert sorted(set(may_be_names()) ^ NO_NAME.keys()) == []
 
 
-def test_a_name_is_recognised() -> None:
-    for call in ("s.bind((host, 1))", "s.connect((str(host), 1))", "s.bind(where)", "s.sendto(b'', (host, 1))"):
-        seen = Names("x.py")
-        seen.visit(parse(f"def f(host: str):\n {call}"))
-        assert seen.found == {"x.py:f"}, call
-    seen = Names("x.py")
-    seen.visit(parse("def f(host: Numeric):\n s.bind((str(host), 1))"))
-    assert seen.found == set()
+def test_where_a_lock_is_held_briefly_there_are_locks() -> None:
+    modules = dict(read())
+    assert [file for file in sorted(HELD_BRIEFLY) if not locks_of(modules[file])] == []
 
 
-def test_a_wait_is_recognised() -> None:
-    seen = Waits("x.py")
-    seen.visit(parse("async def f():\n async with asyncio.timeout(1):\n  await e.wait()\n await asyncio.wait(x)"))
-    assert seen.found == {"x.py:f"}
-    for wait in ("async with self._locks[h]: pass", "async with self._gate(vm): pass", "await asyncio.shield(t)"):
-        seen = Waits("x.py")
-        seen.visit(parse(f"async def f():\n {wait}"))
-        assert seen.found == {"x.py:f"}, wait
-    for limit in ("None", "None if for_ever else 1", "1 if soon else None"):
-        seen = Waits("x.py")
-        seen.visit(parse(f"async def f():\n async with asyncio.timeout({limit}):\n  await e.wait()"))
-        assert seen.found == {"x.py:f"}, limit
-    for wait in (
-        "pool.shutdown(wait=True)",
-        "asyncio.gather(a, b)",
-        "all_of(work(x) for x in xs)",
-        "both(a, b)",
-        "asyncio.gather(a, b, return_exceptions=True)",
-        "socket.getaddrinfo(name, 0)",
-        "socket.create_connection(where)",
-        "ThreadPoolExecutor(1)",
-        "loop.run_in_executor(None, act)",
-        "asyncio.to_thread(act)",
-        "server.serve(sockets=s)",
-        "in_thread(lambda: e.wait())",
-    ):
-        seen = Waits("x.py")
-        seen.visit(parse(f"def f():\n {wait}"))
-        assert seen.found == {"x.py:f"}, wait
-    seen = Waits("x.py")
-    seen.visit(parse("def f():\n with subprocess.Popen(x) as p:\n  pass"))
-    assert seen.found == {"x.py:f"}
-    seen = Waits("x.py")
-    seen.visit(parse("async def f():\n async with asyncio.timeout(1 if x is None else 2):\n  await e.wait()"))
-    seen.visit(
-        parse("def f():\n e.wait(1)\n d.get('x')\n asyncio.wait(x, timeout=1)\n subprocess.run(x, timeout=1)")
-    )
-    seen.visit(parse("async def f():\n async with asyncio.timeout(1), lock:\n  pass"))
-    seen.visit(parse("async def f():\n x.cancel()\n await asyncio.gather(x, return_exceptions=True)"))
-    seen.visit(parse("def f():\n socket.create_connection(where, timeout=1)"))
-    seen.visit(parse("async def f():\n await in_thread(lambda: socket.getaddrinfo(n, 0), limit_s=1)"))
-    assert seen.found == set()
-
-
-def test_a_lock_is_recognised_by_how_it_is_made() -> None:
-    for made in (
-        "self._turn = asyncio.Lock()",
-        "self._turn: asyncio.Semaphore = asyncio.Semaphore(1)",
-        "self._turn = asyncio.BoundedSemaphore(2)",
-        "_turn = self._turns.setdefault(vm, asyncio.Lock())",
-        "self._turn = defaultdict(asyncio.Lock)",
-    ):
-        for entered in ("self._turn", "_turn", "self._turn[vm]", "self._turn as entered"):
-            seen = Waits("x.py")
-            seen.visit(parse(f"def made(self):\n {made}\nasync def f(self):\n async with {entered}:\n  pass"))
-            assert seen.found == {"x.py:f"}, (made, entered)
-    seen = Waits("x.py")
-    seen.visit(parse("def made(self):\n self._pool = Pool()\nasync def f(self):\n async with self._pool:\n  pass"))
-    assert seen.found == set()
-
-
-def test_a_limit_that_may_be_none_is_no_limit() -> None:
-    for none in ("None", "None if x else 1", "1 if x else None", "when=None", "None if x else 1 if y else 2"):
-        seen = Waits("x.py")
-        seen.visit(parse(f"async def f():\n async with asyncio.timeout({none}):\n  await e.wait()"))
-        assert seen.found == {"x.py:f"}, none
-    for call in ("in_thread(act, limit_s=None)", "asyncio.wait(x, timeout=None if y else 1)"):
-        seen = Waits("x.py")
-        seen.visit(parse(f"async def f():\n await {call}"))
-        assert seen.found == {"x.py:f"}, call
-    seen = Waits("x.py")
-    seen.visit(parse("async def f():\n await in_thread(lambda: e.wait(), limit_s=None)"))
-    assert seen.found == {"x.py:f"}
-
-
-def test_a_limit_that_is_taken_back_is_none_for_what_is_inside() -> None:
-    entered = "async with asyncio.timeout(1) as t, lock:\n  t.reschedule(None)\n  "
-    seen = Waits("x.py")
-    seen.visit(parse(f"async def f():\n {entered}await e.wait()\nasync def g():\n {entered}await e.wait(1)"))
-    assert seen.found == {"x.py:f"}
-
-
-def test_a_look_at_a_file_outside_of_a_thread_for_it_is_recognised() -> None:
-    looks = (
-        "os.stat(p)",
-        "opened(p)",
-        "file_digest(p)",
-        "os.path.isdir(p)",
-        "open(p)",
-        "Path(p).read_text()",
-        "p.exists()",
-        "kernel.thing(p)",
-    )
-    for look in looks:
-        seen = Waits("adapters/libvirt/x.py")
-        seen.visit(parse(f"async def f(self):\n await self._query.run(lambda conn: {look})"))
-        assert seen.found == {"adapters/libvirt/x.py:f"}, look
-        for elsewhere in ("on_disk(lambda: {}, p)", "in_thread(lambda: {}, limit_s=1)"):
-            seen = Waits("adapters/libvirt/x.py")
-            seen.visit(parse(f"async def f():\n await {elsewhere.format(look)}"))
-            assert seen.found == set(), look
-    for file in ("adapters/vif/x.py", "kit/x.py"):
-        seen = Waits(file)
-        seen.visit(parse("def f():\n os.stat(p)"))
-        assert seen.found == {f"{file}:f"}
-    seen = Waits("adapters/libvirt/x.py")
-    seen.visit(parse("def f():\n libvirt.open(uri)\n kernel.cpus()\n self.exists()\n conn.lookup(p)"))
-    assert seen.found == set()
+def test_the_table_names_a_test_for_each_wait() -> None:
+    lines = [line for line in TABLE.read_text().splitlines() if line.startswith("| ")]
+    cells = [line.strip("| ").split(" | ")[-1] for line in lines if not line.startswith("| Wait for ")]
+    assert len(cells) > 100 and "none" not in cells
+    named = {path for cell in cells for path in re.findall(r"`([a-z_/]+(?:\.py|/))`", cell)}
+    assert [path for path in sorted(named) if not (TESTS / path).exists()] == []
+    assert [cell for cell in cells if not re.search(r"`[a-z_]+(?:/|`:)|the same", cell)] == []

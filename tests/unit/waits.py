@@ -6,6 +6,7 @@ Only the usual kinds are recognised, by their names.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,10 @@ SOURCE = Path(__file__).parents[2] / "src" / "sterna"
 NOT_OURS = ("sim/", "lab/")
 """Only tests and demos run them."""
 WITHOUT_ARGUMENTS = {"wait", "get", "join", "acquire", "communicate", "readline", "create_future"}
+WITHOUT_ARGUMENTS |= {"disconnect", "drain", "wait_closed"}
 """`event.wait()`, `queue.get()`, `thread.join()`: with arguments they are something else, or have a limit."""
+AWAITED = {"put", "read", "readexactly", "readuntil", "recv", "send", "sendall", "sendfile", "start_tls"}
+"""Methods of queues, streams and web sockets, whatever their arguments, where their result is awaited."""
 BY_LAST_NAME = {
     "shutdown": "",
     "serve": "",
@@ -32,7 +36,10 @@ BY_LAST_NAME = {
 what is in an executor, asyncio's own too, is joined when the process ends."""
 NEEDS = {
     "asyncio.wait": "timeout",
-    "subprocess.run": "timeout",
+    "subprocess.run": "",
+    "subprocess.check_output": "",
+    "subprocess.check_call": "",
+    "subprocess.call": "",
     "in_thread": "limit_s",
     "Worker": "limit_s",
     "anext": "",
@@ -45,7 +52,8 @@ NEEDS = {
     "asyncio.start_server": "",
     "socket.socket": "",
 }
-"""Function, and the argument that is its limit ('': it has none, and needs one around it)."""
+"""Function, and the argument that is its limit ('': it has none, and needs one around it). `subprocess.run` has
+none: at its time-out it kills the command, and then waits for its end, which may not come."""
 IN_THREADS = {"in_thread": "limit_s", "on_disk": "", "_ROOM.call": ""}
 """What is written among the arguments of these has their limit, or the one they have without that argument."""
 LOOKING = ("adapters/", "kit/")
@@ -80,6 +88,8 @@ GROUND = {"thing", "bindable", "reaches", "listening"}
 """Of `adapters/host/resources.py`: paths and names that a guest's definition has."""
 OF_SOCKETS = {"bind", "connect", "connect_ex", "sendto"}
 """Of a socket, in a file that imports `socket`: a name in an Internet address is resolved there without a limit."""
+OF_OPEN_SOCKETS = {"recv", "recvfrom", "recv_into", "recvmsg", "accept", "sendall", "sendmsg"}
+"""Of a socket, in a file that imports `socket`; and `put` in one that imports `queue`."""
 OPENING = {"open", "open_regular", "opened", "file_digest"}
 """By name, or with `kit/opening.py` and `kit/contents.py`."""
 BLOCKING = {
@@ -104,9 +114,24 @@ BLOCKING = {
 """File in which nothing runs on an event loop: its looks at files are not listed by place -> who calls it."""
 NUMERIC = {"Numeric", "IPv4Address", "IPv6Address"}
 """What the host in `bind((str(host), port))` is annotated as, where it is no name."""
-LOCKS = ("lock", "gate")
-"""`async with` something of such a name waits for whoever holds it; and of a name that its file gives to one of:"""
-MADE_LOCKS = {"asyncio.Lock", "asyncio.Semaphore", "asyncio.BoundedSemaphore", "asyncio.Condition"}
+LOCKS = re.compile(r"(?<![a-z])(locks?|gate)(?![a-z])")
+"""`with` or `async with` something of such a name waits for whoever holds it; and of a name that its file gives to
+one of:"""
+MADE_LOCKS = {
+    f"{module}.{kind}"
+    for module in ("asyncio", "threading")
+    for kind in ("Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition")
+}
+HELD_BRIEFLY = {
+    "kit/threads.py",
+    "kit/contents.py",
+    "kit/daemon_threads.py",
+    "kit/bounded.py",
+    "adapters/sql/group_commit.py",
+    "adapters/libvirt/session/connection.py",
+    "adapters/libvirt/session/events.py",
+}
+"""Files in which a thread holds a lock only while it changes what is in memory."""
 
 
 def touches_a_file(name: str) -> bool:
@@ -176,28 +201,63 @@ class Waits(ast.NodeVisitor):
         """Of each function around: does it cancel something?"""
         self.locks = set[str]()
         """By name, those that this file makes."""
+        self.imported = set[str]()
+        self.held = 0
+        """Of the function: thread's locks that are held here."""
+        self.held_over = set[str]()
+        """The places that wait while they hold one."""
 
     def _inside(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
-        limited, self.limited = self.limited, 0  # a function does not run where it is written
+        outside = self.limited, self.held
+        self.limited = self.held = 0  # a function does not run where it is written
         self.place.append(node.name)
         self.cancels.append(any(isinstance(n, ast.Attribute) and n.attr == "cancel" for n in ast.walk(node)))
         self.generic_visit(node)
         self.cancels.pop()
         self.place.pop()
-        self.limited = limited
+        self.limited, self.held = outside
 
     visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = _inside
 
     def visit_Module(self, node: ast.Module) -> None:
         self.locks |= locks_of(node)
+        imports = (n for n in ast.walk(node) if isinstance(n, ast.Import))
+        self.imported |= {name.name for n in imports for name in n.names}
+        self.generic_visit(node)
+
+    def _waits(self) -> None:
+        """Here, without a limit."""
+        if not self.limited:
+            place = f"{self.file}:{'.'.join(self.place)}"
+            self.found.add(place)
+            self.held_over |= {place} if self.held else set()
+
+    def visit_With(self, node: ast.With) -> None:
+        locks = any(self._is_lock(item.context_expr) for item in node.items)
+        if locks and self.file not in HELD_BRIEFLY:
+            self._waits()
+        self.held += locks
+        self.generic_visit(node)
+        self.held -= locks
+
+    def visit_Await(self, node: ast.Await) -> None:
+        act = node.value
+        if isinstance(act, ast.Name | ast.Attribute | ast.Subscript):  # a task, or a future
+            self._waits()
+        if isinstance(act, ast.Call) and isinstance(act.func, ast.Attribute) and act.func.attr in AWAITED:
+            self._waits()
+        self.generic_visit(node)
+
+    def visit_AsyncFor(self, node: ast.AsyncFor) -> None:
+        self._waits()
         self.generic_visit(node)
 
     def visit_AsyncWith(self, node: ast.AsyncWith) -> None:
         entered = [item.context_expr for item in node.items]
         limits = any(map(is_limit, entered))
         self.limited += limits
-        if not self.limited and any(map(self._is_lock, entered)):
-            self.found.add(f"{self.file}:{'.'.join(self.place)}")
+        if any(map(self._is_lock, entered)):
+            self._waits()
         self.limited -= limits
         limits = limits and not is_taken_back(node)
         self.limited += limits
@@ -205,8 +265,13 @@ class Waits(ast.NodeVisitor):
         self.limited -= limits
 
     def _is_lock(self, entered: ast.expr) -> bool:
-        named = any(word in ast.unparse(entered).lower() for word in LOCKS)
+        named = LOCKS.search(ast.unparse(entered).lower()) is not None
         return named or bool(words_of(entered) & self.locks)
+
+    def _of_import(self, method: str) -> bool:
+        return ("socket" in self.imported and method in OF_OPEN_SOCKETS) or (
+            "queue" in self.imported and method == "put"
+        )
 
     def visit_Call(self, node: ast.Call) -> None:
         named = {k.arg for k in node.keywords if not may_be_none(k.value)}
@@ -217,9 +282,10 @@ class Waits(ast.NodeVisitor):
         waits |= limit is not None and limit not in named
         if name == "asyncio.gather" and "return_exceptions" in named and self.cancels[-1]:
             waits = False  # of tasks that were cancelled: they end, or who stops the process leaves them
+        waits |= isinstance(node.func, ast.Attribute) and self._of_import(node.func.attr)
         waits |= self.file.startswith(LOOKING) and self.file not in BLOCKING and touches_a_file(name)
-        if waits and not self.limited:
-            self.found.add(f"{self.file}:{'.'.join(self.place)}")
+        if waits:
+            self._waits()
         limits = name in IN_THREADS and (not IN_THREADS[name] or IN_THREADS[name] in named)
         self.limited += limits
         self.generic_visit(node)
@@ -273,6 +339,14 @@ def unbounded() -> Iterator[str]:
         seen = Waits(file)
         seen.visit(module)
         yield from seen.found
+
+
+def held_over_a_wait() -> Iterator[str]:
+    """Places in which a thread waits without a limit while it holds a lock."""
+    for file, module in read():
+        seen = Waits(file)
+        seen.visit(module)
+        yield from seen.held_over
 
 
 def may_be_names() -> Iterator[str]:
