@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,12 +24,11 @@ from sterna.domain.errors import Unknown, Unreachable
 from sterna.ports.bus import Bus, Incoming
 from sterna.rpc.client import RpcClient
 from tests.contract.conftest import NatsWorld
+from tests.contract.nats_waiting import BACK_S, nothing, until
 from tests.narrowing import not_none
 
 NOTICED_S = 8
 """A server that hangs is noticed within this, with or without full buffers."""
-BACK_S = 2
-"""All work again within this after the server's return."""
 
 
 class Sender:
@@ -59,22 +58,9 @@ async def senders(bus: Bus, size: int, count: int = 3) -> AsyncIterator[list[Sen
             sender.task.cancel()
 
 
-async def until(holds: Callable[[], bool], seconds: float) -> float:
-    """Return when it holds; how long that took. Raises TimeoutError."""
-    began = time.monotonic()
-    async with asyncio.timeout(seconds):
-        while not holds():  # noqa: ASYNC110 - other processes
-            await asyncio.sleep(0.02)
-    return time.monotonic() - began
-
-
 async def all_send(crowd: list[Sender], seconds: float) -> None:
     before = [sender.sent for sender in crowd]
     await until(lambda: all(s.sent > b for s, b in zip(crowd, before, strict=True)), seconds)
-
-
-async def nothing(_message: object) -> None:
-    pass
 
 
 @pytest.mark.parametrize("size", [100, 5_000, 200_000])

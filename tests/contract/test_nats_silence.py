@@ -16,8 +16,8 @@ from sterna.adapters.nats.bus import NatsBus
 from sterna.domain.errors import Unreachable
 from sterna.ports.bus import Incoming
 from tests.contract.conftest import NatsWorld
+from tests.contract.nats_waiting import BACK_S, nothing, until
 from tests.contract.relay import relaying
-from tests.contract.test_nats_client import BACK_S, nothing, until
 from tests.narrowing import not_none
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.test_metrics_catalogue import RULES, rules
+from tests.unit.alert_rules import RULES, rules
 
 DAY, MINUTES = 86_400, 120
 WELL = {

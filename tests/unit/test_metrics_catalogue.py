@@ -8,16 +8,15 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from sterna.domain.metrics import catalogue
 from sterna.domain.metrics.families import Metric, MetricType
+from tests.unit.alert_rules import RULES, rules
 
 ROOT = Path(__file__).parents[2]
-RULES, DASHBOARD = ROOT / "packaging/prometheus/alerts.yml", ROOT / "packaging/prometheus/dashboard.json"
+DASHBOARD = ROOT / "packaging/prometheus/dashboard.json"
 METRICS = {metric.name: metric for metric in (*catalogue.CONTROLLER, *catalogue.AGENT)}
 SERIES = {series: metric for metric in METRICS.values() for series in metric.series}
 UNITS = ("_seconds", "_bytes", "_ratio", "_bytes_per_second", "_info", "_total")
@@ -33,10 +32,6 @@ _LABEL = re.compile(r'(\w+)\s*(?:=~|!=|=|!~)\s*"([^"]*)"')
 _GROUPED = re.compile(r"\b(?:by|without|on)\s*\(([^)]*)\)")
 ADDED = {"instance", "job", "le"}
 """Labels that Prometheus adds to all series, and a histogram to its buckets."""
-
-
-def rules() -> list[dict[str, Any]]:
-    return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
 
 
 def expressions() -> Iterator[tuple[str, str]]:

@@ -60,15 +60,8 @@ app.add_typer(host_app, name="host")
 app.add_typer(operation_app, name="operation")
 app.add_typer(rules_app, name="rules")
 app.add_typer(token_app, name="token")
-app.command()(doctor)
-app.command()(drain)
-app.command()(hosts)
-app.command()(log)
-app.command()(operations)
-app.command()(place)
-app.command()(queue)
-app.command()(rolling)
-app.command()(vms)
+for command in (doctor, drain, hosts, log, operations, place, queue, rolling, vms):
+    app.command()(command)
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""

@@ -15,54 +15,64 @@ from sterna.cli.operation import Watch, begin, how_to_follow, show_preview, watc
 from sterna.cli.options import Api, AsJson, MayDo, PolicyName, client_of, print_json, words_of
 from sterna.cli.quantities import duration_ms
 
+Hosts = Annotated[list[str] | None, typer.Argument(metavar="HOST", help="Names of the hosts.")]
+AllHosts = Annotated[bool, typer.Option("--all", help="All hosts but those in maintenance, dead or removed.")]
+MostClosed = Annotated[
+    int, typer.Option("--most-closed", min=1, metavar="N", help="Hosts that are closed at once, at most.")
+]
+OfOneDomain = Annotated[
+    int | None,
+    typer.Option("--of-one-domain", min=1, metavar="N", help="The same of one failure domain. Default: 1."),
+]
+Webhook = Annotated[
+    str | None,
+    typer.Option(
+        "--between-webhook",
+        metavar="URL",
+        help="Called for each empty host. The controller's settings have to allow it ([fleet] webhooks).",
+    ),
+]
+ByHand = Annotated[
+    bool, typer.Option("--by-hand", help="A host is done when `sterna operation done ID HOST` says so.")
+]
+BackWithin = Annotated[
+    float | None,
+    typer.Option(
+        "--back-within",
+        parser=duration_ms,
+        metavar="TIME",
+        help="A host that takes longer pauses the operation, e.g. 1h. Default: 30m.",
+    ),
+]
+AgentVersion = Annotated[
+    str | None,
+    typer.Option(
+        "--agent-version", metavar="V", help="The agent has to have this version before its host is opened."
+    ),
+]
+PlanOnly = Annotated[bool, typer.Option("--plan", help="Only show what would be done.")]
+Id = Annotated[
+    UUID | None, typer.Option("--id", help="ID of the operation. A request may be repeated with the same ID.")
+]
+Reason = Annotated[str, typer.Option(help="Why: shown with the hosts while they take no VMs.")]
+
 
 def rolling(  # noqa: PLR0913 - one option per setting
-    hosts: Annotated[list[str] | None, typer.Argument(metavar="HOST", help="Names of the hosts.")] = None,
+    hosts: Hosts = None,
     *,
-    all_hosts: Annotated[
-        bool, typer.Option("--all", help="All hosts but those in maintenance, dead or removed.")
-    ] = False,
-    most_closed: Annotated[
-        int, typer.Option("--most-closed", min=1, metavar="N", help="Hosts that are closed at once, at most.")
-    ] = 1,
-    of_one_domain: Annotated[
-        int | None,
-        typer.Option("--of-one-domain", min=1, metavar="N", help="The same of one failure domain. Default: 1."),
-    ] = None,
-    webhook: Annotated[
-        str | None,
-        typer.Option(
-            "--between-webhook",
-            metavar="URL",
-            help="Called for each empty host. The controller's settings have to allow it ([fleet] webhooks).",
-        ),
-    ] = None,
-    by_hand: Annotated[
-        bool, typer.Option("--by-hand", help="A host is done when `sterna operation done ID HOST` says so.")
-    ] = False,
-    back_within: Annotated[
-        float | None,
-        typer.Option(
-            "--back-within",
-            parser=duration_ms,
-            metavar="TIME",
-            help="A host that takes longer pauses the operation, e.g. 1h. Default: 30m.",
-        ),
-    ] = None,
-    agent_version: Annotated[
-        str | None,
-        typer.Option(
-            "--agent-version", metavar="V", help="The agent has to have this version before its host is opened."
-        ),
-    ] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Only show what would be done.")] = False,
+    all_hosts: AllHosts = False,
+    most_closed: MostClosed = 1,
+    of_one_domain: OfOneDomain = None,
+    webhook: Webhook = None,
+    by_hand: ByHand = False,
+    back_within: BackWithin = None,
+    agent_version: AgentVersion = None,
+    plan: PlanOnly = False,
     watch: Watch = False,
-    id: Annotated[
-        UUID | None, typer.Option("--id", help="ID of the operation. A request may be repeated with the same ID.")
-    ] = None,
+    id: Id = None,
     may: MayDo = None,
     policy: PolicyName = None,
-    reason: Annotated[str, typer.Option(help="Why: shown with the hosts while they take no VMs.")] = "",
+    reason: Reason = "",
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:

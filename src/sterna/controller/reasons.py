@@ -219,3 +219,8 @@ def refuse(refusals: Sequence[Refusal]) -> None:
         raise VmBusy(refusals)
     if refusals:
         raise Refused(refusals)
+
+
+def other_request(migration_id: str) -> Conflict:
+    """The id of a request was used for another one."""
+    return Conflict(f"the id {migration_id} belongs to another request", fix="choose a new id")

@@ -173,8 +173,7 @@ def migration_in(params: Mapping[str, Any]) -> Migration:
 
 
 def vm(raw: object, *, uuid: str | None = None) -> Vm:
-    """A VM as its source describes it, and each disk as that VM's; `uuid`: the one that it is about. Raises
-    BadRequest."""
+    """A VM as its source describes it, its disks as its own; `uuid`: the one it is about. Raises BadRequest."""
     found = _read(Vm, raw, "vm")
     _demand(bool(_ID.fullmatch(found.uuid)) and uuid in (None, found.uuid), "vm.uuid", found.uuid)
     _demand(0 <= found.memory_bytes <= _LARGEST_BYTES, "vm.memory_bytes", found.memory_bytes)
@@ -193,8 +192,7 @@ def vm(raw: object, *, uuid: str | None = None) -> Vm:
 
 
 def _of_vm(disk: Disk, uuid: str) -> Disk:
-    """A volume service is asked for what this VM has, not another one; what it admitted on its own host stays
-    there."""
+    """A volume service is asked for what this VM has, not another one. What it admitted on its host stays there."""
     what = f"disk {disk.target}"
     _demand(disk.vm_uuid in (None, uuid), f"{what}: vm_uuid", disk.vm_uuid)
     _demand(disk.attachment_id is None, f"{what}: attachment_id", disk.attachment_id)
@@ -207,9 +205,8 @@ def _demand_few_devices(found: Vm) -> None:
     few(found.cold, MOST_DISKS, "vm.cold")
     few(found.nics, MOST_NICS, "vm.nics")
     few(found.next_start.nics, MOST_NICS, "vm.next_start.nics")
-    few(found.next_start.devices, MOST_DEVICES, "vm.next_start.devices")
-    for name in ("firmware", "immovable", "unjudged"):
-        few(getattr(found, name), MOST_DEVICES, f"vm.{name}")
+    for devices in (found.firmware, found.immovable, found.unjudged, found.next_start.devices):
+        few(devices, MOST_DEVICES, "devices of the VM")
     few(found.references, MOST_REFERENCES, "vm.references")
     few([ref for ref in found.references if ref.kind is Kind.PEER], MOST_PEERS, "vm.references to connect to")
 

@@ -72,7 +72,7 @@ class VmRecord(Value):
     observed_at: str = ""
     """ISO 8601 UTC, the controller's clock; '' where it was never listed."""
     changed_at: str = ""
-    """ISO 8601 UTC, the controller's clock: when its state or host changed last, or a migration let go of it; ''
+    """ISO 8601 UTC, the controller's clock: when its state or host changed last, or a migration released it; ''
     where nothing of it has been seen."""
     migration_id: str | None = None
     """The migration that holds the VM: its task_state is `migrating`."""

@@ -8,7 +8,7 @@ from sterna.domain.model import Value
 
 
 class Notice(Value):
-    """What is told about one host. Told again, it is the same."""
+    """What a hook learns of one host. Repeated, it is the same."""
 
     operation: str
     """Its UUID."""

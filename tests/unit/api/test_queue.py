@@ -10,7 +10,7 @@ from sterna.domain.access import UserRole
 from sterna.domain.model import GuestState
 from sterna.domain.status import Status
 from tests.unit.api.clients import bearing
-from tests.unit.api.test_rules import DRAIN, PATH, ask, http, migrate, put, stage
+from tests.unit.api.ruled_fleet import DRAIN, PATH, ask, http, migrate, put, stage
 from tests.unit.controller.operating import OPERATION, Stage, X
 
 __all__ = ["http", "stage"]

@@ -18,7 +18,14 @@ import structlog
 from sterna.controller import reasons
 from sterna.controller.calls import AgentCalls, reading
 from sterna.controller.intents import choose_host
-from sterna.controller.intents.request import MigrateRequest, check_params, local_disks, proposal, start_params
+from sterna.controller.intents.request import (
+    MigrateRequest,
+    about,
+    check_params,
+    local_disks,
+    proposal,
+    start_params,
+)
 from sterna.controller.records.forecasts import ForecastHistory
 from sterna.controller.records.inventory import Inventory
 from sterna.controller.records.registry import Host, Registry
@@ -87,7 +94,7 @@ class MigrateVm:
         first, task = self._under_way.get(request.id, (None, None))
         if task is not None:
             if first is None or first.asking_as(request) != request:
-                raise _other_request(request.id)
+                raise reasons.other_request(request.id)
             record, _ = await asyncio.shield(task)
             return record, True
         task = asyncio.create_task(self._start(request), name=f"start-{request.id}")
@@ -170,7 +177,7 @@ class MigrateVm:
         migration = known.migration
         named = request.vm == migration.vm_name or request.vm.lower() == migration.vm_uuid
         if not named or request.destination not in (None, migration.destination):
-            raise _other_request(request.id)
+            raise reasons.other_request(request.id)
         # its first request may still be refused: what a client was given must exist when it asks again
         return known if known.accepted or known.status.final else await self._fleet.promise(request.id)
 
@@ -335,10 +342,10 @@ class MigrateVm:
                 raise
             else:
                 by = proposed.requested_by
-                log.info("a migration was accepted", destination=proposed.destination, by=by, **_about(proposed))
+                log.info("a migration was accepted", destination=proposed.destination, by=by, **about(proposed))
                 return await self._accepted(record, accepted)
             await self._clock.sleep(ASK_AGAIN_S)
-        log.warning("unknown whether the source has accepted the migration", why=doubt, **_about(proposed))
+        log.warning("unknown whether the source has accepted the migration", why=doubt, **about(proposed))
         reason = f"waiting for {proposed.source} to confirm that it has accepted it: {doubt}"
         await self._fleet.explain(proposed.id, reason, self._clock.now().isoformat())
         return record.model_copy(update={"reason": reason})
@@ -350,11 +357,11 @@ class MigrateVm:
         try:
             return await self._fleet.accepted(accepted, at)
         except SternaError as e:
-            log.warning("an accepted migration is recorded as accepted later", why=e.message, **_about(accepted))
+            log.warning("an accepted migration is recorded as accepted later", why=e.message, **about(accepted))
             return record.model_copy(update={"migration": accepted, "accepted": True, "updated_at": at})
 
     async def _withdraw(self, proposed: Migration, error: SternaError) -> None:
-        log.info("a migration was refused", destination=proposed.destination, why=error.message, **_about(proposed))
+        log.info("a migration was refused", destination=proposed.destination, why=error.message, **about(proposed))
         await self._fleet.withdraw(proposed.id, error.message, self._clock.now().isoformat())
 
     async def _start_params(self, proposed: Migration) -> Data:
@@ -399,12 +406,3 @@ async def _in_time(request: MigrateRequest) -> AsyncIterator[None]:
     except TimeoutError as e:
         why = f"{request.vm} could not be judged within {JUDGE_S:g} s"
         raise Unreachable(why, fix="see whether the controller's database and all hosts answer") from e
-
-
-def _about(migration: Migration) -> dict[str, str]:
-    """The fields of every line about a migration. `host` is its source."""
-    return {"migration": migration.id, "vm": migration.vm_name, "host": migration.source}
-
-
-def _other_request(migration_id: str) -> Conflict:
-    return Conflict(f"the id {migration_id} belongs to another request", fix="choose a new id")

@@ -11,11 +11,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Literal
 
 import structlog
 
+from sterna.controller.records.descriptions import facts_of, instant, lasting
 from sterna.controller.records.members import Members
 from sterna.domain import untrusted
 from sterna.domain.errors import BadRequest, Conflict, NotFound, Unreachable
@@ -38,7 +38,6 @@ MOST_UNDESCRIBED = 1_000
 """Hosts that have never been described, at most: a stranger needs only a name to become one."""
 OFF_THE_BUS = "take it off the bus: write `sterna bus config` again, then nats-server --signal reload"
 _NUMBERS = ("libvirt_version", "qemu_version", "memory_total_bytes", "memory_free_bytes", "cpus")
-_FLEETING = {"memory_free_bytes", "disk_free_bytes"}
 
 
 HostState = Literal["up", "degraded", "down", "dead"]
@@ -193,8 +192,8 @@ class Registry:
             if trouble is not None and data.get("host") is None:
                 self._take_undescribed(topic, str(data.get("name", "")), boot, trouble, last)
                 return None
-            facts = _facts(described, data.get("host"))
-            bus_since = _instant(data.get("bus_since"))
+            facts = facts_of(data.get("host"), described and described.facts, described.raw if described else {})
+            bus_since = instant(data.get("bus_since"))
             warning = untrusted.trouble(data["warning"]) if data.get("warning") else None
         except (BadRequest, TypeError, ValueError) as e:
             self._refuse(topic, "", f"cannot be read: {e}")
@@ -373,7 +372,7 @@ class Registry:
         )
 
     def _worth_storing(self, old: _Described, new: _Described) -> bool:
-        changed = _lasting(old.raw) != _lasting(new.raw)
+        changed = lasting(old.raw) != lasting(new.raw)
         was_silent = new.at_ms - old.at_ms > UP_FOR_MS
         return changed or was_silent or old.boot != new.boot or new.at_ms - old.stored_ms >= STORE_EVERY_MS
 
@@ -384,25 +383,3 @@ class Registry:
                 self._refused.clear()
             self._refused.add((topic, host_uuid))
             log.warning("heartbeat refused", topic=topic, host_uuid=host_uuid, why=why, fix=fix)
-
-
-def _facts(described: _Described | None, raw: object) -> HostFacts:
-    """Raises BadRequest. Most beacons differ from the one before in what is free only."""
-    if described is not None and isinstance(raw, dict):
-        fleeting = {name: raw.get(name) for name in _FLEETING}
-        right = type(fleeting["memory_free_bytes"]) is int and type(fleeting["disk_free_bytes"]) in (
-            int,
-            type(None),
-        )
-        if right and _lasting(raw) == _lasting(described.raw):
-            return described.facts.model_copy(update=fleeting)
-    return untrusted.host_facts(raw)
-
-
-def _lasting(raw: Data) -> Data:
-    return {name: value for name, value in raw.items() if name not in _FLEETING}
-
-
-def _instant(value: object) -> str:
-    """An instant of an agent's clock, ISO 8601 UTC; '' where it sent none. Raises ValueError."""
-    return datetime.fromisoformat(str(value)).astimezone(UTC).isoformat() if value else ""

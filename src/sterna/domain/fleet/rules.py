@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from enum import StrEnum
-from uuid import UUID
 
 from sterna.domain.errors import BadRequest, Conflict
 from sterna.domain.fleet.snapshot import Apart, HostGroup, Rules, Scope, Together
 from sterna.domain.model import Value
+from sterna.domain.texts import is_uuid
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}$"
 """Of a rule."""
@@ -113,10 +113,7 @@ def _check_number(kind: RuleKind, what: str, number: int, least: int) -> None:
 
 def _plain(vm: str) -> str:
     """A UUID as libvirt writes it; anything else is a name."""
-    try:
-        return str(UUID(vm)) if len(vm) == len(str(UUID(int=0))) else vm
-    except ValueError:
-        return vm
+    return vm.lower() if is_uuid(vm) else vm
 
 
 def refuse_contradiction(new: Rule, others: Iterable[Rule]) -> None:

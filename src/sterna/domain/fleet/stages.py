@@ -162,7 +162,7 @@ def overdue(steps: Iterable[HostStep], between: Between, heard: Mapping[str, Hea
 def come_back(
     steps: Iterable[HostStep], between: Between, heard: Mapping[str, Heard], now: datetime
 ) -> tuple[Change, ...]:
-    """Hosts that go on because of what is heard of them: they are back, are opened, or are gone for good."""
+    """Hosts that go on because of what is heard of them: they are back, are opened, or are gone."""
     found = []
     for step in (one for one in steps if one.stage.closed):
         new = _come_back(step, between, heard[step.host], now)

@@ -75,8 +75,8 @@ def _tick(*_: object) -> None:
 
 
 def event_loop_silent_s() -> float:
-    """For how long libvirt's event loop has not run. While it stands still no event, keep-alive or close callback
-    comes, and calls are answered all the same."""
+    """For how long libvirt's event loop has not run. While it does not, no event, keep-alive or close callback
+    comes; calls are answered."""
     return 0.0 if _ticked_at is None else time.monotonic() - _ticked_at
 
 
