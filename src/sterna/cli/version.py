@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
 import typer
+
+from sterna.kit.version import installed
 
 
 def _show(wanted: bool) -> None:
     if not wanted:
         return
-    try:
-        typer.echo(f"sterna {version('sterna')}")
-    except PackageNotFoundError:
-        typer.echo("sterna, run from its source tree without being installed")
+    known = installed()
+    typer.echo(f"sterna {known}" if known else "sterna, run from its source tree without being installed")
     raise typer.Exit
 
 
