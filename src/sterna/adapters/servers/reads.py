@@ -130,7 +130,7 @@ def _answer(response: requests.Response) -> dict[str, Any]:
 def _item(response: requests.Response) -> dict[str, Any] | None:
     """The same of one item; None where the service itself says that it has none of that ID.
 
-    Another 404 does not tell of the item: it is a proxy's, or that of an address which the catalog has wrong.
+    Any other 404 does not count: it is a proxy's, or the catalog has a wrong address.
     """
     if response.status_code == HTTPStatus.NOT_FOUND and _says_not_found(response):
         return None
