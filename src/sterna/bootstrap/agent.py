@@ -28,7 +28,6 @@ from sterna.bootstrap.pki import RevokedForLibvirt, renew_copies
 from sterna.bootstrap.process import (
     DISK_FIX,
     bus_tls,
-    installed_version,
     join_bus,
     wait_for_stop_signal,
     warn_when_slow,
@@ -40,6 +39,7 @@ from sterna.domain.trust.identities import Kind
 from sterna.joining import Watch
 from sterna.kit.clock import SystemClock
 from sterna.kit.loop import run as run_on_loop
+from sterna.kit.version import installed
 from sterna.ports.clock import Clock
 from sterna.ports.metrics import Scraped
 from sterna.rpc.client import RpcClient
@@ -78,7 +78,7 @@ def show_again(bus: NatsBus, settings: AgentSettings, metrics: MetricsServer) ->
 
 def scraped(agent: Agent, clock: Clock, watch: Watch | None) -> Scraped:
     """What Prometheus reads of this agent."""
-    agent.metrics.version = installed_version()
+    agent.metrics.version = installed()
     if watch is not None:
         agent.metrics.expires = lambda: watch.valid_until
     return Exposition(agent.metrics.families, clock)
@@ -104,7 +104,7 @@ async def _run(settings: AgentSettings, metrics: MetricsServer) -> None:
         revoked=RevokedForLibvirt(settings.identity.folder) if settings.identity.enrol == "sterna" else None,
         doctor=doctor_tools(settings),
         warning=watch.warning if watch is not None else no_warning,
-        version=installed_version(),
+        version=installed(),
     )
     client = RpcClient(bus, settings.host, clock)
     await refuse_duplicate_name(client, settings.host, parts.host.hypervisor)

@@ -39,7 +39,6 @@ from sterna.bootstrap.metrics import MetricsServer
 from sterna.bootstrap.process import (
     DISK_FIX,
     bus_tls,
-    installed_version,
     join_bus,
     wait_for_stop_signal,
     warn_when_slow,
@@ -64,6 +63,7 @@ from sterna.joining import Watch
 from sterna.kit.clock import SystemClock
 from sterna.kit.loop import run as run_on_loop
 from sterna.kit.threads import in_thread
+from sterna.kit.version import installed
 from sterna.ports.clock import Clock
 from sterna.ports.fleet import Fleet
 from sterna.ports.metrics import Scraped
@@ -246,9 +246,9 @@ async def _bus_rights(config_file: Path | None) -> str:
 
 def scraped_of(controller: Controller, clock: Clock, watch: Watch | None) -> Scraped:
     """What Prometheus reads of this controller."""
-    metrics = ControllerMetrics(controller, installed_version())
+    metrics = ControllerMetrics(controller, installed())
     if watch is not None:
-        metrics = ControllerMetrics(controller, installed_version(), lambda: watch.valid_until, watch.warning)
+        metrics = ControllerMetrics(controller, installed(), lambda: watch.valid_until, watch.warning)
     return Exposition(metrics.families, clock)
 
 

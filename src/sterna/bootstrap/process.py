@@ -8,7 +8,6 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 
 import structlog
 
@@ -22,14 +21,6 @@ log = structlog.get_logger(__name__)
 DISK_FIX = "see that the disk it is on answers"
 SLOW_S = 30.0
 """A start that takes longer is logged: a disk or a resolver hangs."""
-
-
-def installed_version() -> str:
-    """Of Sterna; '' where it runs from its source tree."""
-    try:
-        return version("sterna")
-    except PackageNotFoundError:
-        return ""
 
 
 @contextmanager
