@@ -1,9 +1,9 @@
 """The controller's records: hosts, VMs as last seen, migrations, and the journals' entries as they were read.
 
-Six things are only here: which hosts are in maintenance, the host UUID that belongs to a name, requests that no
-agent has accepted yet, operations, tokens, and the audit log. Everything else is a projection: the agents' journals
-are the truth, and can be read again. Every method is one transaction. Raises Unreachable where the database is
-away, BadRequest for text that it cannot hold.
+Seven things are only here: which hosts are in maintenance, the host UUID that belongs to a name, requests that no
+agent has accepted yet, operations, placement rules, tokens, and the audit log. Everything else is a projection: the
+agents' journals are the truth, and can be read again. Every method is one transaction. Raises Unreachable where the
+database is away, BadRequest for text that it cannot hold.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from sterna.domain.status import Status
 from sterna.ports.access import AccessRecords
 from sterna.ports.operations import OperationRecords
 from sterna.ports.pruning import PruneRecords
+from sterna.ports.rules import RuleRecords
 
 
 class HostRecord(Value):
@@ -67,7 +68,7 @@ class VmRecord(Value):
     volumes: tuple[str, ...] = ()
     """As in `VmSummary`."""
     asleep: bool = False
-    """The guest has suspended itself to memory; its state is `paused`."""
+    """The same."""
     observed_at: str = ""
     """ISO 8601 UTC, the controller's clock; '' where it was never listed."""
     changed_at: str = ""
@@ -194,6 +195,7 @@ class VmPage(Value):
     """Only those behind this name and UUID."""
     limit: int = 50
     host: str | None = None
+    """Also those that are at home elsewhere, and that it says it runs."""
     name: str = ""
     """Part of the name."""
     states: tuple[GuestState, ...] = ()
@@ -212,7 +214,18 @@ class Taken(Value):
     """Hosts that say of a VM that it runs there, after another one has said so: they must be asked again."""
 
 
-class Fleet(AccessRecords, OperationRecords, PruneRecords, Protocol):
+class FleetCounts(Value):
+    """How many there are of what."""
+
+    vms: dict[tuple[str, str], int] = {}
+    """By host and state, as last seen."""
+    migrations: dict[tuple[str, str, str], int] = {}
+    """Those that have not ended, by status, source and destination."""
+    operations: dict[str, int] = {}
+    """Those that have not ended, by status."""
+
+
+class Fleet(AccessRecords, OperationRecords, PruneRecords, RuleRecords, Protocol):
     """The controller's records."""
 
     async def hosts(self) -> list[HostRecord]:
@@ -249,12 +262,15 @@ class Fleet(AccessRecords, OperationRecords, PruneRecords, Protocol):
     async def digest_in_records(self, host: str) -> str:
         """Of the list of its VMs as it is stored."""
 
-    async def admit(self, migration: Migration, at: str) -> tuple[MigrationRecord, bool]:
+    async def admit(
+        self, migration: Migration, at: str, up: Collection[str] | None = None
+    ) -> tuple[MigrationRecord, bool]:
         """Take the VM (compare-and-swap) and record the request; True where the id was known already: then it is
-        promised.
+        promised. `up`: hosts that can be used; None: placement rules are not looked at.
 
-        Raises Conflict, naming the migration, where another one holds the VM; also for a migration of an operation
-        that has given it up, or has found its VM on another host.
+        Raises Refused where a placement rule speaks against it; Conflict, naming the migration, where another one
+        holds the VM; also for a migration of an operation that has given it up, or has found its VM on another
+        host.
         """
 
     async def accepted(self, migration: Migration, at: str) -> MigrationRecord:
@@ -304,6 +320,9 @@ class Fleet(AccessRecords, OperationRecords, PruneRecords, Protocol):
 
     async def last_event(self) -> int:
         """The greatest id; 0 where there is none."""
+
+    async def counts(self) -> FleetCounts:
+        """Numbers for metrics, of one moment."""
 
     async def close(self) -> None:
         """Let the database go."""

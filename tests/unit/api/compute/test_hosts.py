@@ -272,7 +272,7 @@ async def test_an_event_that_is_none_is_named_and_nothing_is_passed_on(cloud: Cl
     assert answer.status_code == 400 and "events.1" in fault_of(answer, "badRequest")
     assert cloud.world.bus.announced == []
     path, good = "/os-server-external-events", {"events": [PLUGGED]}
-    bodies: tuple[dict[str, Any], ...] = ({}, {"events": []}, {"events": 7}, {"events": [7]}, good | {"x": 1})
-    for body in (*bodies, {"events": [{}]}):
+    bodies: list[Any] = [{}, {"events": []}, {"events": 7}, {"events": [7]}, good | {"x": 1}, {"events": [{}]}]
+    for body in bodies:
         answer = await cloud.ask(path, "2.1", method="POST", token="service", body=body)
         assert answer.status_code == 400 and fault_of(answer, "badRequest")
