@@ -9,13 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 LONGEST = 1000
 """Characters."""
 _PORTS = {"http": 80, "https": 443}
-_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?|[0-9a-f:.]*:[0-9a-f:.]*")
-_PATH = re.compile(r"(/[A-Za-z0-9._~-]*)*")
+_ADDRESS = re.compile(
+    r"(?P<scheme>https?)://"
+    r"(?P<host>[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]*:[0-9a-f:.]*\])"
+    r"(?::(?P<port>[0-9]{1,5}))?"
+    r"(?P<path>(?:/[A-Za-z0-9._~-]+)*/?)"
+)
+_SERVER = re.compile(r"[^/]*//[^/]*")
 
 
 class Address(NamedTuple):
@@ -23,14 +27,14 @@ class Address(NamedTuple):
 
     scheme: str
     host: str
+    """An IPv6 address has brackets."""
     port: int
     path: str
 
     @property
     def server(self) -> str:
         """Without its path."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
+        return f"{self.scheme}://{self.host}:{self.port}"
 
     @property
     def url(self) -> str:
@@ -45,22 +49,22 @@ class Address(NamedTuple):
 
 def address_of(url: str) -> Address:
     """Raises ValueError, which says what is wrong with it."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-    except ValueError as error:
-        raise ValueError(f"it is no address: {error}") from error
-    if len(url) > LONGEST or parts.scheme not in _PORTS or not _HOST.fullmatch(host):
-        raise ValueError("it is no http or https address of a server")
-    if parts.username is not None or parts.password is not None:
+    if "@" in url:
         raise ValueError("it has a user or a password: the controller's settings have a place for a token")
     if "?" in url or "#" in url:
         raise ValueError("it has a query or a fragment")
-    if not _PATH.fullmatch(parts.path) or {".", ".."} & set(parts.path.split("/")) or "//" in parts.path:
-        raise ValueError("its path has something else than letters, digits, and `-._~`, or leads upwards")
-    if port == 0:
-        raise ValueError("its port is 0")
-    return Address(parts.scheme, host, port or _PORTS[parts.scheme], parts.path)
+    server = _SERVER.match(url)
+    plain = server[0].lower() + url[server.end() :] if server else url
+    found = _ADDRESS.fullmatch(plain) if len(url) <= LONGEST else None
+    if found is None or {".", ".."} & set(found["path"].split("/")):
+        raise ValueError(
+            "it is not the http or https address of a server, with a path of letters, digits and `-._~` that leads "
+            "downwards only"
+        )
+    port = int(found["port"] or _PORTS[found["scheme"]])
+    if not 0 < port < 65536:
+        raise ValueError(f"there is no port {port}")
+    return Address(found["scheme"], found["host"], port, found["path"])
 
 
 def against(url: str, allowed: Iterable[str]) -> str:
