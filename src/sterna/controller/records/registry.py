@@ -192,7 +192,9 @@ class Registry:
             if trouble is not None and data.get("host") is None:
                 self._take_undescribed(topic, str(data.get("name", "")), boot, trouble, last)
                 return None
-            facts = facts_of(data.get("host"), described and described.facts, described.raw if described else {})
+            facts = facts_of(
+                data.get("host"), described.facts if described else None, described.raw if described else {}
+            )
             bus_since = instant(data.get("bus_since"))
             warning = untrusted.trouble(data["warning"]) if data.get("warning") else None
         except (BadRequest, TypeError, ValueError) as e:
