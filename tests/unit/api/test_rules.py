@@ -8,9 +8,10 @@ import httpx2
 
 from sterna.domain.access import UserRole
 from tests.unit.api.clients import bearing
-from tests.unit.api.ruled_fleet import DRAIN, PATH, ask, migrate, put
+from tests.unit.api.ruled_fleet import DRAIN, PATH, ask, http, migrate, put, stage
 from tests.unit.controller.operating import OPERATION, Stage, X
 
+__all__ = ["http", "stage"]
 APART: dict[str, Any] = {"kind": "apart", "vms": ["x1", "x2"], "reason": "two of three must run"}
 
 
