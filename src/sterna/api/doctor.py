@@ -49,5 +49,5 @@ class DoctorOut(BaseModel):
 @router.post("/doctor", summary="Examine hosts", responses=documented(404, 422))
 async def examine(wanted: DoctorIn, controller: Served) -> DoctorOut:
     """Each host looks at itself and at up to 8 others: their libvirtd, a memory stream, packets of full size,
-    shared folders. Nothing is changed. Takes up to 90 s."""
+    shared folders. Nothing is changed. Takes up to 100 s: hosts that could not be asked by then are named."""
     return DoctorOut.of(await controller.doctor.examine(wanted.hosts))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -89,6 +90,15 @@ async def test_what_the_answer_took_is_not_taken_for_a_wrong_clock(world: World)
     assert of(diagnosis.findings, "clock", "a")[0].level is Level.OK
 
 
+async def test_a_host_speaks_of_itself_and_of_those_it_was_asked_about(world: World) -> None:
+    """Not in another host's name, whatever it sends."""
+    world.a.looks = {"host": "b", "kvm": False}
+    world.a.ways = {"peer": "nobody", "error": "lies"}
+    diagnosis = await world.controller.doctor.examine()
+    assert of(diagnosis.findings, "kvm", "b") == [] and of(diagnosis.findings, "kvm", "a")
+    assert "nobody" not in {one.peer for one in diagnosis.findings}
+
+
 async def test_the_configuration_of_the_bus_beside_the_controller(world: World) -> None:
     async def seen() -> str:
         return "/etc/nats-server.conf"
@@ -97,6 +107,19 @@ async def test_the_configuration_of_the_bus_beside_the_controller(world: World) 
     world.controller.doctor.bus_rights = seen
     (found,) = of((await world.controller.doctor.examine()).findings, "bus-rights", "controller")
     assert found.level is Level.WRONG and "sterna bus config" in found.fix
+
+
+async def test_hosts_for_which_there_was_no_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are named, and not taken for well."""
+    monkeypatch.setattr(world.controller.doctor, "_turns", asyncio.Semaphore(1))
+
+    def slowly() -> str:
+        world.clock.ms += 60_000
+        return world.clock.now().isoformat()
+
+    world.bus.now = slowly
+    diagnosis = await world.controller.doctor.examine()
+    assert diagnosis.asked == 2 and "not enough" in diagnosis.silent["c"] and diagnosis.level is Level.WRONG
 
 
 async def test_a_large_fleet_is_a_ring(world: World) -> None:

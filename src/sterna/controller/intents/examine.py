@@ -7,7 +7,7 @@ few looks for each host, and each host is looked at by as many as it looks at.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
 
 import structlog
@@ -33,8 +33,10 @@ SILENCE_S = 15.0
 LOOK_S = 90.0
 """A host looks for a minute at most; it sends heartbeats meanwhile."""
 MOST_EACH = 8
-AT_ONCE = 32
-"""Hosts that look at the same time."""
+AT_ONCE = 128
+"""Hosts that look at the same time, for all who ask this controller."""
+ENOUGH_S = 100.0
+"""For all hosts: a client waits for 120 s."""
 CONTROLLER = "controller"
 """In the place of a host, for what is on the controller's own machine."""
 
@@ -78,7 +80,8 @@ class Examine:
             await self._registry.host(name)
         hosts = [h for h in await self._registry.hosts() if (h.name in names if names else not h.gone)]
         answering = [host for host in hosts if host.answers]
-        answers = await all_of(self._ask(host, _others(host, answering)) for host in answering)
+        until_ms = self._clock.monotonic_ms() + ENOUGH_S * 1000
+        answers = await all_of(self._ask(host, _others(host, answering), until_ms) for host in answering)
         seen = {host.name: one for host, one in zip(answering, answers, strict=True) if isinstance(one, _Answer)}
         silent = {h.name: one for h, one in zip(answering, answers, strict=True) if isinstance(one, str)}
         silent |= {host.name: self._why(host) for host in hosts if not host.answers}
@@ -123,17 +126,20 @@ class Examine:
         trouble = host.not_usable(self._calls.bus_state())
         return trouble.why if trouble is not None else "its agent does not answer"
 
-    async def _ask(self, host: Host, others: list[dict[str, str]]) -> _Answer | str:
+    async def _ask(self, host: Host, others: list[dict[str, str]], until_ms: float) -> _Answer | str:
         """What it saw; why it could not be asked."""
         async with self._turns:
-            began = self._clock.now()
+            left_s = (until_ms - self._clock.monotonic_ms()) / 1000
+            if left_s <= 0:
+                return f"{ENOUGH_S:g} s were not enough to ask it, too: examine fewer hosts at once"
+            began, params = self._clock.now(), {"peers": others}
             try:
                 raw = await self._calls.call(
-                    host.name, "examine", {"peers": others}, silence_s=SILENCE_S, total_s=LOOK_S
+                    host.name, "examine", params, silence_s=SILENCE_S, total_s=min(LOOK_S, left_s)
                 )
                 ended = self._clock.now()
                 with reading(host.name, "examine"):
-                    seen = Seen.model_validate(raw)
+                    seen = _own_word(Seen.model_validate(raw), host.name, {other["name"] for other in others})
                     return _Answer(seen=seen, skew_s=_skew(seen.look.now, began, ended))
             except Undelivered as error:
                 return f"its agent does not answer: {error.message}"
@@ -145,6 +151,12 @@ class Examine:
 class _Answer(Value):
     seen: Seen
     skew_s: float | None = None
+
+
+def _own_word(seen: Seen, host: str, asked: Collection[str]) -> Seen:
+    """What a host may say: of itself, under its own name, and of those that it was asked about."""
+    look = seen.look.model_copy(update={"host": host})
+    return Seen(look=look, peers=tuple(peer for peer in seen.peers if peer.peer in asked))
 
 
 def _others(host: Host, hosts: Sequence[Host]) -> list[dict[str, str]]:
