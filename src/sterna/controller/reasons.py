@@ -10,6 +10,7 @@ from typing import Final
 
 from sterna.domain.durations import in_words
 from sterna.domain.errors import Conflict, NotFound, Refused
+from sterna.domain.journal import Migration
 from sterna.domain.model import Refusal
 from sterna.domain.plain_text import printable
 from sterna.domain.trouble import Trouble
@@ -224,3 +225,8 @@ def refuse(refusals: Sequence[Refusal]) -> None:
 def other_request(migration_id: str) -> Conflict:
     """The id of a request was used for another one."""
     return Conflict(f"the id {migration_id} belongs to another request", fix="choose a new id")
+
+
+def about(migration: Migration) -> dict[str, str]:
+    """The fields of every log line about a migration. `host` is its source."""
+    return {"migration": migration.id, "vm": migration.vm_name, "host": migration.source}

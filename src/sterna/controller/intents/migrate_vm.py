@@ -18,14 +18,8 @@ import structlog
 from sterna.controller import reasons
 from sterna.controller.calls import AgentCalls, reading
 from sterna.controller.intents import choose_host
-from sterna.controller.intents.request import (
-    MigrateRequest,
-    about,
-    check_params,
-    local_disks,
-    proposal,
-    start_params,
-)
+from sterna.controller.intents.request import MigrateRequest, check_params, local_disks, proposal, start_params
+from sterna.controller.reasons import about
 from sterna.controller.records.forecasts import ForecastHistory
 from sterna.controller.records.inventory import Inventory
 from sterna.controller.records.registry import Host, Registry

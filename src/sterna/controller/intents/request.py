@@ -83,8 +83,3 @@ def local_disks(answer: Data) -> list[str]:
 def check_params(vm: VmRecord, destination: str, options: MigrationOptions) -> Data:
     """Parameters of `check_migration`; `options` are the request's."""
     return {"vm": vm.uuid, "destination": destination, "options": options.to_data()}
-
-
-def about(migration: Migration) -> dict[str, str]:
-    """The fields of every log line about a migration. `host` is its source."""
-    return {"migration": migration.id, "vm": migration.vm_name, "host": migration.source}
