@@ -264,17 +264,15 @@ class MigrateVm:
     async def _by_rules(self, vm: VmRecord, request: MigrateRequest) -> Callable[[str], list[Refusal]]:
         """What placement rules have against each host."""
         facts = RuleFacts() if request.ignore_rules else await self._fleet.rule_facts(vm.uuid, vm.name)
-        placed, up = Placed(uuid=vm.uuid, name=vm.name, host=vm.host), self._registry.usable()
-        return facts.judge(placed, up).against
+        return facts.judge(Placed(uuid=vm.uuid, name=vm.name, host=vm.host), self._registry.usable()).against
 
     async def _check(self, vm: VmRecord, destination: str, request: MigrateRequest) -> list[Refusal]:
         """What the source's agent, and through it the destination's, has against it."""
         options = request.options.going_to(self._registry.enrolled_at(destination))
         params = check_params(vm, destination, options)
         try:
-            answer = await self._calls.call(
-                vm.host, "check_migration", params, silence_s=CHECK_SILENCE_S, total_s=CHECK_LONGEST_S
-            )
+            limits = {"silence_s": CHECK_SILENCE_S, "total_s": CHECK_LONGEST_S}
+            answer = await self._calls.call(vm.host, "check_migration", params, **limits)
             with reading(vm.host, "check_migration"):
                 found = [Refusal.model_validate(r) for r in answer.get("refusals", ())]
                 local = [] if request.copies_disks else local_disks(answer)
