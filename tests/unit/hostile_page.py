@@ -1,6 +1,7 @@
 """docs/reference/hostile-agent.md: what each message of a host that was taken over leads to.
 
-`tests/contract/test_hostile_agent.py` sends all of them, and compares what happens with these rows.
+`tests/contract/test_hostile_agent.py` and `test_hostile_source.py` send all of them, and compare what happens with
+these rows.
 """
 
 from __future__ import annotations
@@ -102,6 +103,10 @@ _REST = [
     (
         "the same, while it says that it runs the VM",
         "the VM may be shown at it, and stays free; its own host has it again when that is over",
+    ),
+    (
+        "ports, volumes and names of others, in a migration of its own that a controller has asked for",
+        "refused: the destination asks the cloud's services; they stay as they are",
     ),
     ("subscriptions to other hosts' calls, answers, journals or progress", "refused by the bus"),
     ("a stranger: without TLS, without a certificate, with one of another CA", "nothing is delivered"),
