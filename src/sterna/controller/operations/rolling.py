@@ -113,7 +113,8 @@ class RollingLooks:
         """Of an undo: what its hosts have to be waited for, lest they are rebooted under their VMs. '': nothing."""
         at = await self._back(operation)
         self._say(at)
-        return _some(at.says)
+        fix = f"; where nothing will happen to a host any more: `sterna operation done {operation.id} HOST`"
+        return _some(at.says) + fix if at.says else ""
 
     # ------------------------------------------------------------ hosts that come back
 
@@ -197,8 +198,11 @@ class RollingLooks:
     async def _begin_between(self, at: _At) -> None:
         """Something may be done to the hosts that are empty, and is asked for."""
         for step in at.at(Stage.EMPTY):
-            now = self._clock.now()
-            if not await self._written(at, [begun(step, at.heard[step.host].boot, now)]):
+            now, heard = self._clock.now(), at.heard[step.host]
+            if at.operation.between.asks and not heard.up:  # the life of its agent may be another one already
+                at.says[step.host] = f"nothing is asked for {step.host}, which cannot be used: {heard.why}"
+                continue
+            if not await self._written(at, [begun(step, heard.boot, now)]):
                 again = moved(step, Stage.DRAINING, now)  # somebody has started a VM there
                 await self._advance(at, [Change(was=step, now=again)])
         for step in at.at(Stage.BETWEEN):
