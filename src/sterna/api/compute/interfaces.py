@@ -17,18 +17,26 @@ router = APIRouter(prefix="/v2.1/servers/{server}/os-interface")
 @router.get("", dependencies=[rule(Rule.INTERFACES)])
 async def list_interfaces(server: str, call: Asking) -> dict[str, Any]:
     """All of them."""
-    found = await call.server(server, Rule.INTERFACES)
-    return {"interfaceAttachments": [_view(call, port) for port in found.ports]}
+    ports = await _ports(call, server, Rule.INTERFACES)
+    return {"interfaceAttachments": [_view(call, port) for port in ports]}
 
 
 @router.get("/{port}", dependencies=[rule(Rule.INTERFACE)])
 async def show_interface(server: str, port: str, call: Asking) -> dict[str, Any]:
     """One, by its port's ID."""
-    found = await call.server(server, Rule.INTERFACE)
-    for one in found.ports:
+    for one in await _ports(call, server, Rule.INTERFACE):
         if one.id == port.lower():
             return {"interfaceAttachment": _view(call, one)}
     raise HTTPException(404, f"Instance {server} does not have a port with id {port[:64]}.")
+
+
+async def _ports(call: Call, server: str, rule: Rule) -> tuple[ServerPort, ...]:
+    """Raises HTTPException (503) where nobody has said which they are: that is not the same as none."""
+    found = await call.server(server, rule)
+    if not found.ports_known:
+        why = "Neutron has not answered, or `neutron` in `[compute]` is off"
+        raise HTTPException(503, f"The ports of server {server} are not known: {why}.")
+    return found.ports
 
 
 def _view(call: Call, port: ServerPort) -> dict[str, Any]:

@@ -43,6 +43,8 @@ class Server(Value):
     """'' where it is not known."""
     ports: tuple[ServerPort, ...] = ()
     """As last known; none without Neutron."""
+    ports_known: bool = False
+    """Neutron has said which ports it has, or that it has none."""
     migration: MigrationRecord | None = None
     """The one that holds it, rehearsals included. None also where its record has just gone."""
 
@@ -114,6 +116,7 @@ class Servers:
             vm=vm,
             project_id=of_nova or (known.project_id if known else "") or self._default,
             ports=known.ports if known else (),
+            ports_known=known is not None and self._ports is not None,
             migration=moving.get(vm.migration_id or ""),
         )
 

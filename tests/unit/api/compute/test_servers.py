@@ -16,6 +16,7 @@ from .cloud import (
     DB1,
     LOST1,
     NETWORK,
+    OFF1,
     OURS,
     SUBNET,
     THEIRS,
@@ -65,6 +66,20 @@ async def test_interfaces_are_the_ports(cloud: Cloud) -> None:
     assert (await cloud.get(path, "2.70"))["interfaceAttachment"] == found | {"tag": None}
     unknown = await cloud.ask(f"/servers/{WEB1}/os-interface/{UNKNOWN}")
     assert unknown.status_code == 404 and UNKNOWN in fault_of(unknown, "itemNotFound")
+
+
+async def test_interfaces_that_nobody_knows_are_not_said_to_be_none(world: World) -> None:
+    """A client that reads `[]` takes them for detached."""
+    cloud = await make(world)
+    cloud.services.fault = Unreachable("Neutron does not answer")
+    for path in ("", f"/{UNKNOWN}"):
+        answer = await cloud.ask(f"/servers/{WEB1}/os-interface{path}")
+        assert answer.status_code == 503 and "Neutron" in fault_of(answer, "serviceUnavailable")
+    cloud.services.fault = None
+    world.clock.ms += module.SILENT_MS
+    assert len((await cloud.get(f"/servers/{WEB1}/os-interface"))["interfaceAttachments"]) == 1
+    assert (await cloud.get(f"/servers/{OFF1}/os-interface"))["interfaceAttachments"] == []
+    assert not (await module.Servers(world.fleet, world.clock, None, None).one(WEB1)).ports_known
 
 
 async def test_diagnostics_are_what_the_host_knows(cloud: Cloud) -> None:
