@@ -201,6 +201,9 @@ def _clear(path: Path) -> None:
         except ConnectionRefusedError:
             path.unlink()
             return
+        except (BlockingIOError, TimeoutError) as error:  # it hangs, and accepts no more
+            fix = "see what the other controller waits for, or stop it"
+            raise Conflict(f"another controller listens on {path} and does not answer", fix=fix) from error
     raise Conflict(f"another controller listens on {path}", fix="stop it, or give this one a `socket` of its own")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import ssl
@@ -88,6 +89,17 @@ def test_what_a_dead_controller_has_left_is_replaced_and_a_live_one_is_not(tmp_p
     with pytest.raises(Conflict, match="not a socket"), listening(settings(socket=str(path)), None):
         pass
     assert path.read_text() == "a letter"
+
+
+def test_a_controller_that_hangs_on_the_socket_is_not_taken_for_a_fault_of_the_disk(tmp_path: Path) -> None:
+    path = tmp_path / "api.sock"
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(socket.create_server(str(path), family=socket.AF_UNIX, backlog=0))
+        waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+        waiting.connect(str(path))  # nobody accepts it, and no second one waits
+        with pytest.raises(Conflict, match="does not answer"), listening(settings(socket=str(path)), None):
+            pass
+    assert path.exists()
 
 
 def test_a_place_where_nothing_can_be_made_is_said() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
+from sterna.adapters.sql import fleet_database
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.adapters.sql.fleet_database import open_database
 from sterna.adapters.sql.fleet_schema import metadata
@@ -69,4 +72,24 @@ async def test_a_database_that_was_damaged_meanwhile_says_what_mends_it(tmp_path
     with pytest.raises(Permanent, match="damaged") as raised:
         await fleet.hosts()
     assert "journals" in raised.value.fix
+    await fleet.close()
+
+
+async def test_a_database_that_another_process_has_locked_is_not_waited_for_without_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backup with `sqlite3`."""
+    monkeypatch.setattr(fleet_database, "_BUSY_MS", 200)
+    fleet = SqlFleet.open(f"sqlite:///{tmp_path}/c.db")
+    other = sqlite3.connect(tmp_path / "c.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    async with asyncio.timeout(10):
+        with pytest.raises(Unreachable, match="locked"):
+            await fleet.reread("a")
+        with pytest.raises(Unreachable, match="locked"):
+            await fleet.hosts()
+        other.execute("ROLLBACK")
+        other.close()
+        await fleet.reread("a")
+        assert await fleet.hosts() == []
     await fleet.close()
