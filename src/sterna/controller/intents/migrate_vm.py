@@ -11,6 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from uuid import uuid4
 
 import structlog
@@ -42,8 +43,7 @@ START_TRIES = 5
 """How often the source is asked when its answers are lost, before the request is left to be looked after later."""
 ASK_AGAIN_S = 1.0
 ASKING_S = 80.0
-"""All of these tries together, the permit included: a source whose libvirt or storage hangs goes on sending
-heartbeats."""
+"""All of these tries together, the permit included: a source that hangs may go on sending heartbeats."""
 JUDGE_S = 90.0
 """A request, and what a plan asks, is judged within this time, however slow hosts and database are: others wait for
 it. The hosts take 80 s of it at most, twice 10 s to list their VMs and 60 s to check, or to choose among them."""
@@ -271,8 +271,8 @@ class MigrateVm:
         options = request.options.going_to(self._registry.enrolled_at(destination))
         params = check_params(vm, destination, options)
         try:
-            limits = {"silence_s": CHECK_SILENCE_S, "total_s": CHECK_LONGEST_S}
-            answer = await self._calls.call(vm.host, "check_migration", params, **limits)
+            ask = partial(self._calls.call, silence_s=CHECK_SILENCE_S, total_s=CHECK_LONGEST_S)
+            answer = await ask(vm.host, "check_migration", params)
             with reading(vm.host, "check_migration"):
                 found = [Refusal.model_validate(r) for r in answer.get("refusals", ())]
                 local = [] if request.copies_disks else local_disks(answer)
