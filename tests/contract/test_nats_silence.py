@@ -15,6 +15,7 @@ from sterna.adapters.nats import connection
 from sterna.adapters.nats.bus import NatsBus
 from sterna.domain.errors import Unreachable
 from sterna.ports.bus import Incoming
+from tests.contract.bus_clients import BACK_S, nothing, until
 from tests.contract.conftest import NatsWorld
 from tests.contract.nats_waiting import BACK_S, nothing, until
 from tests.contract.relay import relaying

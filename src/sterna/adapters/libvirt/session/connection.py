@@ -75,8 +75,8 @@ def _tick(*_: object) -> None:
 
 
 def event_loop_silent_s() -> float:
-    """For how long libvirt's event loop has not run. While it does not, no event, keep-alive or close callback
-    comes; calls are answered."""
+    """For how long libvirt's event loop has not run. While it hangs, no event, keep-alive or close callback comes.
+    Calls are answered."""
     return 0.0 if _ticked_at is None else time.monotonic() - _ticked_at
 
 

@@ -166,7 +166,7 @@ class EventHub:
 
     def _follow_once(self) -> None:
         """Connect, and attend to the connection until it is lost. May raise anything."""
-        self._loop_hangs = self._stands_still()
+        self._loop_hangs = self._loop_does_not_run()
         self.check_loop()
         lost = self._lost = threading.Event()
         conn = self._connect(lost)
@@ -227,7 +227,7 @@ class EventHub:
         while not self._closed.is_set() and not lost.wait(LOOK_EVERY_S):
             if not is_alive(conn):
                 return "the connection is dead, and no callback said so"
-            if self._stands_still():
+            if self._loop_does_not_run():
                 return f"libvirt's event loop in this process has not run for {STILL_S:g} s"
             try:
                 self._bounded.call(ask, ANSWER_S)
@@ -235,7 +235,7 @@ class EventHub:
                 return str(error)
         return "the connection was closed"
 
-    def _stands_still(self) -> bool:
+    def _loop_does_not_run(self) -> bool:
         """Does libvirt's event loop hang?"""
         if event_loop_silent_s() < STILL_S:
             return False
