@@ -25,7 +25,6 @@ from sterna.ports.bus import Bus, Incoming
 from sterna.rpc.client import RpcClient
 from tests.contract.bus_clients import BACK_S, nothing, until
 from tests.contract.conftest import NatsWorld
-from tests.contract.nats_waiting import BACK_S, nothing, until
 from tests.narrowing import not_none
 
 NOTICED_S = 8

@@ -17,7 +17,6 @@ from sterna.domain.errors import Unreachable
 from sterna.ports.bus import Incoming
 from tests.contract.bus_clients import BACK_S, nothing, until
 from tests.contract.conftest import NatsWorld
-from tests.contract.nats_waiting import BACK_S, nothing, until
 from tests.contract.relay import relaying
 from tests.narrowing import not_none
 
