@@ -1,8 +1,7 @@
 """Data from another host, checked before it becomes part of a URI, a command, a path or XML. Pure.
 
-A peer may be broken, of another version, or taken over. Each function returns the typed value or raises BadRequest,
-which says which field is wrong. `agent/` and `migration/` call them where a message comes in; nothing behind that
-point looks again.
+A peer may be broken, of another version, or taken over. Each function returns the typed value or raises BadRequest
+with the field that is wrong. `agent/` and `migration/` call them where a message comes in; nothing looks again.
 """
 
 from __future__ import annotations
@@ -205,8 +204,9 @@ def _demand_few_devices(found: Vm) -> None:
     few(found.cold, MOST_DISKS, "vm.cold")
     few(found.nics, MOST_NICS, "vm.nics")
     few(found.next_start.nics, MOST_NICS, "vm.next_start.nics")
-    for devices in (found.firmware, found.immovable, found.unjudged, found.next_start.devices):
-        few(devices, MOST_DEVICES, "devices of the VM")
+    few(found.next_start.devices, MOST_DEVICES, "vm.next_start.devices")
+    for name in ("firmware", "immovable", "unjudged"):
+        few(getattr(found, name), MOST_DEVICES, f"vm.{name}")
     few(found.references, MOST_REFERENCES, "vm.references")
     few([ref for ref in found.references if ref.kind is Kind.PEER], MOST_PEERS, "vm.references to connect to")
 
