@@ -372,7 +372,7 @@ class Vm(Value):
     nics: tuple[Nic, ...] = ()
     cold: tuple[Disk, ...] = ()
     """Disks that only the persistent definition names: they do not travel, and a cold start needs them."""
-    next_start: NextStart = NextStart()
+    next_start: NextStart = omitted(NextStart())
     """The same of everything else that is not among `references`."""
     firmware: tuple[StateFile, ...] = ()
     """NVRAM, TPM state, managed save."""
