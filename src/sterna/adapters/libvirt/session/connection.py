@@ -6,6 +6,7 @@ asyncio's executor. A connection that was cut, because libvirtd was restarted, i
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
 from collections.abc import Callable
@@ -64,7 +65,9 @@ def start_event_loop() -> None:
         # libvirt prints every error to stderr otherwise; they all arrive as exceptions anyway.
         libvirt.registerErrorHandler(lambda _context, _error: None, None)
         _tick()
-        libvirt.virEventAddTimeout(round(TICK_S * 1000), _tick, None)
+        ticks = libvirt.virEventAddTimeout(round(TICK_S * 1000), _tick, None)
+        # libvirt must not call into an interpreter that is ending
+        atexit.register(libvirt.virEventRemoveTimeout, ticks)
         threading.Thread(target=_run_events, name="sterna-libvirt-events", daemon=True).start()
         _loop_started = True
 
