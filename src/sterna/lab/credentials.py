@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from sterna.domain.trust.pki import DH_PARAMETERS
 from sterna.lab.errors import LabError
 from sterna.lab.places import IDENTITY
 
@@ -50,6 +51,7 @@ def link_certificates(pki: Path, identity: str | Path) -> None:
         for dash in ("-", ""):
             (pki / f"{end}{dash}cert.pem").symlink_to(f"{identity}/current/own.crt")
             (pki / f"{end}{dash}key.pem").symlink_to(f"{identity}/current/own.key")
+    (pki / "dh-params.pem").write_text(DH_PARAMETERS)
 
 
 def _write_ssh(hosts: Mapping[str, tuple[str, Path]]) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
+from base64 import b64decode
 from collections.abc import Callable
 from datetime import timedelta
+from fractions import Fraction
+from math import factorial
 from pathlib import Path
 
 import pytest
@@ -17,7 +20,7 @@ from sterna.adapters.identity.pki_files import PkiFiles
 from sterna.adapters.libvirt.qemu.certificates import Certificates
 from sterna.domain.errors import BadRequest, Conflict
 from sterna.domain.trust.joining import JoinAnswer
-from sterna.domain.trust.pki import FILES, Part
+from sterna.domain.trust.pki import DH_PARAMETERS, FILES, Part
 from tests.unit.adapters.identities import HOST1, join
 
 GROUP = 4711
@@ -58,6 +61,8 @@ def own_serial(own: OwnFiles) -> str:
 
 
 def content(own: OwnFiles, part: Part) -> bytes:
+    if part is Part.DH:
+        return DH_PARAMETERS.encode()
     path = {Part.CA: own.ca_file, Part.CERTIFICATE: own.certificate_file, Part.KEY: own.key_file}[part]
     return path.read_bytes()
 
@@ -117,6 +122,34 @@ def test_files_of_somebody_elses_are_not_replaced_unasked(files: PkiFiles, own: 
     assert files.write(pki, None, replace=True) == [pki / "CA/cacert.pem"]
     assert (pki / "CA/cacert.pem").read_bytes() == content(own, Part.CA)
     assert (pki / "CA/cacert.pem.before-sterna").read_text() == "of another PKI"
+
+
+def test_dh_parameters_of_the_site_are_as_good_as_ours(
+    files: PkiFiles, own: OwnFiles, authority: Authority, pki: Path
+) -> None:
+    (pki / "qemu").mkdir(parents=True)
+    (pki / "qemu/dh-params.pem").write_text("the site's own")
+    assert files.foreign(pki) == [] and files.write(pki, None) == []
+    renewed(authority, own)
+    assert files.renew() == []
+    assert (pki / "qemu/dh-params.pem").read_text() == "the site's own"
+    assert (pki / "qemu/server-key.pem").read_bytes() == content(own, Part.KEY)
+
+
+def test_a_host_that_joined_before_there_were_dh_parameters_gets_them(files: PkiFiles, pki: Path) -> None:
+    files.write(pki, None)
+    (pki / "qemu/dh-params.pem").unlink()
+    assert files.renew() == []
+    assert (pki / "qemu/dh-params.pem").read_text() == DH_PARAMETERS
+
+
+def test_the_dh_parameters_are_the_group_ffdhe3072() -> None:
+    # RFC 7919, section 3 and appendix A.2: p = 2^b - 2^(b-64) + {[2^(b-130) e] + X} * 2^64 - 1
+    e = Fraction(sum(Fraction(1, factorial(n)) for n in range(900)))
+    p = 2**3072 - 2**3008 + (int(e * 2**2942) + 2625351) * 2**64 - 1
+    integers = b"\x02\x82\x01\x81" + p.to_bytes(385, "big") + b"\x02\x01\x02"  # PKCS #3: p, then g
+    body = "".join(DH_PARAMETERS.splitlines()[1:-1])
+    assert b64decode(body) == b"\x30\x82" + len(integers).to_bytes(2, "big") + integers
 
 
 def test_what_was_kept_is_not_lost_by_a_second_time(files: PkiFiles, pki: Path) -> None:

@@ -225,6 +225,7 @@ def test_copies_that_a_killed_agent_left_behind_are_written_when_it_starts_again
     with pytest.raises(Stopped):
         asyncio.run(watch.run())
     for file in FILES:
-        source = {Part.CA: own.ca_file, Part.CERTIFICATE: own.certificate_file, Part.KEY: own.key_file}[file.part]
-        assert (pki / file.path).read_bytes() == source.read_bytes(), file.path
+        own_files = {Part.CA: own.ca_file, Part.CERTIFICATE: own.certificate_file, Part.KEY: own.key_file}
+        if (source := own_files.get(file.part)) is not None:
+            assert (pki / file.path).read_bytes() == source.read_bytes(), file.path
     assert "server-update-tls" in told.read_text()

@@ -21,7 +21,16 @@ from sterna.adapters.identity.own import OwnFiles
 from sterna.adapters.identity.revoked import RevokedFile
 from sterna.domain.errors import BadRequest, Conflict, NotFound
 from sterna.domain.model import Value
-from sterna.domain.trust.pki import ASIDE, FILES, FOLDERS, REVOKED_FILES, Part, PkiFile, mode_of
+from sterna.domain.trust.pki import (
+    ASIDE,
+    DH_PARAMETERS,
+    FILES,
+    FOLDERS,
+    REVOKED_FILES,
+    Part,
+    PkiFile,
+    mode_of,
+)
 
 RECORD = "pki.json"
 
@@ -50,16 +59,20 @@ class PkiFiles:
         return (self._folder / RECORD).exists()
 
     def foreign(self, pki: Path) -> list[Path]:
-        """Files of somebody else's in the places of ours. Raises BadRequest for folders that others can change."""
+        """Files of somebody else's in the places of ours, but for DH parameters: those serve as well as ours.
+        Raises BadRequest for folders that others can change."""
         for folder in _folders(pki):
             _check_folder(folder)
+        return [pki / file.path for file in self._of_others(pki) if file.part is not Part.DH]
+
+    def _of_others(self, pki: Path) -> list[PkiFile]:
         known = self._record()
         ours = known.digests if known is not None and known.pki == str(pki) else {}
         found = []
         for file in self._files():
             digest = _digest(pki / file.path)
             if digest is not None and digest not in (ours.get(file.path), self._digest_of_own(file)):
-                found.append(pki / file.path)
+                found.append(file)
         return found
 
     def write(self, pki: Path, group: int | None, *, replace: bool = False) -> list[Path]:
@@ -78,7 +91,7 @@ class PkiFiles:
             _make_folder(pki / folder, mode)
         for path in foreign:
             path.rename(_aside(path))
-        self._write_all(Written(pki=str(pki), group=group))
+        self._write_all(Written(pki=str(pki), group=group), leave={file.path for file in self._of_others(pki)})
         return foreign
 
     def renew(self) -> list[Path]:
@@ -87,16 +100,16 @@ class PkiFiles:
         if known is None:
             return []
         foreign = self.foreign(Path(known.pki))
-        self._write_all(known, leave={str(path.relative_to(known.pki)) for path in foreign})
+        self._write_all(known, leave={file.path for file in self._of_others(Path(known.pki))})
         return foreign
 
     def _files(self) -> tuple[PkiFile, ...]:
         return (*FILES, *REVOKED_FILES) if self._revoked.exists() else FILES
 
-    def _write_all(self, told: Written, leave: set[str] | None = None) -> None:
+    def _write_all(self, told: Written, leave: set[str]) -> None:
         """The record last: a file that it does not know yet is one of ours by its content."""
         with private_files.alone(self._folder):  # a renewal, or a new list at the same time
-            self._write_in_turn(told, leave or set())
+            self._write_in_turn(told, leave)
 
     def _write_in_turn(self, told: Written, leave: set[str]) -> None:
         files = [file for file in self._files() if file.path not in leave]
@@ -110,6 +123,8 @@ class PkiFiles:
         private_files.write(self._folder / RECORD, record.model_dump_json(indent=1).encode())
 
     def _content(self, file: PkiFile) -> bytes:
+        if file.part is Part.DH:
+            return DH_PARAMETERS.encode()
         return private_files.read(self._source(file), fix="let it join: `sterna agent join -`")
 
     def _source(self, file: PkiFile) -> Path:
@@ -119,6 +134,8 @@ class PkiFiles:
 
     def _digest_of_own(self, file: PkiFile) -> str | None:
         """Of the one in force: a write that was interrupted has written it, and no record of it."""
+        if file.part is Part.DH:
+            return hashlib.sha256(DH_PARAMETERS.encode()).hexdigest()
         return _digest(self._source(file))
 
     def _record(self) -> Written | None:

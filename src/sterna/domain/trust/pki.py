@@ -24,6 +24,8 @@ class Part(Enum):
     KEY = auto()
     REVOKED = auto()
     """The list of revoked certificates."""
+    DH = auto()
+    """DH_PARAMETERS: the same on every host, and no secret."""
 
 
 class PkiFile(NamedTuple):
@@ -48,6 +50,7 @@ FILES = (
     PkiFile("qemu/server-cert.pem", Part.CERTIFICATE, 0o644),
     PkiFile("qemu/client-key.pem", Part.KEY, 0o640),
     PkiFile("qemu/client-cert.pem", Part.CERTIFICATE, 0o644),
+    PkiFile("qemu/dh-params.pem", Part.DH, 0o644),
 )
 """In the order in which they are written. A certificate right behind its key: who reads them in between is refused
 by the other side, and tries again. libvirtd is root's; QEMU is not, and reads its keys by its group."""
@@ -62,3 +65,20 @@ REVOKED_FILES = (
 def mode_of(file: PkiFile, *, grouped: bool) -> int:
     """Its mode; a key that no group is to read is its owner's alone."""
     return file.mode if grouped or file.part is not Part.KEY else 0o600
+
+
+DH_PARAMETERS = """\
+-----BEGIN DH PARAMETERS-----
+MIIBiAKCAYEA//////////+t+FRYortKmq/cViAnPTzx2LnFg84tNpWp4TZBFGQz
++8yTnc4kmz75fS/jY2MMddj2gbICrsRhetPfHtXV/WVhJDP1H18GbtCFY2VVPe0a
+87VXE15/V8k1mE8McODmi3fipona8+/och3xWKE2rec1MKzKT0g6eXq8CrGCsyT7
+YdEIqUuyyOP7uWrat2DX9GgdT0Kj3jlN9K5W7edjcrsZCwenyO4KbXCeAvzhzffi
+7MA0BM0oNC9hkXL+nOmFg/+OTxIy7vKBg8P+OxtMb61zO7X8vC7CIAXFjvGDfRaD
+ssbzSibBsu/6iGtCOGEfz9zeNVs7ZRkDW7w09N75nAI4YbRvydbmyQd62R0mkff3
+7lmMsPrBhtkcrv4TCYUTknC0EwyTvEN5RPT9RFLi103TZPLiHnH1S/9croKrnJ32
+nuhtK8UiNjoNq8Uhl5sN6todv5pC1cRITgq80Gv6U93vPBsg7j/VnXwl5B0rZsYu
+N///////////AgEC
+-----END DH PARAMETERS-----
+"""
+"""The group ffdhe3072 of RFC 7919, appendix A.2. Without such a file each QEMU that a guest arrives in searches for
+a prime of 2,048 bits before it listens (QEMU 10.0, `qcrypto_tls_creds_get_dh_params_file`)."""
