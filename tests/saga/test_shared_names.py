@@ -10,11 +10,10 @@ from sterna.controller.controller import Controller
 from sterna.domain.errors import Refused
 from sterna.domain.hosts import HostFacts, namesake
 from sterna.domain.status import Status
-from sterna.sim.world.things import Definition, SimDomain
-from tests.narrowing import not_none
 
 from .controlled import HoldingFleet, started
 from .fleet import SimFleet
+from .luns import names_the_lun
 
 
 async def test_two_hosts_with_one_initiator_name_are_refused() -> None:
@@ -47,15 +46,6 @@ async def test_a_volume_that_other_vms_of_the_host_may_use_is_not_taken_away_fro
         with pytest.raises(Refused, match="several VMs") as refused:
             await fleet.start(vm)
         assert [r.code for r in refused.value.refusals] == ["volume-shared"]
-
-
-def names_the_lun(fleet: SimFleet, host: str, vm: str) -> str:
-    """Another domain of that host, off, has the VM's volume as well; the volume's target."""
-    domain = next(d.domains[vm] for d in fleet.world.hosts.values() if vm in d.domains)
-    (disk,) = (d for d in domain.definition.disks if d.iscsi)
-    definition = Definition(name="rescue", memory_bytes=1 << 20, disks=(disk,))
-    fleet.world.hosts[host].domains["rescue"] = SimDomain("rescue", inactive=definition)
-    return not_none(disk.iscsi).target
 
 
 @pytest.mark.parametrize("host", ["host1", "host2"])

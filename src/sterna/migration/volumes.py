@@ -27,17 +27,31 @@ async def of_each(host: HostPorts, disks: Sequence[Disk], act: Callable[[Volumes
     return await all_of(act(volumes, disk) for volumes, disk in known)
 
 
-async def detach_unless_used(host: HostPorts, disks: Sequence[Disk], vm_uuid: str) -> dict[str, str]:
-    """Withdraw this host's admissions (R3, F3), but where another domain of the host has the same LUN by now: it
-    would lose its disk. The targets of the disks that were left alone, each with the reason.
+Users = dict[str, tuple[str, ...]]
+"""Target of a disk -> the other VMs of this host that have its LUN."""
 
-    Raises as `of_each`, and Unreachable where the hypervisor cannot be asked.
-    """
-    users: dict[str, tuple[str, ...]] = {}
-    if any(disk.iscsi is not None for disk in disks):
-        users = volume_users(disks, await host.hypervisor.volume_claims(besides=vm_uuid))
+
+async def users_of_luns(host: HostPorts, disks: Sequence[Disk], vm_uuid: str) -> Users:
+    """Who else on this host has them. Asks nobody where no disk is on a LUN. Raises Unreachable."""
+    if not any(map(has_lun, disks)):
+        return {}
+    return volume_users(disks, await host.hypervisor.volume_claims(besides=vm_uuid))
+
+
+def has_lun(disk: Disk) -> bool:
+    """Is it on a LUN? A host has one login to it, for all its VMs."""
+    return disk.iscsi is not None
+
+
+async def detach(host: HostPorts, disks: Sequence[Disk]) -> None:
+    """Withdraw this host's admissions. Raises as `of_each`."""
+    await of_each(host, disks, lambda volumes, disk: volumes.detach(disk))
+
+
+async def detach_unless_used(host: HostPorts, disks: Sequence[Disk], users: Users, vm_uuid: str) -> dict[str, str]:
+    """`detach` (R3, F3), but where another VM of the host has the same LUN by now: it would lose its disk. The
+    targets of the disks that were left alone, each with the reason. Raises as `of_each`."""
     for target, owners in users.items():
         log.warning("a volume stays admitted: others use it", disk=target, users=owners, vm=vm_uuid)
-    free = [disk for disk in disks if disk.target not in users]
-    await of_each(host, free, lambda volumes, disk: volumes.detach(disk))
+    await detach(host, [disk for disk in disks if disk.target not in users])
     return {target: f"used by {', '.join(owners)}" for target, owners in users.items()}

@@ -165,11 +165,7 @@ class VolumesFound(Outcome):
     disks: tuple[str, ...]
 
 
-class VolumesDetached(Outcome):
-    """F3."""
-
-    entry = "detach-volumes"
-
+class _VolumesDetached(Outcome):
     kept: dict[str, str] = omitted({})
     """Target of a disk -> why this host is still admitted to its volume."""
 
@@ -178,6 +174,21 @@ class VolumesDetached(Outcome):
         return "; ".join(
             f"{host} keeps its access to the volume of {disk}: {why}" for disk, why in self.kept.items()
         )
+
+
+class VolumesDetached(_VolumesDetached):
+    """F3."""
+
+    entry = "detach-volumes"
+
+    later: tuple[str, ...] = omitted(())
+    """Targets of the disks that were left for `detach-remaining-volumes`: libvirt did not answer."""
+
+
+class RemainingVolumesDetached(_VolumesDetached):
+    """F3, where libvirt did not answer the first time."""
+
+    entry = "detach-remaining-volumes"
 
 
 class VifsRemoved(Outcome):

@@ -21,7 +21,7 @@ from sterna.domain.step import Step
 from sterna.migration import removal
 from sterna.migration.context import Context
 from sterna.migration.destination.taps import unplug_taps
-from sterna.migration.volumes import detach_unless_used, of_each
+from sterna.migration.volumes import detach_unless_used, of_each, users_of_luns
 
 
 class DisconnectVolumesHere(Step[Context, NoPlan, Done]):
@@ -47,7 +47,8 @@ class TerminateConnections(Step[Context, NoPlan, Done]):
         """Those P4 meant to make, made or not; what another VM here has as a disk, it keeps."""
         if disks := attached_disks(ctx):
             await refuse_if_used(ctx)
-        await detach_unless_used(ctx.host, disks, ctx.vm_uuid)
+        users = await users_of_luns(ctx.host, disks, ctx.vm_uuid)
+        await detach_unless_used(ctx.host, disks, users, ctx.vm_uuid)
         return Done()
 
 

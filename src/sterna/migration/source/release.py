@@ -11,12 +11,13 @@ from sterna.domain.entries.notes import DestinationReport
 from sterna.domain.entries.source import (
     FilesToRemove,
     Released,
+    RemainingVolumesDetached,
     VifsRemoved,
     VmRemoved,
     VolumesDetached,
     VolumesFound,
 )
-from sterna.domain.errors import Permanent, StorageSilent, Temporary
+from sterna.domain.errors import Permanent, StorageSilent, Temporary, Unreachable
 from sterna.domain.journal import Kind
 from sterna.domain.model import Disk, DiskKind, GuestState
 from sterna.domain.pauses import words_of
@@ -24,12 +25,16 @@ from sterna.domain.plugs import device_name, plug_type
 from sterna.domain.status import Status
 from sterna.domain.step import Step
 from sterna.domain.whereabouts import GONE
+from sterna.kit.waiting import within
 from sterna.migration import removal
 from sterna.migration.context import Context
 from sterna.migration.source.reports import forgotten, wait_report
-from sterna.migration.volumes import detach_unless_used, of_each
+from sterna.migration.volumes import detach, detach_unless_used, has_lun, of_each, users_of_luns
 
 log = structlog.get_logger(__name__)
+
+CLAIMS_S = 5.0
+"""For libvirt to say which VMs of this host use a LUN, while the destination waits."""
 
 
 class FindVolumes(Step[Context, NoPlan, VolumesFound]):
@@ -69,8 +74,19 @@ class DetachVolumes(Step[Context, NoPlan, VolumesDetached]):
 
     async def do(self, ctx: Context, plan: NoPlan) -> VolumesDetached:
         """All of them; one that is slow, or refuses, holds up no other. One that another VM here has begun to use
-        stays, and is reported."""
-        return VolumesDetached(kept=await detach_unless_used(ctx.host, volumes_to_release(ctx), ctx.vm_uuid))
+        stays, and is reported.
+
+        Where libvirt does not say who uses them, LUNs stay until it does: the destination's half, which gives the
+        guest its network, does not wait for that.
+        """
+        volumes = volumes_to_release(ctx)
+        try:
+            users = await within(ctx.clock, CLAIMS_S, users_of_luns(ctx.host, volumes, ctx.vm_uuid))
+        except (Unreachable, TimeoutError) as error:
+            log.warning("LUNs stay attached until libvirt answers", migration=ctx.migration.id, why=str(error))
+            await detach(ctx.host, [disk for disk in volumes if not has_lun(disk)])
+            return VolumesDetached(later=tuple(disk.target for disk in volumes if has_lun(disk)))
+        return VolumesDetached(kept=await detach_unless_used(ctx.host, volumes, users, ctx.vm_uuid))
 
 
 class RemoveVifsAtSource(Step[Context, NoPlan, VifsRemoved]):
@@ -106,6 +122,19 @@ class CastPostLiveMigration(Step[Context, NoPlan, Done]):
         """Into the outbox."""
         ctx.peer.cast("post_live_migration_at_destination", {}, key="F5")
         return Done()
+
+
+class DetachRemainingVolumes(Step[Context, NoPlan, RemainingVolumesDetached]):
+    """F3, for the LUNs that waited for libvirt's answer."""
+
+    row, name = "F3", "detach-remaining-volumes"
+
+    async def do(self, ctx: Context, plan: NoPlan) -> RemainingVolumesDetached:
+        """As F3. Raises Unreachable until libvirt answers."""
+        later = ctx.history.get(VolumesDetached).later
+        volumes = [disk for disk in volumes_to_release(ctx) if disk.target in later]
+        users = await users_of_luns(ctx.host, volumes, ctx.vm_uuid)
+        return RemainingVolumesDetached(kept=await detach_unless_used(ctx.host, volumes, users, ctx.vm_uuid))
 
 
 class RemoveVm(Step[Context, FilesToRemove, VmRemoved]):
@@ -200,8 +229,9 @@ class AwaitDestination(Step[Context, NoPlan, Done]):
             why += f"; {lost}"
         if not kept and (left := removed.words(ctx.migration.source)):
             why += f"; {left}"
-        if admitted := ctx.history.get(VolumesDetached).words(ctx.migration.source):
-            why += f"; {admitted}"
+        for detached in (ctx.history.get(VolumesDetached), ctx.history.find(RemainingVolumesDetached)):
+            if detached is not None and (admitted := detached.words(ctx.migration.source)):
+                why += f"; {admitted}"
         ctx.set_status(Status.COMPLETED, why)
         ctx.write(Kind.CLOSED)
         return Done()
