@@ -13,6 +13,7 @@ from sterna.bootstrap.enrolling.agent import agent_app
 from sterna.bootstrap.enrolling.bus import bus_app
 from sterna.bootstrap.enrolling.ca import ca_app
 from sterna.cli.main import app, run
+from sterna.kit.ending import leave
 
 Settings = Annotated[Path, typer.Option("--config", help="Settings, a TOML file.", show_default=False)]
 
@@ -33,6 +34,7 @@ def agent(
     from sterna.bootstrap.agent import run_agent
 
     run_agent(config)
+    leave()
 
 
 app.add_typer(agent_app, name="agent", rich_help_panel="Processes")
@@ -49,6 +51,7 @@ def controller(
     from sterna.bootstrap.controller import run_controller
 
     run_controller(config, fd)
+    leave()
 
 
 def _mount_lab() -> None:
