@@ -180,11 +180,13 @@ class Steered(Note):
 
 
 class GaveUp(Note):
-    """The copy is ended, as its objective cannot be met."""
+    """The copy is ended, as its objective cannot be met, or the VM is not what the destination prepared for."""
 
     entry, under = "gave-up", "M3"
 
     why: str = ""
+    fix: str = omitted("")
+    """What to do; '' for more leeway."""
 
 
 class AbortAsked(Note):

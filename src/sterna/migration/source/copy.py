@@ -26,10 +26,11 @@ from sterna.domain.errors import Cancelled, Permanent, Refused, SternaError
 from sterna.domain.status import Status
 from sterna.domain.step import Step
 from sterna.domain.whereabouts import Finding, Verdict
+from sterna.kit.tasks import both
 from sterna.kit.waiting import Backoff
 from sterna.migration.attempts import Attempts
 from sterna.migration.context import Context
-from sterna.migration.source import left, postcopy, rollback, steering
+from sterna.migration.source import left, postcopy, rollback, steering, unchanged
 from sterna.migration.source.asking import unless_aborted
 from sterna.migration.source.copy_plan import copy_plan
 from sterna.migration.source.find_guest import look
@@ -171,7 +172,8 @@ class Copy(Step[Context, NoPlan, Copied]):
         """Run the copy; libvirt's error message ('' for none)."""
         if keeps := await ctx.host.hypervisor.check_outgoing(ctx.vm_uuid):  # begun while the other host prepared
             raise Refused(keeps)
-        plan = copy_plan(ctx, await steering.prepare(ctx))
+        made_of, _ = await both(steering.prepare(ctx), unchanged.refuse_if_changed(ctx))
+        plan = copy_plan(ctx, made_of)
         ctx.note(CopyStarted(sent_before=await ctx.host.hypervisor.sent(ctx.vm_uuid)))
         try:
             async with ctx.host.hypervisor.events(ctx.vm_uuid) as events:
@@ -215,5 +217,5 @@ class Copy(Step[Context, NoPlan, Copied]):
         if ctx.abort.is_set():
             return Cancelled("aborted while copying")
         if gave_up := ctx.history.find(GaveUp):
-            return Permanent(f"the copy was given up: {gave_up.why}", fix=steering.MORE_LEEWAY)
+            return Permanent(f"the copy was given up: {gave_up.why}", fix=gave_up.fix or steering.MORE_LEEWAY)
         return Permanent(f"the copy failed: {reason or finding.why}", fix=error.fix or SEE_LOGS)

@@ -19,7 +19,7 @@ from sterna.domain.model import GuestState, Observation
 from sterna.domain.whereabouts import GONE, POSTCOPY
 from sterna.migration.attempts import Attempts
 from sterna.migration.context import Context
-from sterna.migration.source import handover, left, postcopy, steering
+from sterna.migration.source import handover, left, postcopy, steering, unchanged
 from sterna.ports.hypervisor import GuestEvent
 
 SAMPLE_EVERY_S = 0.5
@@ -46,7 +46,8 @@ async def watch(
     ends = (copying(), postcopy.attend(ctx, find), handover.guard(ctx, heard), _until_given_up(ctx))
     deciding = [asyncio.ensure_future(end) for end in ends]
     network = asyncio.ensure_future(handover.switch_network(ctx))
-    beside = (_follow(ctx, events, heard), _sample(ctx), _obey_abort(ctx), postcopy.end_old_copy(ctx))
+    looks = (_follow(ctx, events, heard), _sample(ctx), unchanged.give_up_if_changed(ctx))
+    beside = (*looks, _obey_abort(ctx), postcopy.end_old_copy(ctx))
     watchers = [asyncio.ensure_future(w) for w in beside]
     try:
         done, _ = await asyncio.wait(deciding, return_when=asyncio.FIRST_COMPLETED)
