@@ -17,12 +17,10 @@ from sterna.adapters.libvirt.observe import state_of
 from sterna.adapters.libvirt.session.connection import Connect
 from sterna.adapters.libvirt.xml.describe import TPM_FOLDER
 from sterna.adapters.libvirt.xml.metadata import Element, parse_xml
+from sterna.adapters.libvirt.xml.paths import all_paths
 from sterna.domain.claims import Claim, VolumeClaim, lun_name
 from sterna.domain.errors import Permanent
 
-_PATH = re.compile(r'(?:^|[=:,])\s*"?(/[^,"]*)')
-"""An absolute path: all of a value, or a part of one: `<qemu:arg value='if=none,file=/srv/a.img'/>`, or in JSON
-`{"filename": "/srv/a.img"}`."""
 _LUNS = (re.compile(r"-iscsi-([^/,\s]+?)-lun-(\d+)"), re.compile(r"iscsi://[^/,\s]+/([^/,\s]+)/(\d+)"))
 """As udev names the device of a host that has logged in, and as QEMU's initiator takes one in its arguments."""
 _IMAGES = ("disk", "backingStore", "mirror", "dataStore", "hostdev")
@@ -144,7 +142,7 @@ def _paths(domain: Element) -> Iterator[str]:
             continue
         for value in (*element.attrib.values(), (element.text or "").strip()):
             if "/" in value:
-                yield from (path.rstrip() for path in _PATH.findall(str(value)))
+                yield from all_paths(str(value))
 
 
 def _volumes(conn: Connect, domain: Element) -> Iterator[tuple[str, str | None]]:

@@ -12,14 +12,13 @@ from collections.abc import Iterator
 
 from sterna.adapters.libvirt.xml.metadata import Element
 from sterna.adapters.libvirt.xml.pages import pages
+from sterna.adapters.libvirt.xml.paths import paths_in
 from sterna.domain.references import Kind, Lan, Reference
 
 QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 _CHARDEVS = ("serial", "parallel", "console", "channel", "redirdev", "smartcard")
 _COLD = frozenset(Kind) - {Kind.PEER, Kind.SERVER, Kind.CID}
 """Kinds that a cold start needs whatever else the host does."""
-_PATH = re.compile(r'(?:^|[=:,])\s*"?(/[^,"]*)')
-"""All of a value, or a part of one: `file=/srv/a.img,format=raw`, `{"filename": "/srv/a.img"}`."""
 _DEFAULT_LISTEN = "127.0.0.1"
 _VSOCK = "/dev/vhost-vsock"
 
@@ -222,7 +221,7 @@ def _arguments(domain: Element) -> Iterator[Reference]:
     values += [(env, "qemu:env") for env in domain.iterfind(f"{{{QEMU}}}commandline/{{{QEMU}}}env")]
     values += [(prop, "qemu:property") for prop in domain.iter(f"{{{QEMU}}}property")]
     for element, where in values:
-        for path in _PATH.findall(element.get("value", "")):
+        for path in paths_in(element.get("value", "")):
             yield Reference(kind=Kind.ARGUMENT, name=path, where=f"{where} {element.get('value', '')[:60]}")
 
 
