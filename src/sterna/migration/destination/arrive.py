@@ -43,14 +43,21 @@ class ActivateBindings(Step[Context, NoPlan, BindingsActivated]):
     row, name = "F7", "activate-bindings"
 
     async def do(self, ctx: Context, plan: NoPlan) -> BindingsActivated:
-        """Confirm what was activated at the switch-over, drop the source's, then look at the switch."""
+        """Confirm what was activated at the switch-over, drop the source's, then look at the switch.
+
+        A guest that was started again here has other devices than P10 made.
+        """
         await ctx.host.network.settle(ctx.incoming_vm(), *ctx.network_hosts)
         if (await ctx.host.hypervisor.observe(ctx.vm_uuid)).state in GONE:
             return BindingsActivated(network=ctx.asked_network)
-        has = {nic.mac for nic in (await ctx.host.hypervisor.vm(ctx.vm_uuid)).nics}
-        for nic in ctx.history.get(VifsPlugged).nics:
-            # one that has been detached is not waited for
-            if (nic.mac in has or plug_type(nic).hot_unplugged) and not await ctx.host.vif.wired(nic):
+        has = {nic.mac.lower(): nic for nic in (await ctx.host.hypervisor.vm(ctx.vm_uuid)).nics}
+        for planned in ctx.history.get(VifsPlugged).nics:
+            nic, now = planned, has.get(planned.mac.lower())
+            if not plug_type(planned).hot_unplugged:
+                if now is None:  # one that has been detached is not waited for
+                    continue
+                nic = planned.model_copy(update={"device": now.device or planned.device})
+            if not await ctx.host.vif.wired(nic):
                 raise Temporary(f"{nic.device or nic.mac} is not wired", fix="check its bridge, or detach the NIC")
         return BindingsActivated(network=ctx.asked_network)
 

@@ -19,7 +19,7 @@ from sterna.domain.entries.source import (
 )
 from sterna.domain.errors import Permanent, StorageSilent, Temporary, Unreachable
 from sterna.domain.journal import Kind
-from sterna.domain.model import Disk, DiskKind, GuestState
+from sterna.domain.model import Disk, DiskKind, GuestState, Nic
 from sterna.domain.pauses import words_of
 from sterna.domain.plugs import device_name, plug_type
 from sterna.domain.status import Status
@@ -103,14 +103,25 @@ class RemoveVifsAtSource(Step[Context, NoPlan, VifsRemoved]):
         removed = []
         for nic in ctx.vm_before().nics:
             port = await ctx.host.vif.describe(nic)
-            # else gone already; a device of that name that is another VM's by now, `unplug` leaves alone
-            if port is not None and port.port_id == nic.port_id and await ctx.host.vif.unplug(port):
+            # Else gone already. A device of that name that is another VM's by now, `unplug` leaves alone.
+            if port is not None and _is_its_own(nic, port) and await ctx.host.vif.unplug(port):
                 removed.append(port.device or f"what {nic.mac} was plugged into")
             if plug_type(nic).made_ahead:
                 bare = device_name(nic)
                 if await ctx.host.vif.unplug(nic.model_copy(update={"device": bare})):
                     removed.append(bare)
         return VifsRemoved(removed=tuple(removed))
+
+
+def _is_its_own(nic: Nic, port: Nic) -> bool:
+    """Is it the device that the guest had at P2, or the one that was made ahead of it? On another bridge, or by
+    another name, it is that of a VM with the same MAC."""
+    devices = {nic.device, device_name(nic)} if plug_type(nic).made_ahead else {nic.device}
+    return (port.port_id, port.bridge, port.parent) == (
+        nic.port_id,
+        nic.bridge,
+        nic.parent,
+    ) and port.device in devices
 
 
 class CastPostLiveMigration(Step[Context, NoPlan, Done]):

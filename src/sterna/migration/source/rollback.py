@@ -327,10 +327,11 @@ class ProveSource(Step[Context, NoPlan, SourceProven]):
             f"disk {disk.target} is not what it was before" for disk in before.disks if not _as_was(disk, now)
         ]
         for nic in before.nics if not ended else ():
-            detached = not plug_type(nic).hot_unplugged and nic.mac not in {n.mac for n in now.nics}
-            if detached:
+            function = plug_type(nic).hot_unplugged
+            found = next((n for n in now.nics if n.mac == nic.mac and plug_type(n).hot_unplugged == function), None)
+            if found is None and not function:
                 changed.append(f"NIC {nic.mac} was detached")
-            elif await ctx.host.vif.describe(nic) is None:
+            elif await ctx.host.vif.describe(found or nic) is None:
                 raise Temporary(f"NIC {nic.mac} is not plugged on the source any more", fix="plug it, or detach it")
         return changed
 

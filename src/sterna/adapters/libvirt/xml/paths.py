@@ -13,7 +13,7 @@ _COMMA = "\0"
 
 
 def paths_in(value: str) -> tuple[str, ...]:
-    """Those that a value of QEMU's command line names: `if=none,file=/srv/a,,b.img` (a comma in a value is doubled),
+    """Those that a value of QEMU's command line names: `if=none,file=/srv/a,,b.img` (commas in a value are doubled),
     `{"filename": "/srv/a.img"}`, `json:{...}` inside either."""
     text = value.strip()
     in_json = text.removeprefix("json:")
@@ -29,7 +29,7 @@ def paths_in(value: str) -> tuple[str, ...]:
 
 
 def all_paths(value: str) -> tuple[str, ...]:
-    """Those that any value may name: as `paths_in`, and the whole of one that begins like a path, commas included."""
+    """Those that any value may name: as `paths_in`, and all of one that begins like a path, commas included."""
     whole = (value.rstrip(),) if value.startswith("/") else ()
     return tuple(dict.fromkeys((*whole, *paths_in(value))))
 
