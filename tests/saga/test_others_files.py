@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from sterna.domain.status import Status
 from sterna.sim.libvirt.guests import add_vm
 from tests.asking import to_check
@@ -26,8 +30,12 @@ async def test_another_vms_firmware_state_is_not_overwritten_also_where_that_vm_
         assert fleet.world.running(vm) == ["host1"] and not fleet.world.violations
 
 
-async def test_what_is_on_a_network_file_system_is_kept_and_said_beforehand() -> None:
-    """A third host may have it, as the base of clones: only the destination is asked."""
+@pytest.mark.parametrize(
+    "where, words",
+    [({"mount": "nfs4 nas:/instances"}, "nfs4 nas:/instances"), ({"exported": True}, "which this host exports")],
+)
+async def test_what_a_third_host_may_have_is_kept_and_said_beforehand(where: dict[str, Any], words: str) -> None:
+    """As the base of clones: only the destination is asked."""
     async with SimFleet() as fleet, fleet.clock.auto():
         vm = add_vm(fleet.world, "host1", "tern", disks=("local", "shared"))
         path, host1 = local_disk(fleet, vm), fleet.world.hosts["host1"]
@@ -35,13 +43,13 @@ async def test_what_is_on_a_network_file_system_is_kept_and_said_beforehand() ->
         answer = await fleet.client.call("host1", "check_migration", to_check(vm, "host2"))
         assert answer["vm"]["unjudged"] == []
         for name in (path, NVRAM):
-            host1.folder(name).mount = "nfs4 nas:/instances"
+            vars(host1.folder(name)).update(where)
         answer = await fleet.client.call("host1", "check_migration", to_check(vm, "host2"))
         (said,) = answer["vm"]["unjudged"]
-        assert path in said and "nas:/instances" in said
+        assert path in said and words in said
         await fleet.start(vm)
         assert await fleet.ended() is Status.COMPLETED
-        assert "nfs4 nas:/instances" in kept(fleet)[path]
+        assert words in kept(fleet)[path]
         assert host1.file(path) is not None and host1.file(NVRAM) is not None
 
 

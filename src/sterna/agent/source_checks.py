@@ -156,9 +156,9 @@ class SourceChecks:
         found = []
         for disk in disks:
             if disk.local and disk.path:
-                mount = (await self._host.storage.sight(disk.path, "none")).mount
+                why = (await self._host.storage.sight(disk.path, "none")).of_others
                 words = f"disk {disk.target}: {disk.path} stays on {self._host.name} after the move"
-                found += [f"{words}: it is on {mount}, which other hosts may use as well"] if mount else []
+                found += [f"{words}: {why}"] if why else []
         return found
 
     async def _left_where_they_are(self, disks: tuple[Disk, ...]) -> tuple[Disk, ...]:

@@ -66,6 +66,15 @@ class Sight(Value):
     """The lock that the other host holds on its file is on this one."""
     mount: str = ""
     """Where the file's file system comes from, if that is another machine: `nfs4 nas:/images`."""
+    exported: str = ""
+    """The folder that holds the file and that this host's own file server gives to others."""
+
+    @property
+    def of_others(self) -> str:
+        """Why a third host may use the file, in words; '' where nothing says so."""
+        if self.mount:
+            return f"it is on {self.mount}, which other hosts may use as well"
+        return f"it is below {self.exported}, which this host exports to others" if self.exported else ""
 
 
 class Proof(StrEnum):

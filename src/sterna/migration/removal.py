@@ -104,10 +104,8 @@ async def _against(ctx: Context, path: str, found: str, known: str | None, made_
 
 
 async def _from_elsewhere(ctx: Context, path: str) -> str:
-    """Which network or cluster file system the file is on; '' for none. Of the hosts that may use it, only one is
-    asked."""
-    mount = (await ctx.host.storage.sight(path, ctx.token)).mount
-    return f"it is on {mount}, which other hosts may use as well" if mount else ""
+    """Why a third host may use the file; '' where nothing says so. Of those hosts only one is asked."""
+    return (await ctx.host.storage.sight(path, ctx.token)).of_others
 
 
 async def seen_there(ctx: Context, path: str) -> str:

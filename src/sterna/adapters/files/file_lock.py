@@ -19,29 +19,29 @@ from sterna.kit.opening import open_regular
 _FLOCK = "hhqqi4x"
 """struct flock on 64-bit Linux: type, whence, start, length, pid."""
 FIRST_PLACE, LAST_PLACE = 2**61, 2**62
-NETWORK = (
-    "nfs",
-    "nfs4",
-    "cifs",
-    "smb3",
-    "ceph",
-    "fuse.glusterfs",
-    "fuse.ceph-fuse",
-    "lustre",
-    "gpfs",
-    "beegfs",
-    "9p",
-    "virtiofs",
-    "afs",
-    "orangefs",
-    "gfs2",
-    "ocfs2",
-    "fuse.sshfs",
-    "fuse.mfs",
-    "fuse.juicefs",
-    "fuse.s3fs",
+NETWORK = frozenset(
+    {
+        "9p",
+        "acfs",
+        "afs",
+        "beegfs",
+        "ceph",
+        "cifs",
+        "gfs2",
+        "gpfs",
+        "lustre",
+        "nfs",
+        "nfs4",
+        "ocfs2",
+        "orangefs",
+        "smb3",
+        "smbfs",
+        "virtiofs",
+    }
 )
 """File systems that several machines may have, as /proc/self/mountinfo names them."""
+_USER_SPACE = "fuse."
+"""Those of programs: `fuse.glusterfs`, `fuse.sshfs`, `fuse.quobyte`. Most come from other machines."""
 
 
 @contextmanager
@@ -110,7 +110,7 @@ def mount_of(path: str) -> str:
     wanted = f"{os.major(device)}:{os.minor(device)}"
     for fields in lines:
         kind, source = fields[fields.index("-") + 1 : fields.index("-") + 3]
-        if fields[2] == wanted and kind in NETWORK:
+        if fields[2] == wanted and (kind in NETWORK or kind.startswith(_USER_SPACE)):
             return f"{kind} {source}"
     return ""
 

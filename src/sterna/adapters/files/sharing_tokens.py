@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from sterna.adapters.files.exports import exported
 from sterna.adapters.files.file_lock import is_held, mount_of
 from sterna.domain.claims import Sight
 from sterna.domain.errors import Permanent
@@ -43,7 +44,7 @@ def sight(path: str, token: str, place: int | None = None) -> Sight:
     with contextlib.suppress(OSError):
         os.listdir(token_file.parent)
     inode = _read(token_file, token)
-    found = Sight(seen=inode is not None, token_inode=inode, mount=mount_of(path))
+    found = Sight(seen=inode is not None, token_inode=inode, mount=mount_of(path), exported=exported(path))
     with contextlib.suppress(OSError):
         seen = os.stat(path)
         same = seen.st_dev == os.stat(token_file.parent).st_dev

@@ -166,7 +166,9 @@ class SimStorage:
         size = file.size_bytes if file is not None else None
         held = place is not None and here.folder(path).locks.get(place) == path
         found = Sight(seen=seen, token_inode=0 if seen else None, file_inode=born, size=size, held=held)
-        return found.model_copy(update={"same_device": file is not None or None, "mount": here.folder(path).mount})
+        folder = here.folder(path)
+        of_others = {"mount": folder.mount, "exported": folder.path if folder.exported else ""}
+        return found.model_copy(update={"same_device": file is not None or None} | of_others)
 
     async def named_by(
         self, name: str, token: str, claims: tuple[Claim, ...], *, perhaps: bool = False

@@ -49,6 +49,8 @@ class SimFolder:
     """Mounted so."""
     mount: str = ""
     """Where it comes from, if that is another machine: `nfs4 nas:/images`."""
+    exported: bool = False
+    """A file server of its host gives it to other hosts."""
     locks: dict[int, str] = field(default_factory=dict)
     """Place -> path of the locks that prove sharing."""
 

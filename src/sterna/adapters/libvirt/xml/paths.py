@@ -13,7 +13,7 @@ _COMMA = "\0"
 
 
 def paths_in(value: str) -> tuple[str, ...]:
-    """Those that a value of QEMU's command line names: `if=none,file=/srv/a,,b.img` (commas in a value are doubled),
+    """Those that a value of QEMU's command line names: `if=none,file=/srv/a,,b.img` (its commas are doubled),
     `{"filename": "/srv/a.img"}`, `json:{...}` inside either."""
     text = value.strip()
     in_json = text.removeprefix("json:")
