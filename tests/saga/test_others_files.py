@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from sterna.domain.model import StateFile
 from sterna.domain.status import Status
 from sterna.sim.libvirt.guests import add_vm
+from sterna.sim.world.things import SimFile
 from tests.asking import to_check
 from tests.narrowing import not_none
 
 from .fleet import SimFleet
 from .named_files import NVRAM, kept, local_disk, nvram_at, other, reasons
+from .playing import when
 
 
 async def test_another_vms_firmware_state_is_not_overwritten_also_where_that_vm_is_off() -> None:
@@ -73,3 +77,35 @@ async def test_room_is_counted_by_what_will_be_written_and_not_by_a_compressed_f
         assert await reasons(fleet, vm) == ["disk-space-short"]
         folder.capacity_bytes = 8 << 30
         assert await reasons(fleet, vm) == []
+
+
+def tpm_at(fleet: SimFleet, vm: str, folder: str) -> None:
+    """The VM on host1 has the state of its TPM there."""
+    fleet.world.make_directory("host1", folder)
+    fleet.world.put_file("host1", f"{folder}/tpm2-00.permall", SimFile(1 << 12, content="keys"))
+    domain = fleet.world.hosts["host1"].domains[vm]
+    state = (StateFile(kind="tpm", path=folder),)
+    domain.live = domain.inactive = replace(not_none(domain.live), firmware=state)
+
+
+@pytest.mark.parametrize("folder, codes", [("/srv/shared/tpm", ["tpm-shared"]), ("/var/lib/libvirt/swtpm/1", [])])
+async def test_the_state_of_a_tpm_that_both_hosts_see_is_refused(folder: str, codes: list[str]) -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = add_vm(fleet.world, "host1", "tern", disks=("shared",))
+        tpm_at(fleet, vm, folder)
+        assert await reasons(fleet, vm) == codes
+        assert not [name for f in fleet.world.hosts["host1"].folders for name in f.files if ".sterna-" in name]
+
+
+async def test_it_is_refused_at_p2_as_well() -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = add_vm(fleet.world, "host1", "tern", disks=("shared",))
+        when(fleet.agents["host1"], "snapshot-volumes", lambda: tpm_at(fleet, vm, "/srv/shared/tpm"))
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.FAILED
+        (reason,) = (
+            e.data["reason"]
+            for e in fleet.agents["host1"].journal.entries(fleet.migration)
+            if e.data.get("status") == Status.FAILED
+        )
+        assert "the VM's TPM" in reason

@@ -135,6 +135,7 @@ ENDED_BY = {
     "adapters/openstack/login.py:Login.token": "the login's own limit, `timeout_s`",
     "kit/tasks.py:all_of": "its callers, which are listed",
     "kit/tasks.py:both": "the same",
+    "migration/source/copy.py:Copy._start": "the limits of libvirt's calls and of the switch's",
     "bootstrap/controller.py:run_controller.run": "SIGTERM: this is the life of the process",
     "adapters/files/file_lock.py:Lock.take": "its thread is waited for with a clock beside it (storage.py)",
     "adapters/files/file_lock.py:Lock.give_up": "the same",

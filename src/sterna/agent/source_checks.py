@@ -38,7 +38,7 @@ from sterna.domain.references import Reference
 from sterna.kit.tasks import both
 from sterna.migration import secrets
 from sterna.migration.context import HostPorts
-from sterna.migration.sharing import PeersFiles, decide_local, prove_written, silent_on
+from sterna.migration.sharing import PeersFiles, against_shared_tpm, decide_local, prove_written, silent_on
 from sterna.migration.source import stream
 from sterna.ports.records import Journal
 from sterna.rpc.client import RpcClient
@@ -113,7 +113,7 @@ class SourceChecks:
         refusals += [unreachable] if unreachable is not None else []
         refusals += await self._check_probe(facts, transport)
         refusals += await volumes_in_use(self._host, vm)
-        refusals += await self._check_sources(vm, destination)
+        refusals += [*await self._check_sources(vm, destination), *await self._check_tpm(vm, destination)]
         return vm, facts, refusals + await self._check_network(vm, facts)
 
     async def _startable_here(self, vm: Vm) -> Vm:
@@ -221,6 +221,14 @@ class SourceChecks:
             return [] if isinstance(error, Temporary | Unknown) else [_cannot_tell(error, facts.name)]
         refused = await self._host.probe.knock(untrusted.address(facts.address), port) if port else None
         return [refused] if refused is not None else []
+
+    async def _check_tpm(self, vm: Vm, destination: str) -> list[Refusal]:
+        there = PeersFiles(partial(self._client.call, destination), destination)
+        try:
+            with self.tokens.fresh() as token:
+                return await against_shared_tpm(self._host.storage, there, vm, token)
+        except (Temporary, Permanent) as error:
+            return [_cannot_tell(error, destination)]
 
     async def _check_sources(self, vm: Vm, destination: str) -> list[Refusal]:
         """A disk that F10 may not remove here would leave the migration open for ever, the guest long gone."""

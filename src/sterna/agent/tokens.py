@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import structlog
 
+from sterna.domain.claims import inside
 from sterna.domain.errors import SternaError
 from sterna.kit.tasks import own_cancellation_only
 from sterna.ports.clock import Clock
@@ -81,7 +82,7 @@ class CheckTokens:
                 await self._clock.sleep(SWEEP_AGAIN_S)
 
     async def _sweep(self) -> None:
-        """Beside every disk of every VM. Raises the first error, after all the others were tried."""
+        """Beside every disk and TPM of every VM. Raises the first error, after all the others were tried."""
         failed: Exception | None = None
         for summary in await self._guests.vms():
             try:
@@ -90,7 +91,8 @@ class CheckTokens:
             except Exception as error:
                 failed = failed or error
                 continue
-            for path in {*vm.written, *(path for d in (*vm.disks, *vm.cold) for path in d.files)}:
+            files = (path for d in (*vm.disks, *vm.cold) for path in d.files)
+            for path in {*vm.written, *files, *(path for state in vm.firmware for path in inside(state))}:
                 try:
                     with own_cancellation_only():
                         await self._sweeper.sweep_tokens(path, self._prefix, frozenset(self._in_use))

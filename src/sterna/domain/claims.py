@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import StrEnum
 
-from sterna.domain.model import Disk, DiskKind, Refusal, Value
+from sterna.domain.model import Disk, DiskKind, Refusal, StateFile, Value
 
 
 class Claim(Value):
@@ -144,3 +144,8 @@ def cold_disks(live: tuple[Disk, ...], inactive: tuple[Disk, ...]) -> tuple[Disk
 
 def _where(disk: Disk) -> tuple[object, ...]:
     return *disk.place, disk.detail if disk.kind is DiskKind.OTHER else ""
+
+
+def inside(state: StateFile) -> tuple[str, ...]:
+    """Of a TPM's state: the paths beside which a token shows who sees it, of a folder and of a file."""
+    return (f"{state.path}/state", state.path) if state.kind == "tpm" else ()

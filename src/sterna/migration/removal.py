@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 from sterna.domain.calls import SeesFile
+from sterna.domain.claims import inside
 from sterna.domain.errors import Permanent, StorageSilent
 from sterna.domain.files import Created, Removed
 from sterna.domain.model import StateFile, Vm
@@ -153,5 +154,5 @@ async def _against_state(ctx: Context, state: StateFile, perhaps: bool) -> str:
     claims = await ctx.host.hypervisor.claims(besides=ctx.vm_uuid)
     if await storage.used_by((state.path,), claims, perhaps=perhaps):
         return "it is used"
-    inside = f"{state.path}/state" if state.kind == "tpm" else state.path  # of a TPM: a folder
-    return await _from_elsewhere(ctx, state.path) or await seen_there(ctx, inside)
+    place = next(iter(inside(state)), state.path)
+    return await _from_elsewhere(ctx, state.path) or await seen_there(ctx, place)

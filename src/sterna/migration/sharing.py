@@ -6,14 +6,14 @@ Used by P2 and by the checks, so that both come to the same answer.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from sterna.domain import untrusted
 from sterna.domain.calls import DigestOf, SeesToken
-from sterna.domain.claims import Proof, Sight, compare, compare_unwritten
+from sterna.domain.claims import Proof, Sight, compare, compare_unwritten, inside
 from sterna.domain.errors import BadRequest, Permanent, StorageSilent
-from sterna.domain.model import Data, Disk, DiskKind, Refusal
+from sterna.domain.model import Data, Disk, DiskKind, Refusal, Vm
 from sterna.domain.references import Reference
 from sterna.kit.aborts import raise_if_aborted, unless_aborted
 from sterna.kit.tasks import both
@@ -109,6 +109,23 @@ async def prove_written(
     return tuple(
         ref.model_copy(update={"shared": shared.get(ref.name, False)}) if ref.written else ref for ref in references
     )
+
+
+async def against_shared_tpm(storage: Storage, there: Elsewhere, vm: Vm, token: str) -> list[Refusal]:
+    """A refusal where both hosts see the state of the VM's TPM. swtpm would have it open on both, and libvirt
+    deletes the state that a failed arrival leaves. Raises as `decide_local`."""
+    return [
+        _tpm_shared(state.path) for state in vm.firmware if await _is_seen(storage, there, inside(state), token)
+    ]
+
+
+async def _is_seen(storage: Storage, there: Elsewhere, paths: tuple[str, ...], token: str) -> bool:
+    """By a token beside the first of them where one can be left."""
+    for file in paths:
+        with suppress(Permanent):
+            proof, _ = await _prove(storage, there, file, token)
+            return proof is not Proof.APART
+    return False
 
 
 async def _decide(storage: Storage, there: Elsewhere, disk: Disk, path: str, token: str) -> Disk:
@@ -214,6 +231,12 @@ def _snapshots_inside(disk: Disk) -> Refusal:
         f"{disk.path}) and start the VM again; or put the disk on storage both hosts see"
     )
     return Refusal(code="disk-snapshots", message=message, fix=fix)
+
+
+def _tpm_shared(path: str) -> Refusal:
+    message = f"both hosts see {path}, the state of the VM's TPM: an arrival that fails could remove it"
+    fix = "shut the VM down and move the state to storage of its host alone, where libvirt keeps it by default"
+    return Refusal(code="tpm-shared", message=message, fix=fix)
 
 
 def _another_medium(disk: Disk) -> Refusal:

@@ -15,11 +15,12 @@ _SHARE = re.compile(r"^\s*path\s*=\s*(/.*?)\s*$", re.MULTILINE | re.IGNORECASE)
 
 
 def exported(path: str, root: Path = Path("/")) -> str:
-    """The exported folder that holds what `path` leads to; '' where none is known. `root`: where the servers'
-    settings are looked for."""
-    real = PurePosixPath(os.path.realpath(path))
+    """The exported folder that holds `path`, or what it leads to; '' where none is known. `root`: where the
+    servers' settings are looked for. The folders themselves are not looked at: one may be on a dead file system.
+    """
+    places = {PurePosixPath(os.path.normpath(path)), PurePosixPath(os.path.realpath(path))}
     for folder in _folders(root):
-        if real.is_relative_to(os.path.realpath(folder)):
+        if any(place.is_relative_to(os.path.normpath(folder)) for place in places):
             return folder
     return ""
 

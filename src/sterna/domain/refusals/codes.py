@@ -80,6 +80,7 @@ Code = Literal[
     "disk-backing-file",
     "disk-data-file",
     "disk-snapshots",
+    "tpm-shared",
     "disk-not-a-file",
     "disk-format",
     "disk-size-unknown",

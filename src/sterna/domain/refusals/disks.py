@@ -96,6 +96,13 @@ DISKS = Group(
             when="plan, P2",
         ),
         Entry(
+            "tpm-shared",
+            cause="Both hosts see the folder with the state of the VM's TPM.",
+            remedy="shut the VM down and move the state to storage of its host alone",
+            by=By.SOURCE,
+            when="plan, P2",
+        ),
+        Entry(
             "disk-not-a-file",
             cause="The disk would have to be copied and is not a file.",
             remedy="use a file, or a volume that both hosts reach",

@@ -6,6 +6,7 @@ The undo of P3 is the destination's own rollback; the others are in `rollback.py
 from __future__ import annotations
 
 from sterna.domain import calls, untrusted
+from sterna.domain.claims import inside
 from sterna.domain.entries.base import Done, NoPlan
 from sterna.domain.entries.notes import AnswerReceived, AskedDestination, DestinationNotReached
 from sterna.domain.entries.source import (
@@ -30,7 +31,7 @@ from sterna.domain.status import Status
 from sterna.domain.step import Step
 from sterna.kit.aborts import raise_if_aborted
 from sterna.migration.context import Context
-from sterna.migration.sharing import decide_local, prove_written, silent_on
+from sterna.migration.sharing import against_shared_tpm, decide_local, prove_written, silent_on
 from sterna.migration.source import rollback, secrets
 from sterna.migration.source.asking import unless_aborted
 from sterna.ports.storage import Storage
@@ -76,7 +77,8 @@ class SnapshotVolumes(Step[Context, TokensToLeave, Snapshot]):
         with silent_on(ctx.host.name):
             disks = [await _examined(ctx.host.storage, disk) for disk in vm.disks]
         files = (path for d in disks for path in d.files)
-        return TokensToLeave(paths=tuple(dict.fromkeys((*files, *vm.written))))
+        states = (path for state in vm.firmware for path in inside(state))
+        return TokensToLeave(paths=tuple(dict.fromkeys((*files, *vm.written, *states))))
 
     async def do(self, ctx: Context, plan: TokensToLeave) -> Snapshot:
         """The VM as it is now."""
@@ -87,7 +89,8 @@ class SnapshotVolumes(Step[Context, TokensToLeave, Snapshot]):
             decided = await decide_local(ctx.host.storage, ctx.elsewhere, vm.disks, ctx.token)
             disks = tuple([await _with_owner(ctx.host.storage, disk) for disk in decided])
             references = await prove_written(ctx.host.storage, ctx.elsewhere, vm.references, ctx.token)
-        against = [refusal for disk in disks for refusal in disk.against]
+            against = await against_shared_tpm(ctx.host.storage, ctx.elsewhere, vm, ctx.token)
+        against += [refusal for disk in disks for refusal in disk.against]
         if against:
             raise Refused(against)
         nics = []
