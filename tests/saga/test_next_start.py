@@ -10,8 +10,10 @@ from typing import Any
 
 from sterna.domain.model import Nic
 from sterna.domain.plugs import BRIDGE, OVS
+from sterna.domain.status import Status
 from sterna.sim.libvirt.guests import add_vm
 from tests.asking import to_check
+from tests.narrowing import not_none
 from tests.saga.fleet import SimFleet
 
 LATER = Nic(mac="52:54:00:00:0f:01", plug=BRIDGE, bridge="br-new", device="vnet9")
@@ -63,3 +65,29 @@ async def test_a_device_of_the_host_is_another_one_there() -> None:
         ((code, message),) = await refusals(fleet, vm)
         assert code == "device-only-persistent"
         assert "0000:03:00.0" in message
+
+
+async def test_a_nic_that_is_on_another_bridge_at_the_next_start_needs_that_one() -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = add_vm(fleet.world, "host1", "tern", disks=("shared",), plugs=(BRIDGE,))
+        domain = fleet.world.hosts["host1"].domains[vm]
+        assert domain.inactive is not None and await refusals(fleet, vm) == []
+        (nic,) = domain.inactive.nics
+        domain.inactive = replace(domain.inactive, nics=(nic.model_copy(update={"bridge": "br-new"}),))
+        fleet.world.hosts["host1"].linux_bridges.add("br-new")
+        ((code, message),) = await refusals(fleet, vm)
+        assert code == "bridge-missing" and "br-new" in message
+
+
+async def test_the_secret_of_a_disk_that_only_the_next_start_has_is_brought_as_well() -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = add_vm(fleet.world, "host1", "tern", disks=("luks", "chap"))
+        hosts = fleet.world.hosts
+        live = not_none(hosts["host1"].domains[vm].live)
+        (luks,) = (disk for disk in live.disks if any(ref.kind == "volume" for ref in disk.secrets))
+        kept = tuple(disk for disk in live.disks if disk is not luks)
+        hosts["host1"].domains[vm].live = replace(live, disks=kept)
+        own = set(hosts["host1"].secrets)
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.COMPLETED
+        assert set(hosts["host2"].secrets) == own

@@ -30,9 +30,14 @@ class Definition(Protocol):
 
 def next_start(live: Definition, inactive: Definition) -> NextStart:
     """What the persistent definition has besides disks and references, and the running guest has not."""
-    plugged = {nic.mac.lower() for nic in live.nics}
     return NextStart(
-        nics=tuple(nic for nic in inactive.nics if nic.mac.lower() not in plugged),
+        nics=tuple(nic for nic in inactive.nics if not any(_same_place(nic, plugged) for plugged in live.nics)),
         devices=tuple(device for device in inactive.immovable if device not in live.immovable),
         machine=inactive.machine if inactive.machine != live.machine else "",
     )
+
+
+def _same_place(nic: Nic, plugged: Nic) -> bool:
+    """The same NIC, on the same bridge or parent as far as both definitions name one."""
+    at = (nic.bridge, plugged.bridge), (nic.parent, plugged.parent)
+    return nic.mac.lower() == plugged.mac.lower() and all(a == b for a, b in at if a and b)

@@ -198,7 +198,10 @@ class _Solver:
         settled = self.hosts.transport
         if closed := self.hosts.closed:
             message = f"{' and '.join(closed)} does not allow unencrypted memory and disks, and TCP: {why}"
-            fix = "use tls or ssh; or set insecure = true in [migration] of both hosts, on a network of their own"
+            fix = (
+                "use tls or ssh; or, on a network of their own, set insecure = true in [migration] of both hosts, "
+                "and no migrate_tls_force in their qemu.conf"
+            )
         elif settled is not None and settled[0] is Transport.TLS:
             message = f"{settled[1]} is set to encrypt what is migrated, and tcp was asked for"
             fix = f"leave --transport out, or change [migration] transport on {settled[1]}"

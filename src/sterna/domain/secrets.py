@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sterna.domain.model import Disk, Refusal, SecretRef, Value
+from sterna.domain.model import Disk, Refusal, SecretRef, Value, Vm
 
 _USAGE_ELEMENTS = {"volume": "volume", "iscsi": "target", "ceph": "name", "tls": "name", "vtpm": "name"}
 
@@ -57,6 +57,11 @@ class Brought(Value):
 def refs_of(disks: Iterable[Disk]) -> tuple[SecretRef, ...]:
     """Each secret they refer to, once."""
     return tuple(dict.fromkeys(r.model_copy(update={"username": None}) for d in disks for r in d.secrets))
+
+
+def refs_of_vm(vm: Vm) -> tuple[SecretRef, ...]:
+    """Those of its disks, and of the disks that only its next start has."""
+    return refs_of((*vm.disks, *vm.cold))
 
 
 def refers(ref: SecretRef, secret: Secret) -> bool:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from sterna.domain.entries.destination_notes import IncomingVm
 from sterna.domain.journal import Role
 from sterna.domain.model import Disk, Refusal, Vm
-from sterna.domain.secrets import Need, Secret, lacks, names, refers, refs_of, uncarriable
+from sterna.domain.secrets import Need, Secret, lacks, names, refers, refs_of, refs_of_vm, uncarriable
 from sterna.migration.context import Context, HostPorts
 from sterna.ports.records import Journal
 
@@ -29,7 +29,7 @@ def about(migration_id: str, key: str) -> str:
 
 async def needs_of(host: HostPorts, vm: Vm) -> tuple[Need, ...]:
     """Source: the secrets the VM refers to, as this host's libvirt has them."""
-    refs = refs_of(vm.disks)
+    refs = refs_of_vm(vm)
     if not refs:
         return ()
     here = await host.hypervisor.secrets_like(refs)
@@ -80,6 +80,6 @@ def counted_on(journal: Journal, secret: Secret, *, besides: str = "") -> bool:
             continue
         for entry in journal.entries(migration.id):
             incoming = IncomingVm.of(entry)
-            if incoming and any(refers(ref, secret) for ref in refs_of(incoming.vm.disks)):
+            if incoming and any(refers(ref, secret) for ref in refs_of_vm(incoming.vm)):
                 return True
     return False

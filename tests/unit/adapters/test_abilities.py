@@ -50,9 +50,11 @@ class Host:
             f"<capabilities><guest><arch name='x86_64'><emulator>{path}</emulator></arch></guest></capabilities>"
         )
 
+    async def read(self, settings: Abilities) -> Abilities:
+        return await abilities.read(self._told, NEW, self._schemas, privileged=False, settings=settings)
+
     async def zstd(self) -> bool | None:
-        told = await abilities.read(self._told, NEW, self._schemas, privileged=False, settings=Abilities())
-        return told.zstd
+        return (await self.read(Abilities())).zstd
 
     async def once_known(self) -> bool | None:
         await self.zstd()
@@ -151,3 +153,23 @@ async def test_a_host_without_an_emulator_says_nothing(tmp_path: Path) -> None:
 )
 def test_the_device_that_handles_page_faults(versions: abilities.Versions, conf: str, opens: bool) -> None:
     assert abilities.opens_device(versions, conf) is opens
+
+
+@pytest.mark.parametrize(
+    "conf, forced",
+    [("migrate_tls_force = 1\n", True), ("# migrate_tls_force = 1\n", False), ("migrate_tls_force = 0\n", False)],
+)
+def test_a_libvirt_that_demands_tls_for_memory(tmp_path: Path, conf: str, forced: bool) -> None:
+    (tmp_path / "qemu.conf").write_text(conf)
+    assert abilities.tls_is_forced(tmp_path / "qemu.conf") is forced
+    assert not abilities.tls_is_forced(tmp_path / "nothing")
+
+
+async def test_then_its_operator_allows_nothing_unencrypted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    host, allowed = Host(emulator(tmp_path)), Abilities(insecure=True)
+    monkeypatch.setattr(abilities, "tls_is_forced", lambda: True)
+    assert (await host.read(allowed)).insecure is False
+    monkeypatch.setattr(abilities, "tls_is_forced", lambda: False)
+    assert (await host.read(allowed)).insecure is True

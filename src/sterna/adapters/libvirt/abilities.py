@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sterna.adapters.libvirt.qemu import certificates, recovery
-from sterna.adapters.libvirt.qemu.conf import QEMU_CONF, list_of
+from sterna.adapters.libvirt.qemu.conf import QEMU_CONF, list_of, settings_of
 from sterna.adapters.libvirt.qemu.schema import Schemas
 from sterna.adapters.libvirt.xml.metadata import Element
 from sterna.domain.errors import Temporary
@@ -47,6 +47,7 @@ async def read(
             "userfaultfd": may_handle_faults(capabilities, versions),
             "userfaultfd_hugepages": _kernel() >= _HUGEPAGES_SINCE,
             "tls": await _has_certificates(),
+            "insecure": settings.insecure and not tls_is_forced(),
             "zstd": await schemas.has_zstd(emulator) if emulator else None,
             "locked_memory": _may_raise_limits() if privileged else None,
         }
@@ -83,6 +84,11 @@ def opens_device(versions: Versions, conf: str) -> bool:
     listed = list_of(conf, "cgroup_device_acl")
     new = versions.libvirt >= 10_001_000 and versions.qemu >= 8_000_000
     return new and (listed is None or str(_DEVICE) in listed)
+
+
+def tls_is_forced(conf: Path = QEMU_CONF) -> bool:
+    """Does libvirt here refuse a stream without TLS (`migrate_tls_force`)?"""
+    return settings_of(conf).get("migrate_tls_force", "0") == "1"
 
 
 def _kernel() -> tuple[int, int]:

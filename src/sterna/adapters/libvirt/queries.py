@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +102,25 @@ def read_vm(conn: Connect, name_or_uuid: str) -> tuple[Vm, int | None]:
             "cold": cold_disks(vm.disks, inactive.disks),
             "next_start": next_start(vm, inactive),
             "references": _with_lans(conn, _references(domain, active=active, persistent=persistent)),
+            "unjudged": (*vm.unjudged, *_checkpoints(domain)),
         }
     )
     return read, _pid(domain.name()) if active else None
+
+
+def _checkpoints(domain: Any) -> Iterator[str]:
+    """What becomes of the checkpoints of incremental backups, in words."""
+    try:
+        count = len(domain.listAllCheckpoints())
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+            raise
+        return
+    if count:
+        yield (
+            f"libvirt forgets the VM's {'checkpoint' if count == 1 else f'{count} checkpoints'} with the move: the "
+            "next backup has to be a full one, unless the backup program defines them again"
+        )
 
 
 def _read_arriving(domain: Any, texts: tuple[str, ...]) -> Vm:

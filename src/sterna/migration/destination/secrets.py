@@ -6,7 +6,7 @@ from sterna.domain.entries.base import NoPlan
 from sterna.domain.entries.destination import SecretsMade, SecretsRemoved, VolumesAttached
 from sterna.domain.errors import Refused, Temporary
 from sterna.domain.model import Disk
-from sterna.domain.secrets import Need, Secret, refs_of
+from sterna.domain.secrets import Need, Secret, refs_of, refs_of_vm
 from sterna.domain.step import Step
 from sterna.migration.context import Context
 from sterna.migration.secrets import about, cannot_bring, lacking, remove
@@ -21,7 +21,8 @@ class RemoveSecrets(Step[Context, NoPlan, SecretsRemoved]):
         """Found by its mark; what a domain here uses by now, or another guest on its way here counts on, stays."""
         attached = _attached(ctx)
         makers = {ctx.migration.id, *(d.attachment_id for d in attached if d.attachment_id)}
-        return SecretsRemoved(removed=await remove(ctx, [*ctx.incoming_vm().disks, *attached], makers))
+        vm = ctx.incoming_vm()
+        return SecretsRemoved(removed=await remove(ctx, [*vm.disks, *vm.cold, *attached], makers))
 
 
 class MakeSecrets(Step[Context, NoPlan, SecretsMade]):
@@ -60,7 +61,8 @@ def _needed(ctx: Context) -> list[Need]:
     """The source's list, without the CHAP logins that P4 replaced with this host's own."""
     needs = {need.ref: need for need in ctx.brought.needs}
     vm = ctx.incoming_vm()
-    before, after = refs_of(vm.disks), refs_of([*_attached(ctx), *(d for d in vm.disks if d.local)])
+    stay = (*(disk for disk in vm.disks if disk.local), *vm.cold)
+    before, after = refs_of_vm(vm), refs_of([*_attached(ctx), *stay])
     return [needs.get(ref, Need(ref=ref)) for ref in before if ref in after]
 
 

@@ -40,4 +40,5 @@ class RemoveSecretsAtSource(Step[Context, NoPlan, SecretsRemovedAtSource]):
 
     async def do(self, ctx: Context, plan: NoPlan) -> SecretsRemovedAtSource:
         """Only this migration's own, and none that is still referred to."""
-        return SecretsRemovedAtSource(removed=await remove(ctx, ctx.vm_before().disks, None))
+        vm = ctx.vm_before()
+        return SecretsRemovedAtSource(removed=await remove(ctx, (*vm.disks, *vm.cold), None))
