@@ -58,6 +58,7 @@ class ScriptedCloud:
         """Tokens that Keystone is asked about, and what it says of them."""
         self.page: bytes | None = None
         """What a proxy in front of it says with 200 instead."""
+        self.roles = ("admin", "service")
         self.questions = 0
         """How often it was."""
         self.refuse_login: Answer | None = None
@@ -145,7 +146,7 @@ class ScriptedCloud:
             "issued_at": "2026-01-01T00:00:00.000000Z",
             "user": {"id": "u", "name": "sterna", "domain": {"id": "default", "name": "Default"}},
             "project": {"id": "p", "name": "service", "domain": {"id": "default", "name": "Default"}},
-            "roles": [{"id": "1", "name": "admin"}, {"id": "2", "name": "service"}],
+            "roles": [{"id": name, "name": name} for name in self.roles],
             "catalog": catalog,
         }
         return Answer(201, {"token": token}, headers={"X-Subject-Token": f"token-{self.logins}"})

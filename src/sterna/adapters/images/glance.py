@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from sterna.adapters.openstack.session import Cloud
-from sterna.domain.errors import NotFound
 
 if TYPE_CHECKING:
     from openstack.connection import Connection
@@ -28,15 +28,14 @@ class GlanceImages:
         if not _ID.fullmatch(image):
             return None
 
-        def read(cloud: Connection) -> dict[str, str]:
+        def read(cloud: Connection) -> dict[str, str] | None:
             from openstack.exceptions import raise_from_response
 
             response = cloud.image.get(f"/images/{image}")
+            if response.status_code == HTTPStatus.NOT_FOUND:
+                return None
             raise_from_response(response)
             return {name: value for name, value in response.json().items() if isinstance(value, str)}
 
-        try:
-            async with self._cloud.asking_for_a_check("Glance"):
-                return await self._cloud.ask(f"read image {image}", read, of="glance")
-        except NotFound:
-            return None
+        async with self._cloud.asking_for_a_check("Glance"):
+            return await self._cloud.ask(f"read image {image}", read, of="glance")

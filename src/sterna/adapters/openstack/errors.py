@@ -6,6 +6,8 @@ from a server or proxy that failed, leaves it unknown, unless the request was ne
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from sterna.domain.errors import (
     LONGEST_DELAY_S,
     Conflict,
@@ -17,6 +19,8 @@ from sterna.domain.errors import (
     Unreachable,
 )
 
+ADMIN = "admin"
+
 
 class TokenRefused(Permanent):
     """401: the request was not carried out."""
@@ -26,6 +30,9 @@ _ROLES = "give the user of `[openstack]` the roles `admin` and `service` in its 
 _LOGIN = "check `username`, `password`, `project` and the domains in `[openstack]`"
 _AWAY = "see that the service runs and that this host reaches it; `[openstack]` says where Keystone is"
 _CATALOG = "see that Keystone's catalog has the service at this `region` and `interface` (`[openstack]`)"
+_PROXY = (
+    "see what answers at the service's address (`openstack catalog list`): this answer is no OpenStack service's"
+)
 _NO_ANSWER = (408, 502, 504)
 _LATER = (413, 429, 503)
 
@@ -78,7 +85,7 @@ def _of_status(status: int, message: str, error: Exception, *, changing: bool) -
     if status == 403:
         return Permanent(message, fix=_ROLES)
     if status == 404:
-        return NotFound(message)
+        return NotFound(message) if _is_the_services_own(error) else Unreachable(message, fix=_PROXY)
     if status == 409:
         return Conflict(message)
     if status in _LATER:
@@ -89,6 +96,28 @@ def _of_status(status: int, message: str, error: Exception, *, changing: bool) -
         fix = "look into the service's own log"
         return Unknown(message, fix=fix) if changing else Temporary(message, fix=fix)
     return Permanent(message)
+
+
+def _is_the_services_own(error: Exception) -> bool:
+    """Does the body say what is not there, in the words of Cinder, Neutron, Keystone or Glance? A proxy's 404 says
+    nothing about a volume or a port: what it was to be taken for gone would be left as it is."""
+    response = getattr(error, "response", None)
+    try:
+        body = response.json() if response is not None else None
+    except ValueError:
+        return False
+    if not isinstance(body, dict):
+        return False
+    fault = body.get("itemNotFound") or body.get("NeutronError") or body.get("error")
+    return isinstance(fault, dict) or str(body.get("code", "")).startswith("404")
+
+
+def without_role(error: SternaError, roles: Collection[str]) -> SternaError:
+    """The error, unless it is a NotFound and the user lacks the role `admin`: services hide from it what is other
+    projects'. `roles`: the token's; empty where they are not known."""
+    if not isinstance(error, NotFound) or not roles or ADMIN in roles:
+        return error
+    return Permanent(f"{error.message}; the user has no role `{ADMIN}`, so it may be there", fix=_ROLES)
 
 
 def _retry_after(error: Exception) -> float | None:

@@ -34,6 +34,12 @@ class Login:
         """Is Keystone being asked now?"""
         return self._asking is not None and not self._asking.done()
 
+    @property
+    def roles(self) -> frozenset[str]:
+        """Of the present token, by name; empty without one."""
+        found = self._auth.auth_ref
+        return frozenset(found.role_names or ()) if found is not None else frozenset()
+
     async def token(self, *, refused: str = "") -> str:
         """One with some life left. `refused`: not this one, which a service has answered with 401.
 

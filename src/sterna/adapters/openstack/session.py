@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
-from sterna.adapters.openstack.errors import TokenRefused, meaning
+from sterna.adapters.openstack.errors import TokenRefused, meaning, without_role
 from sterna.adapters.openstack.login import Login
 from sterna.domain.errors import BadRequest, Unknown, Unreachable
 from sterna.kit.aborts import raise_if_aborted, unless_aborted
@@ -132,7 +132,7 @@ class Cloud:
                 translated = meaning(error, what, changing=changing)
                 if translated is None:
                     raise
-                raise translated from error
+                raise without_role(translated, self._login.roles) from error
 
         self._begin(what, of)
         work = in_thread(attempt, name="sterna-openstack", of=of, limit_s=self.act_limit_s)

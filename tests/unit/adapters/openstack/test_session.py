@@ -88,7 +88,7 @@ async def test_a_token_that_is_refused_is_renewed_once(cloud: Cloud, scripted: S
     [
         (400, Permanent, Permanent),
         (403, Permanent, Permanent),
-        (404, NotFound, NotFound),
+        (404, Unreachable, Unreachable),
         (409, Conflict, Conflict),
         (429, Temporary, Temporary),
         (500, Temporary, Unknown),
@@ -108,6 +108,39 @@ async def test_answers(
         assert type(caught.value) is kind
         assert "so says Cinder" in caught.value.message
         assert "look after volume 7" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"itemNotFound": {"code": 404, "message": "Volume 7 could not be found."}},
+        {"NeutronError": {"type": "PortNotFound", "message": "Port 7 could not be found.", "detail": ""}},
+        {"message": "No image found with ID 7", "code": "404 Not Found", "title": "Not Found"},
+    ],
+)
+async def test_what_a_service_itself_does_not_find_is_not_there(cloud: Cloud, server: Server, body: object) -> None:
+    server.answer = Answer(404, body)
+    for run, act in ((cloud.ask, read), (cloud.change, delete)):
+        with pytest.raises(NotFound):
+            await run("look after volume 7", act)
+
+
+@pytest.mark.parametrize("body", [None, [], "no such page", {"message": "no route"}])
+async def test_what_a_proxy_does_not_find_may_be_there(cloud: Cloud, server: Server, body: object) -> None:
+    server.answer = Answer(404, body)
+    with pytest.raises(Unreachable) as caught:
+        await cloud.ask("look after volume 7", read)
+    assert "openstack catalog list" in caught.value.fix
+
+
+async def test_what_a_user_without_the_role_does_not_find_may_be_there(
+    cloud: Cloud, server: Server, scripted: ScriptedCloud
+) -> None:
+    scripted.roles = ("member", "service")
+    server.answer = Answer(404, {"itemNotFound": {"code": 404, "message": "Volume 7 could not be found."}})
+    with pytest.raises(Permanent, match="may be there") as caught:
+        await cloud.ask("look after volume 7", read)
+    assert "`admin`" in caught.value.fix
 
 
 async def test_the_service_says_when_to_come_back(cloud: Cloud, server: Server) -> None:
