@@ -1,6 +1,6 @@
 """The table of contents: every step in order, with the row it belongs to. The folder of a step is who runs it.
 
-    source        P1 P2 P3 P12 | M1 M2 . . M4 | pivot | F1 F2 F3 F4 F5 (F3) F10 F11
+    source        P1 P2 P3 P12 | M1 M2 . . M4 | pivot | F1 F2 F3 F4 F5 . F10 F11
     destination   P4 P5 P6 P7 P8 P9 P10 (P11 is the answer)     F6 F7 F8 F9
     rollback      R0 R1 . . R2 R3 R4 R8 on the source, R3 R5 R6 R7 on the destination
 
@@ -79,7 +79,7 @@ SOURCE: Flow[Context] = Flow(
         DetachVolumes,  # F3
         RemoveVifsAtSource,  # F4
         CastPostLiveMigration,  # F5
-        DetachRemainingVolumes,  # F3, where libvirt did not answer; F10 needs its answer, too
+        DetachRemainingVolumes,  # what F3 left, where libvirt did not answer
         RemoveVm,  # F10
         RemoveSecretsAtSource,  # F10
         ReleaseResources,  # F11

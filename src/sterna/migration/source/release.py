@@ -136,9 +136,9 @@ class CastPostLiveMigration(Step[Context, NoPlan, Done]):
 
 
 class DetachRemainingVolumes(Step[Context, NoPlan, RemainingVolumesDetached]):
-    """F3, for the LUNs that waited for libvirt's answer."""
+    """The rest of F3: the LUNs that waited for libvirt's answer."""
 
-    row, name = "F3", "detach-remaining-volumes"
+    name = "detach-remaining-volumes"
 
     async def do(self, ctx: Context, plan: NoPlan) -> RemainingVolumesDetached:
         """As F3. Raises Unreachable until libvirt answers."""
