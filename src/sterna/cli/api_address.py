@@ -1,4 +1,4 @@
-"""Where the API is, and with which credentials. Parent folders are not searched: they may belong to others."""
+"""The address of the API and the credentials for it. Parent folders are not searched: they may belong to others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sterna.domain.errors import BadRequest, Unreachable
 DEFAULT_API = "unix:/run/sterna/api.sock"
 UNIX = "unix:"
 FILES_S = 10.0
-"""For one file. Ctrl-C does not end a wait in the kernel: a home folder on an NFS server that is away."""
+"""For one file. Ctrl-C does not interrupt a wait in the kernel, e.g. for a home folder on a dead NFS server."""
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 
 T = TypeVar("T")
@@ -37,12 +37,12 @@ class ApiAddress:
 
 
 def find_api(given: str | None) -> ApiAddress:
-    """The address as given, else STERNA_API, else the lab in this very folder, else `api` in
-    ~/.config/sterna/cli.toml, else the default. A lab has its own token; for all others it is STERNA_TOKEN, else
-    the file ~/.config/sterna/token, which is not read for a Unix socket.
+    """The first of: `given`, STERNA_API, the lab in the current folder, `api` in ~/.config/sterna/cli.toml, the
+    default. A lab has its own token. Otherwise the token is STERNA_TOKEN, or the content of ~/.config/sterna/token.
+    That file is not read for a Unix socket.
 
-    Raises BadRequest where others may read the file, or it has no token; Unreachable where its disk does not
-    answer.
+    Raises BadRequest if other users may read the file, or it does not contain a token; Unreachable if its file
+    system does not answer.
     """
     named, settings = given or os.environ.get("STERNA_API"), _settings()
     if named is None and (lab := _lab(Path.cwd())) is not None:
@@ -67,7 +67,7 @@ def _own_token(api: str) -> str | None:
 def _checked(text: str, where: str) -> str:
     token = text.strip()
     if not _TOKEN.fullmatch(token):
-        raise BadRequest(f"{where} holds no token", fix="put there what `sterna token create` has printed")
+        raise BadRequest(f"{where} does not contain a valid token", fix="store what `sterna token create` printed")
     return token
 
 
@@ -105,18 +105,18 @@ def _address(value: object) -> str | None:
 
 
 def from_disk(act: Callable[[], T], path: Path | str) -> T:
-    """`act`'s result, or its exception. Raises Unreachable where the file's disk does not answer: without the file
-    another API might be taken for the one that it names."""
+    """`act`'s result, or its exception. Raises Unreachable if the file system does not answer: without the file,
+    the command might use another API than the one it names."""
     try:
         return within(FILES_S, act)
     except TimeoutError as error:
         why = f"{path} cannot be read: its file system does not answer"
-        raise Unreachable(why, fix="see what its file system waits for (`findmnt --target`)") from error
+        raise Unreachable(why, fix="check that file system (`findmnt --target FILE` shows it)") from error
 
 
 def _trusted_text(path: Path, *, secret: bool = False) -> str:
-    """Raises PermissionError where a user other than this one or root owns the file or may write it; BadRequest
-    where it is `secret`, and others may read it; Unreachable where its disk does not answer."""
+    """Raises PermissionError if a user other than this one or root owns the file or may write it; BadRequest if it
+    is `secret` and other users may read it; Unreachable if its file system does not answer."""
     return from_disk(lambda: _read(path, secret=secret), path)
 
 
@@ -126,5 +126,5 @@ def _read(path: Path, *, secret: bool) -> str:
         if about.st_uid not in (0, os.getuid()) or about.st_mode & 0o002 or not stat.S_ISREG(about.st_mode):
             raise PermissionError(f"{path} may belong to another user")
         if secret and about.st_mode & 0o077:
-            raise BadRequest(f"others may read the token in {path}", fix=f"chmod 600 {path}")
+            raise BadRequest(f"other users may read the token in {path}", fix=f"chmod 600 {path}")
         return file.read()

@@ -24,14 +24,15 @@ RESUME_S = 0.5
 """How long to wait before a dropped event stream is opened again."""
 CONNECT_S = 10.0
 LONGEST_PAGE = 500
-"""What the API gives at once, at most."""
+"""Items on one page of the API, at most."""
 ANSWER_S = 120.0
-"""All answers of one command, together. A source is asked for 80 s at most, a rehearsal is waited for 40 s. Where
-hosts hang, choosing one takes 70 s more, and the answer may come too late: what was asked for goes on."""
+"""For all responses to one command together. The controller waits up to 80 s for a source and 40 s for a
+rehearsal. Choosing a destination takes up to 70 s more if hosts hang. The response may then be too late, but the
+request is still carried out."""
 SILENCE_S = 35.0
 """The API sends a comment every 15 s: silence for more than twice that is a dead connection."""
 GIVE_UP_S = 60.0
-"""How long the API may be away while one watches."""
+"""How long the API may be unreachable while a command watches."""
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -41,7 +42,7 @@ _USERINFO = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*://)[^/?#]*@")
 
 
 class ApiError(Exception):
-    """The API answered with a problem."""
+    """The API answered with a problem document."""
 
     def __init__(self, problem: Json) -> None:
         super().__init__(str(problem.get("detail", "")))
@@ -50,7 +51,7 @@ class ApiError(Exception):
 
 
 class ApiAway(Exception):
-    """There is no answer at the API's address, or what answers is not Sterna."""
+    """No response from the API's address, or the response is not from Sterna."""
 
     def __init__(self, api: str, why: str) -> None:
         self.api = without_password(api)
@@ -58,16 +59,17 @@ class ApiAway(Exception):
 
 
 class ApiSlow(ApiAway):
-    """Something answers there, but not in time."""
+    """The API accepts connections, but does not respond in time."""
 
     def __init__(self, api: str) -> None:
         super().__init__(api, "")
-        why = f"{self.api} gave no answer within {ANSWER_S:g} s; what was asked for may still be done"
+        late = f"no response from the controller at {self.api} within {ANSWER_S:g} s"
+        why = f"{late}; the request may still be carried out"
         self.args = (why,)
 
 
 class NoSuchId(Exception):
-    """Nothing of this kind has an id that begins like this, or several have."""
+    """No ID of this kind begins like this, or several do."""
 
     def __init__(self, message: str, listed_by: str) -> None:
         super().__init__(message)
@@ -83,14 +85,14 @@ class Client:
     """One API. Every method raises ApiError or ApiAway."""
 
     def __init__(self, api: str, http: httpx2.Client | None = None, token: str | None = None) -> None:
-        """Raises ApiAway for what is not an address."""
+        """Raises ApiAway if `api` is not a valid address."""
         self.api = api
         self._left_s = ANSWER_S
         self._http = http or _http_of(ApiAddress(api, token))
 
     @classmethod
     def of(cls, address: ApiAddress) -> Client:
-        """Raises ApiAway for what is not an address, or for certificates that are not valid."""
+        """Raises ApiAway if the address or the CA file is not valid."""
         return cls(address.api, _http_of(address))
 
     def get(self, path: str, **query: Any) -> Json:
@@ -98,7 +100,7 @@ class Client:
         return self._ask("GET", path, params={k: v for k, v in query.items() if v is not None})
 
     def pages(self, path: str, key: str, limit: int | None, cursor: str | None = None, **query: Any) -> Json:
-        """One page where a limit is given, else all of them as one: the list under `key` is whole."""
+        """One page if a limit is given, else all pages joined: the list under `key` is complete."""
         answer = self.get(path, limit=limit or LONGEST_PAGE, cursor=cursor, **query)
         whole = answer
         while limit is None and (following := answer.get("next_cursor")):
@@ -111,40 +113,40 @@ class Client:
         return self._send("GET", path, params=query).text
 
     def post(self, path: str, body: Json | None = None) -> Json:
-        """POST, and the JSON that comes back."""
+        """POST; returns the JSON response."""
         return self._ask("POST", path, json=body)
 
     def delete(self, path: str) -> Json:
-        """DELETE, and the JSON that comes back."""
+        """DELETE; returns the JSON response."""
         return self._ask("DELETE", path)
 
     def put(self, path: str, body: Json) -> Json:
-        """PUT, and the JSON that comes back."""
+        """PUT; returns the JSON response."""
         return self._ask("PUT", path, json=body)
 
     def patch(self, path: str, body: Json) -> Json:
-        """PATCH, and the JSON that comes back."""
+        """PATCH; returns the JSON response."""
         return self._ask("PATCH", path, json=body)
 
     def migration_id(self, begin: str) -> str:
-        """The full id of the one migration whose id begins like this. Raises NoSuchId."""
+        """The full ID of the only migration whose ID begins with `begin`. Raises NoSuchId."""
         return self._id("migration", begin)
 
     def operation_id(self, begin: str) -> str:
-        """The same of an operation."""
+        """The same for an operation."""
         return self._id("operation", begin)
 
     def _id(self, kind: str, begin: str) -> str:
-        if not begin:  # a script's empty variable: it must not mean the only one there is
-            raise NoSuchId(f"no {kind}'s id is given", f"{kind}s")
+        if not begin:  # an empty variable in a script must not select the only one that exists
+            raise NoSuchId(f"the {kind} ID is empty", f"{kind}s")
         try:
             return str(UUID(begin)) if len(begin) == FULL_ID else self._by_prefix(kind, begin)
         except ValueError:
             return self._by_prefix(kind, begin)
 
     def looks(self, path: str, every_s: float) -> Iterator[Json]:
-        """The document at `path`, again and again. Raises ApiAway when the API stays away for a minute, ApiError
-        where it answers with errors for that long."""
+        """The document at `path`, polled. Raises ApiAway if the API is unreachable for a minute, ApiError if it
+        answers with errors for that long."""
         lost_at = None
         while True:
             self._left_s = ANSWER_S
@@ -162,9 +164,9 @@ class Client:
             time.sleep(every_s)
 
     def events(self, migration_id: str) -> Iterator[tuple[str, Json]]:
-        """(event, data) of one migration until its `end`, across dropped connections.
+        """(event, data) of one migration until its `end`. Reconnects after dropped connections.
 
-        Raises ApiAway when the API stays away for a minute, ApiError where it answers with errors for that long.
+        Raises ApiAway if the API is unreachable for a minute, ApiError if it answers with errors for that long.
         """
         try:
             yield from self._events(migration_id)
@@ -198,13 +200,13 @@ class Client:
         with closing(within(SILENCE_S, lambda: self._opened(request))) as answer:
             if answer.status_code != httpx2.codes.OK:
                 raise _problem(self.api, answer)
-            yield OPENED, "", {}  # the API is there, though nothing may happen for hours
+            yield OPENED, "", {}  # the API is reachable, although no event may follow for hours
             for event in httpx2.EventSource(answer):
                 if event.data:
                     yield event.event, event.id, json.loads(event.data)
 
     def _opened(self, request: httpx2.Request) -> httpx2.Response:
-        """A stream, or the whole of another answer."""
+        """The open stream, or a complete response if it is an error."""
         answer = self._http.send(request, stream=True)
         if answer.status_code != httpx2.codes.OK:
             answer.read()
@@ -215,16 +217,16 @@ class Client:
         if len(found) == 1:
             return str(found[0]["id"])
         if not found:
-            raise NoSuchId(f"there is no {kind} whose id begins with {begin}", f"{kind}s")
+            raise NoSuchId(f"no {kind} ID begins with {begin}", f"{kind}s")
         some = ", ".join(one["id"] for one in found)
-        raise NoSuchId(f"several {kind}s' ids begin with {begin}: {some}", f"{kind}s")
+        raise NoSuchId(f"several {kind} IDs begin with {begin}: {some}", f"{kind}s")
 
     def _ask(self, method: str, path: str, **more: Any) -> Json:
         answer = self._send(method, path, **more)
         try:
             return dict(answer.json())
         except (TypeError, ValueError) as e:
-            raise ApiAway(self.api, "the answer did not come from Sterna") from e
+            raise ApiAway(self.api, "the response is not from Sterna") from e
 
     def _send(self, method: str, path: str, **more: Any) -> httpx2.Response:
         try:
@@ -238,8 +240,8 @@ class Client:
         return answer
 
     def _in_time(self, act: Callable[[], T]) -> T:
-        """`act`'s result, or its exception. Raises TimeoutError when the command's time is up: httpx2 limits each
-        read, and an answer may come in many of them."""
+        """`act`'s result, or its exception. Raises TimeoutError when the command's time is up: httpx2 only limits
+        each read, and a response may take many of them."""
         if self._left_s <= 0:
             raise TimeoutError
         began = time.monotonic()
@@ -268,7 +270,7 @@ def _http_of(address: ApiAddress) -> httpx2.Client:
 def _problem(api: str, answer: httpx2.Response) -> ApiError | ApiAway:
     if answer.headers.get("content-type", "").startswith("application/problem+json"):
         return ApiError(answer.json())
-    return ApiAway(api, f"the answer did not come from Sterna (HTTP {answer.status_code})")
+    return ApiAway(api, f"the response is not from Sterna (HTTP {answer.status_code})")
 
 
 def path_of(kind: str, name: str) -> str:

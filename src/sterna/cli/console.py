@@ -1,4 +1,4 @@
-"""The consoles that commands print on. Nothing they are given can steer the terminal, or becomes an emoji."""
+"""The consoles that commands print to. No text from elsewhere can control the terminal or become an emoji."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from sterna.domain.plain_text import printable
 
 
 class PlainConsole(Console):
-    """A Rich console: markup is ours alone, control characters of names and reasons are written out.
+    """A Rich console. Only our own markup is interpreted; control characters in names and reasons are escaped.
 
-    On a terminal, long lines break between words and keep their indent. Elsewhere a line stays one line.
+    On a terminal, long lines wrap between words and keep their indent. Elsewhere lines are not wrapped.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(highlight=False, emoji=False, **options)
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """As Rich does; texts and the cells of tables are made printable first."""
+        """Like Rich, after making strings and table cells printable."""
         cleaned = [clean(thing) for thing in objects]
         if not self.is_terminal:
             options.setdefault("soft_wrap", True)
@@ -39,17 +39,17 @@ class PlainConsole(Console):
 
 
 def safe(text: object) -> str:
-    """Text from elsewhere, for a place where Rich reads markup: unchanged, on one line."""
+    """Text from elsewhere, escaped for Rich markup and on one line."""
     return escape(printable(str(text)))
 
 
 def text_of(markup: str, **options: Any) -> Text:
-    """A `Text` of our own markup."""
+    """A `Text` made from our own markup."""
     return Text.from_markup(markup, emoji=False, **options)
 
 
 def clean(thing: Any) -> Any:
-    """A text, or a table whose cells are texts, made printable."""
+    """A string, or a table with string cells, made printable. Other objects are unchanged."""
     if isinstance(thing, str):
         return printable(thing, breaks=True)
     if isinstance(thing, Table):

@@ -1,4 +1,4 @@
-"""`sterna doctor`: is everything on the hosts as it must be?"""
+"""`sterna doctor`: do the hosts meet every requirement?"""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from sterna.cli.formatting import out
 from sterna.cli.options import Api, AsJson, client_of, print_json
 
 _COLOURS = {"ok": "green", "warning": "yellow", "wrong": "red"}
-Quiet = Annotated[bool, typer.Option("--problems", help="Leave out the lines that are ok.")]
+Quiet = Annotated[bool, typer.Option("--problems", help="Show only warnings and what is wrong.")]
 
 
 def doctor(
     hosts: Annotated[
-        list[str] | None, typer.Argument(metavar="[HOST]...", help="Only these hosts, and the ways between them.")
+        list[str] | None, typer.Argument(metavar="HOST", help="Only these hosts, and the connections between them.")
     ] = None,
     problems: Quiet = False,
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check every requirement of the hosts, one line each: ok, a warning, or wrong, with what fixes it.
+    """Check every requirement of the hosts. Each line says ok, warning or wrong, and how to fix it.
 
-    Each host looks at itself and at up to 8 others. `sterna agent doctor` does the same on one host, without a
-    controller. Exit code 0 where nothing is wrong (warnings are not), 11 where something is, 6 where no host could
-    be asked.
+    Each host checks itself and its connections to up to 8 other hosts. `sterna agent doctor` checks one host,
+    without a controller. Exit code 0 if nothing is wrong (warnings do not count), 11 if something is, 6 if no host
+    could be asked.
     """
     with plain_errors():
         answer = client_of(api).post("/v1/doctor", {"hosts": hosts or []})
@@ -43,18 +43,18 @@ def doctor(
 
 
 def show(findings: Iterable[Json], *, problems: bool) -> None:
-    """Print them, by host."""
+    """Print the findings, grouped by host."""
     for line in lines(list(findings), problems=problems):
         out.print(line)
 
 
 def exit_of(findings: Iterable[Json]) -> Exit:
-    """A script must not take a host with something wrong for a good one."""
+    """WRONG if any finding is wrong, so that scripts notice."""
     return Exit.WRONG if any(one["level"] == "wrong" for one in findings) else Exit.OK
 
 
 def lines(findings: list[Json], *, problems: bool = False) -> Iterator[str]:
-    """Line by line, as Rich markup: hosts in their order, what is wrong with its fix, and a sum at the end."""
+    """Lines of Rich markup: the findings of each host, each with its fix, and totals at the end."""
     shown = [one for one in findings if not (problems and one["level"] == "ok")]
     for host in dict.fromkeys(one["host"] for one in shown):
         yield f"[bold]{safe(host)}[/]"

@@ -1,4 +1,4 @@
-"""Exit codes, and errors as a person reads them: on stderr, each reason with its fix, no tracebacks."""
+"""Exit codes, and errors for people: on stderr, each reason with its fix, no tracebacks."""
 
 from __future__ import annotations
 
@@ -56,22 +56,22 @@ _BY_OPERATION = {"done": Exit.OK, "undone": Exit.OK, "incomplete": Exit.FAILED, 
 
 
 def exit_of_operation(operation: Json) -> Exit:
-    """The exit code of an operation that has ended. One with VMs left has not done what it was to do."""
+    """The exit code of an operation that has ended. An undo that left VMs behind has failed."""
     if operation["status"] == "undone" and operation["left"]:
         return Exit.FAILED
     return _BY_OPERATION.get(str(operation["status"]), Exit.UNEXPECTED)
 
 
 def exit_for(migration: Json) -> Exit:
-    """The exit code of a migration that has come to its end."""
+    """The exit code of a migration that has ended."""
     return _BY_RESULT.get(str(migration["status"]), Exit.UNEXPECTED)
 
 
 _NO_CONTROLLER = (
     "start one with `sterna controller --config FILE`, or a whole lab with `sterna lab up`; "
-    "or say where it is with --api URL or STERNA_API"
+    "or give its address with --api URL or STERNA_API"
 )
-_DENIED = "use sudo, or let an administrator add you to the group (usermod -aG sterna USER) and log in again"
+_DENIED = "use sudo, or ask an administrator to add you to the group (usermod -aG sterna USER) and log in again"
 
 
 @contextmanager
@@ -88,9 +88,7 @@ def plain_errors() -> Iterator[None]:
         raise typer.Exit(Exit.NOT_FOUND) from None
     except ApiSlow as e:
         err.print(f"sterna: {e}", style="red")
-        err.print(
-            "  fix: check what became of it (`sterna migrations`, `sterna hosts`); the controller's log says more"
-        )
+        err.print("  fix: check whether it was carried out (`sterna migrations`, `sterna hosts`); see also its log")
         raise typer.Exit(Exit.UNREACHABLE) from None
     except ApiAway as e:
         err.print(f"sterna: {e}", style="red")
@@ -107,27 +105,28 @@ def plain_errors() -> Iterator[None]:
 
 
 def print_more(answer: Json, as_json: bool) -> None:
-    """Say, on stderr, how to get the next page; JSON says it itself."""
+    """Print on stderr how to get the next page. JSON output contains the cursor."""
     if answer.get("next_cursor") and not as_json:
-        err.print(f"there are more: --cursor {answer['next_cursor']}")
+        err.print(f"more follow: --cursor {answer['next_cursor']}")
 
 
 def print_silent(what: str, answer: Json) -> None:
-    """Name the hosts that could not be asked, each with the reason, on stderr."""
+    """Print the hosts that could not be asked on stderr, each with the reason."""
     for host in answer["silent_hosts"]:
         why = answer.get("silent_reasons", {}).get(host)
         err.print(f"{what}: {host}" + (f" ({why})" if why else ""), style="yellow")
 
 
 def print_no_host(bus: Json) -> None:
-    """Print that there is no host that could have been asked; on stderr."""
+    """Print on stderr that no host is known, why, and how to fix it."""
     err.print("no host is known: no agent has reached this controller yet", style="yellow")
     if not bus["connected"]:
-        err.print(f"  the controller has been without the message bus since {bus['since'][:19]} UTC: {bus['why']}")
-        err.print("  fix: see that the bus runs and that `[bus] url` of the controller's settings is right")
+        since = bus["since"][:19]
+        err.print(f"  the controller has not been connected to the message bus since {since} UTC: {bus['why']}")
+        err.print("  fix: check that the bus is running, and `[bus] url` in the controller's settings")
     else:
         err.print(
-            "  fix: start the Sterna agent on each host, with the same `[bus] url`; its log says what it lacks"
+            "  fix: start the Sterna agent on each host, with the same `[bus] url`; if it is running, see its log"
         )
 
 

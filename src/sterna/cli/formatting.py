@@ -1,4 +1,4 @@
-"""Numbers and documents as people read them: sizes, durations, tables, one migration."""
+"""Formats the API's documents for people: tables, reports and audits."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from sterna.domain.plain_text import printable
 
 out = PlainConsole()
 LEAST_TEXT = 24
-"""Characters in a line below which a table's last column is written below its row instead; a longer word of it that
-would be broken counts, too, up to LONGEST_WORD."""
+"""Minimum width of a table's last column. If there is less room, its text is printed below each row. The minimum
+grows with the longest word in the column, up to LONGEST_WORD."""
 LONGEST_WORD = 40
 LEAST_NAME = 7
-"""Characters that a name is not broken below."""
+"""Minimum width of a column with names, which may wrap."""
 
 _COLOURS = {
     "completed": "green",
@@ -51,7 +51,7 @@ def with_code(refusal: Json) -> str:
 
 
 def error_of(error: Json | None) -> str:
-    """What ended a migration; refusals with their codes."""
+    """The error of a migration, or its refusals with their codes."""
     refusals = (error or {}).get("refusals") or ()
     return "; ".join(with_code(r) for r in refusals) or str((error or {}).get("message", ""))
 
@@ -63,8 +63,8 @@ def coloured(word: str) -> str:
 
 
 def table(*columns: str) -> Table:
-    """A plain table. A column that begins with `>` is aligned right; one that begins with `~` may be broken into
-    several lines on a narrow terminal: names, and text in the last column."""
+    """A plain table. `>` before a column's name aligns it right. `~` lets it wrap on a narrow terminal: for names,
+    and for text in the last column."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         right, breaks = column.startswith(">"), column.startswith("~")
@@ -75,8 +75,8 @@ def table(*columns: str) -> Table:
 
 
 def show(made: Table) -> None:
-    """Print a table; nothing is cut off. On a terminal that is too narrow, text goes into several lines or below
-    its row, and names are broken. Elsewhere a row is one line, however long."""
+    """Print a table without cutting anything off. On a narrow terminal, text wraps or goes below its row, and names
+    wrap. Elsewhere each row is one line."""
     clean(made)  # before it is measured
     needed = _needed(made)
     if not out.is_terminal or needed <= out.width or not any(not c.no_wrap for c in made.columns):
@@ -98,7 +98,7 @@ def _width(column: Column) -> int:
 
 
 def _least(made: Table) -> int:
-    """The width that it takes where names and text are broken."""
+    """The width of the table if names and text wrap."""
     widths = [_width(c) if c.no_wrap else min(LEAST_NAME, _width(c)) for c in made.columns]
     return sum(widths) + _GAP * (len(widths) - 1)
 
@@ -150,8 +150,7 @@ def hosts(listed: list[Json]) -> Table:
 
 
 def host_notes(listed: list[Json]) -> list[str]:
-    """A line for each host that is not simply up, or will not stay so: why it is down, whether and when it was
-    declared dead, what somebody should see to."""
+    """A line for each host that needs attention: why it is down, when it was declared dead, warnings and fixes."""
     lines = []
     for host in listed:
         notes = []
@@ -160,7 +159,8 @@ def host_notes(listed: list[Json]) -> list[str]:
         if host.get("declared_dead_at"):
             notes.append(f"declared dead {host['declared_dead_at'][:19]}")
         if host.get("back_at"):
-            notes.append(f"BACK since {host['back_at'][:19]}: sterna host declare-alive {host['name']}")
+            since = host["back_at"][:19]
+            notes.append(f"BACK ONLINE since {since}: run `sterna host declare-alive {host['name']}`")
         if host.get("reason"):
             notes.append(host["reason"])
             if host.get("fix") and host["state"] == "degraded":
@@ -190,15 +190,15 @@ def enrolments(listed: list[Json]) -> Table:
 
 
 def enrolment_notes(listed: list[Json]) -> list[str]:
-    """Hosts that may still let in others that were removed."""
+    """Hosts that may still accept a removed host."""
     late = [safe(h["name"]) for h in listed if h.get("knows_revoked") is False]
-    why = "has not taken the newest list of revoked certificates: see the controller's log"
+    why = "does not have the latest list of revoked certificates: see the controller's log"
     return [f"{name} {why}" for name in late]
 
 
 def death(answer: Json) -> Table:
-    """What declaring a host dead does, per migration."""
-    made = table("MIGRATION", "~VM", "~ON", "AS", "~WILL")
+    """The effect of declaring a host dead, per migration."""
+    made = table("MIGRATION", "~VM", "~HOST", "ROLE", "~ACTION")
     for m in answer["migrations"]:
         made.add_row(m["id"][:8], safe(m["vm"]), safe(m["host"]), m["role"], safe(m["will"]))
     return made
@@ -213,7 +213,7 @@ def audit(answer: Json) -> list[str]:
         what = safe(f"{f['host']}: {f['kind']} {f['subject']}")
         lines.append(f"[{colour}]{what}[/]: {safe(f['why'] + done)}")
         if f["repair"] and not done:
-            may = "--repair would" if f["safety"] == "safe" else "not repaired; to resolve"
+            may = "--repair would" if f["safety"] == "safe" else "not repaired automatically; to resolve"
             may = "to resolve" if f["safety"] == "waiting" else may
             lines.append(f"    {may}: {safe(f['repair'])}")
     if answer["clean"]:
@@ -222,18 +222,18 @@ def audit(answer: Json) -> list[str]:
 
 
 def _nova(answer: Json) -> list[str]:
-    """Which hosts a Nova manages as well."""
+    """The hosts that are also managed by Nova."""
     lines = [
-        f"[yellow]{safe(host)}[/]: a Nova manages this host as well; Sterna refuses to move the VMs of that Nova"
+        f"[yellow]{safe(host)}[/]: also managed by Nova; Sterna refuses to migrate Nova's VMs"
         for host in answer.get("nova_hosts", ())
     ]
     if why := answer.get("nova_reason"):
-        lines.append(f"which hosts a Nova manages is not known: {safe(why)}")
+        lines.append(f"cannot tell which hosts are managed by Nova: {safe(why)}")
     return lines
 
 
 def _clean(answer: Json) -> str:
-    """What an audit that found nothing proves."""
+    """The result of an audit without findings. It only covers the hosts that were asked."""
     if answer.get("hosts_asked", 1) == 0:
         return "no host could be asked: leftovers are unknown"
     where = " on the hosts that were asked" if answer["silent_hosts"] else ""
@@ -281,7 +281,7 @@ def timeline(items: list[Json]) -> Table:
         if item["tries"] > 1:
             more.append(f"{item['tries']} tries")
         if item["restarts"]:
-            more.append("agent restarted meanwhile")
+            more.append("agent restarted during this step")
         if item["error"]:
             more.append(error_of(item["error"]))
         what = f"status {item['status']}" if item["what"] == "status" else item["label"]
@@ -300,28 +300,28 @@ def _known(value: str, reason: str) -> str:
 
 _PARTS = {
     "last_pass_ms": "last pass, guest still running",
-    "stop_ms": "stopping it, on the source",
-    "device_state_ms": "the rest and its devices, sent",
-    "resume_ms": "handed over and resumed",
-    "network_ms": "until the network was notified",
+    "stop_ms": "stopping the guest on the source",
+    "device_state_ms": "sending the rest and the device state",
+    "resume_ms": "hand-over and resume",
+    "network_ms": "notifying the network",
 }
 
 
 def _downtime_parts(parts: Json) -> list[tuple[str, str]]:
-    """What the downtime was made of, as far as it was seen."""
+    """The measured parts of the downtime."""
     return [(f"  {words}", ms(parts[name])) for name, words in _PARTS.items() if parts.get(name) is not None]
 
 
 def _stream(stream: Json | None) -> list[tuple[str, str]]:
-    """What the copy was made of, and what was left out of it."""
+    """The parameters of the copy, the reasons for them, and warnings."""
     if stream is None or stream.get("parameters") is None:
         return []
     parameters = stream["parameters"]
     numbers = [f"{name} {value}" for name, value in sorted(parameters["parameters"].items())]
     made_of = ", ".join([parameters["transport"], *(f.lower() for f in parameters["flags"] if f not in _ALWAYS)])
-    lines = [("the stream", "; ".join([made_of, *numbers]))]
-    lines += [("  because", reason) for reason in stream["reasons"]]
-    return lines + [("  but", warning) for warning in stream["warnings"]]
+    lines = [("stream", "; ".join([made_of, *numbers]))]
+    lines += [("  reason", reason) for reason in stream["reasons"]]
+    return lines + [("  warning", warning) for warning in stream["warnings"]]
 
 
 _ALWAYS = ("LIVE", "PEER2PEER", "TLS", "TUNNELLED")
@@ -336,21 +336,21 @@ def report(migration: Json) -> Table:
     rows = [
         ("migration", migration["id"]),
         ("VM", f"{migration['vm_name']} ({migration['vm_uuid']})"),
-        ("from, to", f"{migration['source']} -> {migration['destination']}"),
+        ("hosts", f"{migration['source']} -> {migration['destination']}"),
         ("requested by", migration.get("requested_by") or ""),
         ("status", migration["status"]),
-        ("because", migration["reason"]),
+        ("reason", migration["reason"]),
         ("error", error_of(migration["error"])),
         ("fix", (migration["error"] or {}).get("fix", "")),
         ("done", f"{migration['progress']['percent']:.0f} % of the estimated work"),
         ("total time", _known(ms(report["total_ms"]), report["total_reason"])),
         ("guest", report.get("guest", "")),
         ("guest downtime", _known(ms(report["downtime_ms"]), report["downtime_reason"])),
-        ("  without talk between hosts", ms(report["downtime_net_ms"])),
+        ("  without transfer of control", ms(report["downtime_net_ms"])),
         *_downtime_parts(report.get("downtime") or {}),
         *_stream(report.get("stream")),
-        ("memory moved", size(report["bytes_memory"])),
-        ("disks copied, holes counted", size(report["bytes_disks"])),
+        ("memory sent", size(report["bytes_memory"])),
+        ("disks copied, with holes", size(report["bytes_disks"])),
         ("iterations", str(report["iterations"]) if report["iterations"] is not None else UNKNOWN),
     ]
     rows += [(f"  {p['status']}", _known(ms(p["duration_ms"]), p["reason"])) for p in report["phases"]]

@@ -1,4 +1,4 @@
-"""`sterna host ...`: what an operator declares about a host."""
+"""`sterna host ...`: maintenance, enrolment, and declarations about a host."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from sterna.cli.exits import err, plain_errors
 from sterna.cli.formatting import out
 from sterna.cli.options import Api, AsJson, HostArg, client_of, print_json
 
-host_app = typer.Typer(no_args_is_help=True, help="Change a host.")
+host_app = typer.Typer(no_args_is_help=True, help="Manage hosts: maintenance, enrolment, dead hosts.")
 
 
 @host_app.command("list")
 def list_enrolled(api: Api = None, as_json: AsJson = False) -> None:
-    """List the hosts that were enrolled, until when their certificates are valid, and which were removed.
+    """List enrolled and removed hosts, with the expiry dates of their certificates.
 
     Exit code 5 if the controller has no CA. `sterna hosts` lists all hosts that have sent a heartbeat.
     """
@@ -35,12 +35,12 @@ def list_enrolled(api: Api = None, as_json: AsJson = False) -> None:
 @host_app.command()
 def maintenance(
     name: HostArg,
-    on: Annotated[bool, typer.Option("--on/--off", help="In maintenance a host takes no VMs.")] = True,
-    reason: Annotated[str, typer.Option(help="Why: shown while it is in maintenance.")] = "",
+    on: Annotated[bool, typer.Option("--on/--off", help="A host in maintenance accepts no VMs.")] = True,
+    reason: Annotated[str, typer.Option(help="Reason, shown while the host is in maintenance.")] = "",
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put a host into maintenance, or take it out. Its VMs keep running."""
+    """Put a host into maintenance, or take it out of maintenance. Its VMs keep running."""
     with plain_errors():
         why = {"reason": reason} if reason else {}
         answer = client_of(api).patch(path_of("hosts", name), {"maintenance": on} | why)
@@ -51,14 +51,18 @@ def maintenance(
 def declare_dead(
     name: HostArg,
     fenced: Annotated[
-        bool, typer.Option("--fenced", help="It is powered off and stays off. Without this option you are asked.")
+        bool,
+        typer.Option(
+            "--fenced", help="Confirm that the host is powered off and stays off. Without it, a prompt asks you."
+        ),
     ] = False,
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
-    """Declare that a host is fenced and will not come back. Its migrations are ended without it.
+    """Declare that a host is fenced and will not come back. Its migrations are then ended without it.
 
-    First shows what each remaining host will do. Exit code 3 while the host answers, or without confirmation.
+    On a terminal, first shows what each remaining host will do, and asks for confirmation. Exit code 3 if the host
+    still answers, or without confirmation.
     """
     with plain_errors():
         client = client_of(api)
@@ -71,7 +75,7 @@ def declare_dead(
 
 
 def show_hosts(listed: list[Json]) -> None:
-    """The table, and below it why hosts are not up."""
+    """Print the table, and below it a line for each host that needs attention."""
     formatting.show(formatting.hosts(listed))
     for line in formatting.host_notes(listed):
         out.print(line, markup=False)
@@ -81,13 +85,13 @@ def _show_death(answer: Json) -> None:
     if answer["migrations"]:
         formatting.show(formatting.death(answer))
     else:
-        out.print(f"no host that answers has an open migration with {answer['host']}", markup=False)
+        out.print(f"no answering host has an open migration with {answer['host']}", markup=False)
     if answer["silent_hosts"]:
         err.print(f"will be notified when they are back: {', '.join(answer['silent_hosts'])}", style="yellow")
 
 
 def _asks() -> bool:
-    """Is there a person to ask?"""
+    """Whether standard input is a terminal."""
     return sys.stdin.isatty()
 
 
@@ -102,7 +106,7 @@ def _confirmed(name: str) -> bool:
 
 @host_app.command("declare-alive")
 def declare_alive(name: HostArg, api: Api = None, as_json: AsJson = False) -> None:
-    """Take back a declaration that a host is dead. What has been done because of it stays done."""
+    """Withdraw the declaration that a host is dead. Actions already taken because of it are not undone."""
     with plain_errors():
         answer = client_of(api).post(path_of("hosts", name) + "/declare-alive")
         print_json(answer) if as_json else show_hosts([answer])

@@ -17,13 +17,13 @@ MOST_NAMES = 5
 
 
 def names_of(hosts: list[str]) -> str:
-    """A few by name, the others counted."""
+    """Some names, and the number of the others."""
     more = len(hosts) - MOST_NAMES
     return ", ".join(hosts) if more <= 1 else f"{', '.join(hosts[:MOST_NAMES])} and {more} others"
 
 
 def hosts_table(steps: list[Json]) -> Table:
-    """How far each one is."""
+    """The stage of each host."""
     made = formatting.table("~HOST", ">WAVE", "STAGE", "SINCE", "~REASON")
     for step in steps:
         made.add_row(
@@ -37,7 +37,7 @@ def hosts_table(steps: list[Json]) -> Table:
 
 
 def hosts_in_words(operation: Json) -> list[str]:
-    """How many are done, and how far those are that are worked on; nothing of a drain."""
+    """How many hosts are in each stage. Empty for a drain."""
     steps = operation["host_steps"]
     if not steps:
         return []
@@ -49,7 +49,7 @@ def hosts_in_words(operation: Json) -> list[str]:
 
 
 def between_in_words(operation: Json) -> list[tuple[str, str]]:
-    """What is done to its hosts; nothing of a drain."""
+    """What is done to the empty hosts. Empty for a drain."""
     between = operation["between"]
     if between is None:
         return []
@@ -58,8 +58,8 @@ def between_in_words(operation: Json) -> list[tuple[str, str]]:
     named += ["by hand"] if between["by_hand"] else []
     version = between["agent_version"]
     return [
-        ("closed at once", f"{operation['most_closed']} at most"),
-        ("between", ", ".join(named) or "their agents restart"),
+        ("hosts closed at once", f"at most {operation['most_closed']}"),
+        ("done to empty hosts", ", ".join(named) or "restarted by you, or only their agents"),
         ("back within", in_words(between["back_within_s"])),
         ("agent version", version or ""),
         ("paused because", operation["paused_because"] or ""),
@@ -67,7 +67,7 @@ def between_in_words(operation: Json) -> list[tuple[str, str]]:
 
 
 def show_waves(answer: Json) -> None:
-    """Of a preview; nothing of a drain's."""
+    """Print the waves of a preview. Prints nothing for a drain."""
     if answer["waves"]:
         made = formatting.table(">WAVE", ">BEGINS AFTER", ">EMPTY AFTER", ">OPEN AFTER", "~HOSTS")
         for number, wave in enumerate(answer["waves"]):

@@ -1,4 +1,4 @@
-"""`sterna hosts` and `sterna vms`: all of them, or a page."""
+"""`sterna hosts` and `sterna vms`: the whole list, or one page."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from sterna.cli.options import Api, AsJson, PageCursor, PageLimit, client_of, pr
 
 
 def hosts(
-    state: Annotated[list[str] | None, typer.Option(help="Only in this state; may be repeated.")] = None,
-    name: Annotated[str | None, typer.Option(help="Only with this in the name.")] = None,
+    state: Annotated[list[str] | None, typer.Option(help="Only hosts in this state; may be repeated.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only hosts whose names contain this.")] = None,
     limit: PageLimit = None,
     cursor: PageCursor = None,
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the hosts, with the reason for each one that cannot be used. Exit code 6 while no host is known."""
+    """List the hosts, with the reason if one cannot be used. Exit code 6 if no host is known."""
     with plain_errors():
         answer = client_of(api).pages("/v1/hosts", "hosts", limit, cursor, state=state, name=name)
         print_json(answer) if as_json else show_hosts(answer["hosts"])
@@ -33,9 +33,9 @@ def hosts(
 
 
 def vms(
-    host: Annotated[str | None, typer.Option(metavar="HOST", help="Only on this host.")] = None,
-    state: Annotated[list[str] | None, typer.Option(help="Only in this state; may be repeated.")] = None,
-    name: Annotated[str | None, typer.Option(help="Only with this in the name.")] = None,
+    host: Annotated[str | None, typer.Option(metavar="HOST", help="Only VMs on this host.")] = None,
+    state: Annotated[list[str] | None, typer.Option(help="Only VMs in this state; may be repeated.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only VMs whose names contain this.")] = None,
     limit: PageLimit = None,
     cursor: PageCursor = None,
     api: Api = None,
@@ -43,7 +43,7 @@ def vms(
 ) -> None:
     """List the VMs of all hosts.
 
-    Exit code 6 when a host does not answer (one that is declared dead does not count). Its VMs are shown as last
+    Exit code 6 if a host does not answer; hosts that were declared dead do not count. Its VMs are shown as last
     seen.
     """
     with plain_errors():

@@ -21,27 +21,29 @@ def log(  # noqa: PLR0913 - one option per filter
     actor: Annotated[
         str | None,
         typer.Option(
-            "--actor", metavar="WHO", help="Only by this user: token:NAME, user:NAME or keystone:USER@DOMAIN."
+            "--actor", metavar="WHO", help="Only requests by token:NAME, user:NAME or keystone:USER@DOMAIN."
         ),
     ] = None,
     action: Annotated[
-        str | None, typer.Option("--action", metavar="WHAT", help="Only this: migrate, abort, declare-dead ...")
+        str | None,
+        typer.Option("--action", metavar="ACTION", help="Only this action: migrate, abort, declare-dead ..."),
     ] = None,
     target: Annotated[
-        str | None, typer.Option("--target", metavar="NAME", help="Only about this VM, host or migration.")
+        str | None, typer.Option("--target", metavar="NAME", help="Only requests for this VM, host or migration.")
     ] = None,
     request: Annotated[
         str | None, typer.Option("--request", metavar="ID", help="Only the request with this X-Request-Id.")
     ] = None,
     since: Annotated[
-        str | None, typer.Option("--since", metavar="TIME", help="Only from this time on, e.g. 2026-11-30 (UTC).")
+        str | None,
+        typer.Option("--since", metavar="TIME", help="Only requests since this time, e.g. 2026-11-30 (UTC)."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=500, help="How many, newest first.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="Maximum number, newest first.")] = 50,
     cursor: Annotated[str | None, typer.Option(help="`next_cursor` of the previous page.")] = None,
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show who asked the controller to change something, from where, and the answer. Newest first."""
+    """Show the audit log: who requested a change, from where, and the response. Newest first."""
     filters = {"actor": actor, "action": action, "target": target, "request": request, "since": since}
     with plain_errors():
         answer = client_of(api).get("/v1/log", **filters, limit=limit, cursor=cursor)
@@ -50,11 +52,11 @@ def log(  # noqa: PLR0913 - one option per filter
             return
         formatting.show(_table(answer["lines"]))
         if answer["next_cursor"]:
-            err.print(f"there are more: --cursor {answer['next_cursor']}")
+            err.print(f"more follow: --cursor {answer['next_cursor']}")
 
 
 def _table(lines: list[Json]) -> Table:
-    made = formatting.table("AT", "~WHO", "ROLE", "~FROM", "WHAT", "~ON", ">ANSWER", "~ASKED FOR")
+    made = formatting.table("TIME", "~ACTOR", "ROLE", "~FROM", "ACTION", "~TARGET", ">STATUS", "~REQUEST")
     for line in lines:
         status = amounts.UNKNOWN if line["status"] is None else str(line["status"])
         body = json.dumps(line["body"], ensure_ascii=False) if line["body"] else ""

@@ -1,4 +1,4 @@
-"""The commands. Each one asks the API and prints the answer; `--json` prints it as it came and nothing else."""
+"""The commands. Each one calls the API and prints the response; `--json` prints only the unchanged response."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ HELP = "Sterna live-migrates KVM virtual machines between libvirt hosts."
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # in usage errors, too, a name is what was typed, and a pipe gets no boxes
+    rich_markup_mode=None,  # usage errors show names as they were typed, and draw no boxes into a pipe
 )
 app.callback(help=HELP, epilog=EPILOG)(options)
 app.add_typer(host_app, name="host")
@@ -69,15 +69,15 @@ INTERRUPTED = 130
 
 @app.command()
 def audit(
-    host: Annotated[str | None, typer.Option("--host", metavar="HOST", help="Only on this host.")] = None,
+    host: Annotated[str | None, typer.Option("--host", metavar="HOST", help="Only this host.")] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Remove what is proven safe to remove.")] = False,
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
     """List resources left behind by finished migrations, with the evidence for each.
 
-    Exit code 0 when there are none (or all have been repaired), 9 when there are some, 6 when none were found but a
-    host could not be asked.
+    Exit code 0 if there are none, or all were removed; 9 if there are some; 6 if none were found, but a host could
+    not be asked.
     """
     with plain_errors():
         answer = client_of(api).post("/v1/audit", {"host": host, "repair": repair})
@@ -90,7 +90,7 @@ def audit(
         silent = answer["silent_hosts"]
         complete = answer.get("complete", True) and not (host in silent if host else silent)
         if answer["clean"] and not complete:
-            raise typer.Exit(Exit.UNREACHABLE)  # a script must not take it for a clean fleet
+            raise typer.Exit(Exit.UNREACHABLE)  # scripts must not conclude that the fleet is clean
         raise typer.Exit(Exit.OK if answer["clean"] else Exit.LEFTOVERS)
 
 
@@ -126,18 +126,18 @@ def plan(  # noqa: PLR0913 - one option per setting
     transport: TransportName = None,
     ignore_rules: IgnoreRules = False,
     rehearse: Annotated[
-        bool, typer.Option("--rehearse", help="Do everything up to the copy, and undo it.")
+        bool, typer.Option("--rehearse", help="Carry out every step before the copy, then undo them.")
     ] = False,
     with_copy: Annotated[
-        bool, typer.Option("--with-copy", help="Also start the copy, slowly; it is aborted at its first sample.")
+        bool, typer.Option("--with-copy", help="Rehearse, and also start a slow copy; it is aborted soon after.")
     ] = False,
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what would prevent a migration and what it would cost. Changes nothing.
 
-    Takes some seconds, because the guest's dirty rate is measured. Exit code 3 when something prevents it, or a
-    rehearsal failed.
+    Takes some seconds, because the guest's dirty rate is measured. Exit code 3 if something prevents the migration,
+    or the rehearsal failed.
     """
     wanted = {"bandwidth_bytes_s": bandwidth, "transport": transport, "accept": words_of(accept)}
     body: Json = {"vm": vm, "destination": to} | _objective(policy, max_downtime, finish_within, may, **wanted)
@@ -154,7 +154,7 @@ def plan(  # noqa: PLR0913 - one option per setting
 
 @app.command()
 def accuracy(api: Api = None, as_json: AsJson = False) -> None:
-    """Compare the forecasts of the last migrations with what happened."""
+    """Compare the forecasts of recent migrations with the results."""
     with plain_errors():
         answer = client_of(api).get("/v1/accuracy")
         print_json(answer) if as_json else formatting.show(accuracy_table(answer))
@@ -167,9 +167,9 @@ def migrate(  # noqa: PLR0913 - one option per setting
     to: Annotated[
         str | None, typer.Option("--to", metavar="HOST", help="Destination. Without it, Sterna chooses.")
     ] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Show the progress, and wait for the end.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show progress, and wait for the end.")] = False,
     id: Annotated[
-        UUID | None, typer.Option("--id", help="ID of the migration. A request may be repeated with the same ID.")
+        UUID | None, typer.Option("--id", help="UUID for the migration. Repeating a request with it is safe.")
     ] = None,
     max_downtime: MaxDowntime = None,
     finish_within: FinishWithin = None,
@@ -213,7 +213,7 @@ def _start(client: Client, body: Json) -> Json:
 
 
 def _post_twice(client: Client, body: Json) -> Json:
-    """Perhaps only the answer was lost; the same id cannot start a second migration."""
+    """Send the request, again if there was no response: the same ID cannot start a second migration."""
     try:
         return client.post("/v1/migrations", body)
     except ApiSlow:
@@ -231,7 +231,7 @@ def _until_end(client: Client, migration: Json, console: Console) -> Json:
 
 
 def _watch(client: Client, migration: Json, as_json: bool) -> None:
-    """Watch until the end, print the report, and leave with the exit code that says how it ended."""
+    """Watch until the end, print the report, and exit with the code for the result."""
     ended = _until_end(client, migration, err if as_json else out)
     print_json(ended) if as_json else formatting.show(formatting.report(ended))
     raise typer.Exit(exit_for(ended))
@@ -241,7 +241,7 @@ def _watch(client: Client, migration: Json, as_json: bool) -> None:
 def migrations(
     vm: Annotated[str | None, typer.Option(help="Only migrations of this VM (name or UUID).")] = None,
     status: Annotated[list[str] | None, typer.Option(help="Only with this status; may be repeated.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=500, help="How many, newest first.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="Maximum number, newest first.")] = 50,
     cursor: Annotated[str | None, typer.Option(help="`next_cursor` of the previous page.")] = None,
     api: Api = None,
     as_json: AsJson = False,
@@ -263,12 +263,12 @@ def show(
         list[str] | None,
         typer.Argument(
             metavar="[TARGET]",
-            help="For --diagram: the format, `plantuml` or `svg`, and the file, or one of them. A file that ends "
-            "in `.svg` is SVG.",
+            help="With --diagram: the format (`plantuml` or `svg`), the file to write, or both. A file name that "
+            "ends in `.svg` implies SVG.",
         ),
     ] = None,
     diagram: Annotated[
-        bool, typer.Option("--diagram", help="Write the run as a sequence diagram, for PlantUML or as SVG.")
+        bool, typer.Option("--diagram", help="Write a sequence diagram of the migration, as PlantUML or SVG.")
     ] = False,
     timeline: Annotated[bool, typer.Option("--timeline", help="Show every step of both agents.")] = False,
     api: Api = None,
@@ -276,7 +276,7 @@ def show(
 ) -> None:
     """Show a migration and its report, its timeline, or its diagram."""
     if words and not diagram:
-        raise typer.BadParameter("a format and a file are for --diagram")
+        raise typer.BadParameter("a format or a file is only allowed with --diagram")
     kind, file = _diagram_of(words or [])
     with plain_errors():
         client = client_of(api)
@@ -292,11 +292,11 @@ def show(
 
 
 def _diagram_of(words: list[str]) -> tuple[str, Path | None]:
-    """Format and file of what follows `--diagram`. Raises typer.BadParameter."""
+    """Format and file after `--diagram`. Raises typer.BadParameter."""
     named = words[0] if words and words[0] in ("plantuml", "svg") else None
     rest = words[1:] if named else words
     if len(rest) > 1:
-        raise typer.BadParameter("--diagram takes a format, `plantuml` or `svg`, and one file")
+        raise typer.BadParameter("--diagram takes one format (`plantuml` or `svg`) and one file")
     file = Path(rest[0]) if rest else None
     return named or ("svg" if file is not None and file.suffix == ".svg" else "plantuml"), file
 
@@ -319,13 +319,13 @@ def _show_diagram(text: str, file: Path | None, as_json: bool) -> None:
 @app.command()
 def abort(
     id: MigrationArg,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until it has been rolled back.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the rollback has finished.")] = False,
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
     """Abort a migration before its switch-over. Everything is rolled back.
 
-    With --wait: exit code 0 when it is cancelled, 4 when it was too late and it completed, 7 when it failed.
+    With --wait, exit code 0 if it was cancelled, 4 if it was too late and the migration completed, 7 if it failed.
     """
     with plain_errors():
         client = client_of(api)
@@ -348,7 +348,7 @@ def tune(
     id: MigrationArg,
     bandwidth: Annotated[
         str,
-        typer.Option("--bandwidth", metavar="RATE", help="Limit of the copy, e.g. 200MiB/s; `none` removes it."),
+        typer.Option("--bandwidth", metavar="RATE", help="New limit, e.g. 200MiB/s; `none` removes it."),
     ],
     api: Api = None,
     as_json: AsJson = False,
@@ -370,7 +370,7 @@ def tune(
 def post_copy(id: MigrationArg, api: Api = None, as_json: AsJson = False) -> None:
     """Start the guest on the destination now, before all of its memory has arrived.
 
-    For a migration that was started with --may postcopy and does not finish. There is no way back: until the rest
+    For a migration that was started with --may postcopy and does not finish. This cannot be undone: until the rest
     of the memory has arrived, the guest needs both hosts.
     """
     with plain_errors():
@@ -379,11 +379,12 @@ def post_copy(id: MigrationArg, api: Api = None, as_json: AsJson = False) -> Non
         if as_json:
             print_json(migration)
         else:
-            out.print(f"asked {migration['source']} to switch; follow it with: sterna show {migration['id']}")
+            to = f"asked {migration['source']} to switch to post-copy"
+            out.print(f"{to}; follow it with: sterna show {migration['id']}")
 
 
 def run() -> None:
-    """Run the command. Unexpected errors become one line (STERNA_DEBUG=1: the traceback)."""
+    """Run the command. Unexpected errors are printed as one line, with STERNA_DEBUG=1 as a traceback."""
     try:
         app()
     except SternaError as e:
@@ -395,5 +396,5 @@ def run() -> None:
         if os.environ.get("STERNA_DEBUG"):
             raise
         err.print(f"sterna: unexpected {type(e).__name__}: {e}", style="red")
-        err.print("  fix: this is a bug; STERNA_DEBUG=1 shows where, please report it")
+        err.print("  fix: this is a bug; please report it with the traceback that STERNA_DEBUG=1 prints")
         sys.exit(Exit.UNEXPECTED)

@@ -1,4 +1,4 @@
-"""`sterna drain`, `sterna operations` and `sterna operation ...`: what is done to many VMs at once."""
+"""`sterna drain`, `sterna operations` and `sterna operation ...`: drains and rolling maintenance."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ from sterna.domain.fleet.plans import Purpose
 
 operation_app = typer.Typer(no_args_is_help=True, help="Show or change an operation.")
 LOOK_S = 2.0
-"""How often a watched operation is looked at: as often as its controller does."""
+"""Polling interval. The controller drives an operation at the same rate."""
 INTERRUPTED = 130
 EvenIfLate = Annotated[
-    bool, typer.Option("--even-if-late", help="Begin also where --finish-within would probably be missed.")
+    bool, typer.Option("--even-if-late", help="Start even if --finish-within would probably be missed.")
 ]
 IgnoreHostRules = Annotated[
     bool,
     typer.Option(
-        "--ignore-host-rules", help="Begin also where a rule says that hosts are not to be down together."
+        "--ignore-host-rules", help="Start even if a rule says that these hosts must not be down together."
     ),
 ]
-Watch = Annotated[bool, typer.Option("--watch", help="Show the progress, and wait for the end.")]
+Watch = Annotated[bool, typer.Option("--watch", help="Show progress, and wait for the end.")]
 
 
 def drain(  # noqa: PLR0913 - one option per setting
     hosts: Annotated[list[str], typer.Argument(metavar="HOST", help="Names of the hosts.")],
     *,
-    plan: Annotated[bool, typer.Option("--plan", help="Only show what would be done.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Show the plan, and change nothing.")] = False,
     watch: Watch = False,
     id: Annotated[
-        UUID | None, typer.Option("--id", help="ID of the operation. A request may be repeated with the same ID.")
+        UUID | None, typer.Option("--id", help="UUID for the operation. Repeating a request with it is safe.")
     ] = None,
     finish_within: Annotated[
         float | None,
@@ -61,21 +61,21 @@ def drain(  # noqa: PLR0913 - one option per setting
             "--finish-within",
             parser=duration_ms,
             metavar="TIME",
-            help="Refuse to begin where it would probably take longer, e.g. 2h. It never stops a running drain.",
+            help="Refuse to start if the drain would probably take longer, e.g. 2h. Never stops a running drain.",
         ),
     ] = None,
     even_if_late: EvenIfLate = False,
     ignore_host_rules: IgnoreHostRules = False,
     may: MayDo = None,
     policy: PolicyName = None,
-    reason: Annotated[str, typer.Option(help="Why: shown with the hosts while they take no VMs.")] = "",
+    reason: Annotated[str, typer.Option(help="Reason, shown with the hosts while they are closed.")] = "",
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
-    """Empty hosts: move their running VMs to others. The hosts take no VMs from now on.
+    """Empty hosts: migrate their running VMs to other hosts. The hosts accept no VMs until they are opened again.
 
-    With --plan, exit code 3 when a VM cannot be moved or the time would be exceeded. With --watch, 7 when a VM is
-    left and 8 when the operation was stopped.
+    With --plan, exit code 3 if a VM cannot be moved or the time limit would be exceeded. With --watch, 7 if a VM
+    stayed and 8 if the operation was stopped.
     """
     body: Json = {"hosts": hosts} | ({"policy": policy} if policy is not None else {})
     body |= {"ignore_host_rules": True} if ignore_host_rules else {}
@@ -100,11 +100,11 @@ def drain(  # noqa: PLR0913 - one option per setting
 
 
 def begin(client: Client, body: Json) -> Json:
-    """The operation. Perhaps only the answer was lost; the same id cannot begin a second operation."""
+    """Start the operation. Repeated if there was no response: the same ID cannot start a second operation."""
     try:
         return client.post("/v1/operations", body)
     except ApiSlow:
-        err.print(f"whether it has begun says: sterna operation show {body['id']}")
+        err.print(f"to see whether it was started, run: sterna operation show {body['id']}")
         raise
     except ApiAway:
         return client.post("/v1/operations", body)
@@ -112,7 +112,7 @@ def begin(client: Client, body: Json) -> Json:
 
 def operations(
     status: Annotated[list[str] | None, typer.Option(help="Only with this status; may be repeated.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=500, help="How many, newest first.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="Maximum number, newest first.")] = 50,
     cursor: PageCursor = None,
     api: Api = None,
     as_json: AsJson = False,
@@ -126,7 +126,7 @@ def operations(
 
 @operation_app.command()
 def show(id: OperationArg, api: Api = None, as_json: AsJson = False) -> None:
-    """Show an operation: each VM that it moves, and why others wait or stay."""
+    """Show an operation: the state of each VM, and why VMs wait or stay."""
     with plain_errors():
         client = client_of(api)
         answer = client.get(path_of("operations", client.operation_id(id)))
@@ -135,21 +135,21 @@ def show(id: OperationArg, api: Api = None, as_json: AsJson = False) -> None:
 
 @operation_app.command()
 def pause(id: OperationArg, api: Api = None, as_json: AsJson = False) -> None:
-    """Start no more migrations. Those that run go on."""
+    """Pause an operation. It starts no more migrations; running ones continue."""
     _order(Order.PAUSE, id, api, as_json)
 
 
 @operation_app.command()
 def resume(id: OperationArg, watch: Watch = False, api: Api = None, as_json: AsJson = False) -> None:
-    """Go on with one that is paused, was stopped, or has left VMs. VMs that have failed are tried again."""
+    """Resume an operation that is paused, stopped or incomplete. VMs that failed are tried again."""
     _order(Order.RESUME, id, api, as_json, watch=watch)
 
 
 @operation_app.command()
 def stop(id: OperationArg, watch: Watch = False, api: Api = None, as_json: AsJson = False) -> None:
-    """Start no more migrations, and abort those that have not switched over.
+    """Stop an operation: start no more migrations, and abort those that have not switched over.
 
-    Hosts that are closed stay closed; those that an undo has opened stay open.
+    Closed hosts stay closed. Hosts that an undo has opened stay open.
     """
     _order(Order.STOP, id, api, as_json, watch=watch)
 
@@ -161,7 +161,7 @@ def done(
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say that what was to be done to a host of a rolling operation is done. It is opened once its agent is up."""
+    """Report that the work on a host of a rolling operation is done. The host is opened once its agent is up."""
     with plain_errors():
         client = client_of(api)
         path = path_of("operations", client.operation_id(id)) + path_of("hosts", host).removeprefix("/v1")
@@ -171,11 +171,10 @@ def done(
 
 @operation_app.command()
 def undo(id: OperationArg, watch: Watch = False, api: Api = None, as_json: AsJson = False) -> None:
-    """Stop it, open its hosts again, and bring back the VMs that it has moved.
+    """Undo an operation: stop it, open its hosts again, and migrate the VMs back.
 
-    A VM that was moved again since stays where it is. A host that may be rebooted any moment is opened when it is
-    back. With --watch, exit code 7 when a VM was not brought back:
-    once the reason is removed, undo it again.
+    A VM that has been moved again since then stays where it is. A host that may be rebooted at any moment is opened
+    once it is back. With --watch, exit code 7 if a VM was not brought back. Remove the reason, then run undo again.
     """
     _order(Order.UNDO, id, api, as_json, watch=watch)
 
@@ -194,7 +193,7 @@ def _order(order: Order, id: str, api: str | None, as_json: bool, *, watch: bool
 
 
 def how_to_follow(operation: Json) -> None:
-    """In words."""
+    """Print the command that shows the operation."""
     out.print(f"follow it with: sterna operation show {operation['id']}")
 
 
@@ -202,8 +201,8 @@ def how_to_follow(operation: Json) -> None:
 
 
 def watch_operation(client: Client, operation: Json, as_json: bool) -> None:
-    """Print a line for each change until the end, then the whole, and leave with the exit code that says how it
-    ended. One that was stopped on request has done what was asked for."""
+    """Print a line for each change until the end, then the operation. Exits with the code for the result; 0 if it
+    was stopped by this very request."""
     try:
         ended = _until_end(client, operation["id"], err if as_json else out)
     except KeyboardInterrupt:
@@ -267,13 +266,13 @@ def _show(operation: Json) -> None:
         ("operation", operation["id"]),
         ("kind", operation["kind"]),
         ("hosts", names_of(operation["hosts"])),
-        ("because", operation["reason"]),
+        ("reason", operation["reason"]),
         ("requested by", operation["requested_by"]),
         ("changed by", operation["changed_by"] or ""),
         *between_in_words(operation),
-        ("begun", operation["created_at"][:19]),
+        ("started", operation["created_at"][:19]),
         ("ended", (operation["ended_at"] or "")[:19]),
-        ("to be done within", in_words(within) if within else ""),
+        ("finish within", in_words(within) if within else ""),
         ("remaining", f"probably less than {in_words(promised)}" if promised else ""),
         ("waits for", operation["waits_for"] or ""),
         ("late by", in_words(late) if late else ""),
@@ -312,7 +311,7 @@ def _list_reasons(answer: Json) -> None:
 
 
 def show_preview(answer: Json, as_json: bool) -> None:
-    """In words. Leaves with exit code 3 where something would not be done as it is asked for."""
+    """Print a preview. Exits with code 3 if a VM would stay, a host would be skipped, or it would be late."""
     if as_json:
         print_json(answer)
     else:
@@ -336,14 +335,14 @@ def show_preview(answer: Json, as_json: bool) -> None:
             out.print(f"takes {takes}; {answer['waits_for']}".rstrip("; "), markup=False)
         if answer["unmeasured"]:
             out.print(
-                f"{answer['unmeasured']} of these VMs were never measured: usual dirty rates and no local disks "
+                f"{answer['unmeasured']} of these VMs were never measured; typical dirty rates and no local disks "
                 "are assumed",
                 markup=False,
             )
         for host, why in answer["unheard"].items():
-            out.print(f"what is known of {host} may be old: {why}", markup=False)
+            out.print(f"data about {host} may be outdated: {why}", markup=False)
         if answer["late_s"]:
-            out.print(f"too late by {in_words(answer['late_s'])}", style="red")
+            out.print(f"late by {in_words(answer['late_s'])}", style="red")
             for sentence in answer["helps"]:
                 out.print(f"  {sentence}", markup=False)
     if answer["stays"] or answer["late_s"] or answer["skipped"]:

@@ -1,4 +1,4 @@
-"""Options and arguments that several commands share, and what each of them begins with."""
+"""Options and arguments that several commands share."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Api = Annotated[
     typer.Option(
         "--api",
         metavar="URL",
-        help="URL of the controller, or unix:PATH. Default: STERNA_API, or a lab in this folder, or `api` in "
-        "~/.config/sterna/cli.toml, or unix:/run/sterna/api.sock.",
+        help="URL of the controller, or unix:PATH. Default: the first of STERNA_API, a lab in this folder, `api` "
+        "in ~/.config/sterna/cli.toml, and unix:/run/sterna/api.sock.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON and nothing else on stdout.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the response as JSON, and nothing else on stdout.")]
 MigrationArg = Annotated[str, typer.Argument(metavar="ID", help="ID of a migration, or its first characters.")]
 OperationArg = Annotated[str, typer.Argument(metavar="ID", help="ID of an operation, or its first characters.")]
-PageLimit = Annotated[int | None, typer.Option("--limit", min=1, max=500, help="How many. Default: all.")]
+PageLimit = Annotated[int | None, typer.Option("--limit", min=1, max=500, help="Maximum number. Default: all.")]
 PageCursor = Annotated[str | None, typer.Option("--cursor", help="`next_cursor` of the previous page.")]
 HostArg = Annotated[str, typer.Argument(metavar="NAME", help="Name of the host.")]
 
@@ -34,7 +34,7 @@ Bandwidth = Annotated[
         "--bandwidth",
         parser=rate_bytes_s,
         metavar="RATE",
-        help="Limit of the copy, e.g. 200MiB/s (a plain number is MiB/s).",
+        help="Bandwidth limit for the copy, e.g. 200MiB/s (a plain number is MiB/s).",
     ),
 ]
 MaxDowntime = Annotated[
@@ -60,7 +60,7 @@ MayDo = Annotated[
     typer.Option(
         "--may",
         metavar="WHAT",
-        help="What may be done to a guest whose copy does not converge: throttle,postcopy,pause (or repeated).",
+        help="Allowed if the copy does not converge: any of throttle,postcopy,pause. May be repeated.",
     ),
 ]
 Accepted = Annotated[
@@ -68,7 +68,7 @@ Accepted = Annotated[
     typer.Option(
         "--accept",
         metavar="RISK",
-        help="Accept a risk: cpu (the guest sees its host's CPU, the other one differs).",
+        help="Accept a risk: cpu (the guest sees the host's CPU, and the destination's CPU is different).",
     ),
 ]
 IgnoreRules = Annotated[
@@ -86,23 +86,23 @@ TransportName = Annotated[
     typer.Option(
         "--transport",
         metavar="NAME",
-        help="How memory travels: tcp, tls or ssh. Default: as the hosts are configured.",
+        help="Transport for memory: tcp, tls or ssh. Default: as configured on the hosts.",
     ),
 ]
 
 
 def client_of(api: str | None) -> Client:
-    """The controller's client. Raises ApiAway for what is not an address, BadRequest for what is not a token."""
+    """A client for the controller. Raises ApiAway if the address is not valid, BadRequest if the token is not."""
     return Client.of(find_api(api))
 
 
 def print_json(document: Any) -> None:
-    """As it came, on stdout."""
+    """Print a document on stdout as JSON."""
     typer.echo(json_safe(json.dumps(document, indent=2, ensure_ascii=False)))
 
 
 def words_of(values: list[str] | None) -> list[str] | None:
-    """Values given one by one or with commas, each once; None where none were given."""
+    """The sorted set of values that were given repeatedly or with commas; None if the option was not given."""
     return (
         None if values is None else sorted({w.strip() for words in values for w in words.split(",") if w.strip()})
     )

@@ -1,4 +1,4 @@
-"""`sterna plan`: what a migration would meet, in words and numbers."""
+"""`sterna plan`: blockers, warnings and forecasts of a migration."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from sterna.cli.console import safe
 from sterna.domain import amounts
 
 _MODES = {
-    "precopy": "as it is",
-    "throttle": "slowing the guest down",
+    "precopy": "plain pre-copy",
+    "throttle": "throttling the guest",
     "postcopy": "with post-copy",
-    "pause": "stopping the guest",
+    "pause": "pausing the guest",
 }
 
 FAR = 1.25
-"""A forecast downtime that may be off by this factor is shown as a range."""
+"""A forecast downtime is shown as a range if its upper limit is more than this factor above the median."""
 
 
 def show(plan: Json) -> None:
-    """Print it: blockers first, then what the copy would be, then each way to its end."""
+    """Print a plan: blockers first, then load and bandwidth, then a forecast for each mode of the copy."""
     vm, to = plan["vm"], plan["destination"] or "no host"
     head = [f"[bold]{safe(vm['name'])}[/]: {safe(vm['host'])} -> {safe(to)}"]
     if not plan["blockers"]:
-        head.append("[green]nothing is in the way[/]")
+        head.append("[green]no blockers[/]")
     for refusal in plan["blockers"]:
         head += _refused("blocked", refusal)
     head += [f"[yellow]warning:[/] {safe(w)}" for w in plan["warnings"]]
@@ -44,7 +44,7 @@ def _refused(what: str, refusal: Json) -> list[str]:
 
 
 def _rehearsal(rehearsal: Json | None) -> list[str]:
-    """What was tried for real."""
+    """The result of the rehearsal."""
     if rehearsal is None:
         return []
     lines = [f"[{'green' if rehearsal['passed'] else 'red'}]rehearsal:[/] {safe(rehearsal['why'])}"]
@@ -52,7 +52,7 @@ def _rehearsal(rehearsal: Json | None) -> list[str]:
         lines += [f"  {line}" for line in _refused("failed", refusal)]
     lines += [f"  [dim]tried: {safe(what)}[/]" for what in rehearsal["tried"]]
     return lines + (
-        [f"  [dim]all of it: sterna show {rehearsal['migration_id']}[/]"] if rehearsal["migration_id"] else []
+        [f"  [dim]details: sterna show {rehearsal['migration_id']}[/]"] if rehearsal["migration_id"] else []
     )
 
 
@@ -74,7 +74,7 @@ def _bandwidth(plan: Json) -> str:
 
 
 def _ways(forecasts: list[Json]) -> Table:
-    made = formatting.table("THE COPY", "ENDS", ">ODDS", ">TIME", ">DOWNTIME", ">SENT", "~")
+    made = formatting.table("COPY", "FINISHES", ">ODDS", ">TIME", ">DOWNTIME", ">SENT", "~")
     for seen in forecasts:
         made.add_row(
             _MODES.get(seen["mode"], seen["mode"]),
@@ -89,7 +89,7 @@ def _ways(forecasts: list[Json]) -> Table:
 
 
 def _downtime(seen: Json) -> str:
-    """With what eight of ten are in between, where that is far apart."""
+    """The median, with the range of eight in ten migrations if it is wide."""
     middle, most = seen["downtime_ms"], seen.get("downtime_most_ms")
     if not middle or most is None or most <= middle * FAR:
         return amounts.ms(middle)

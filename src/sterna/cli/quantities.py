@@ -1,4 +1,4 @@
-"""What a person types for times and rates: `300ms`, `10m`, `200MiB/s`."""
+"""Parses durations and rates: `300ms`, `10m`, `200MiB/s`."""
 
 from __future__ import annotations
 

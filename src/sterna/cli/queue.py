@@ -1,4 +1,4 @@
-"""`sterna place` and `sterna queue`: where a VM could go, and what waits and why."""
+"""`sterna place` and `sterna queue`: possible destinations of a VM, and migrations that wait."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ def place(
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
-    """Rank all hosts for a VM, as drains choose: the best first, each with its room or what keeps the VM away.
+    """Rank all hosts as destinations for a VM, best first. Drains choose by the same ranking.
 
-    Starts nothing, and asks no host: `sterna plan VM --to HOST` does. Exit code 3 when the VM can go nowhere.
+    Each line shows the host's free capacity, or why the VM cannot run there. Starts nothing. Uses the controller's
+    records only; `sterna plan VM --to HOST` asks the hosts. Exit code 3 if no host is possible.
     """
     with plain_errors():
         answer = client_of(api).get(f"{path_of('vms', vm)}/placement")
@@ -45,16 +46,17 @@ def _show_placement(answer: Json) -> None:
 
 
 def queue(
-    host: Annotated[str | None, typer.Option(metavar="HOST", help="Only what leaves it, or goes there.")] = None,
+    host: Annotated[str | None, typer.Option(metavar="HOST", help="Only migrations from or to this host.")] = None,
     operation: Annotated[
-        str | None, typer.Option(metavar="ID", help="Only of this operation: its ID, or its first characters.")
+        str | None,
+        typer.Option(metavar="ID", help="Only migrations of this operation (ID, or its first characters)."),
     ] = None,
     limit: PageLimit = None,
     cursor: PageCursor = None,
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the migrations that have not begun, each with what it waits for."""
+    """List the migrations that have not started, and what each one waits for."""
     with plain_errors():
         client = client_of(api)
         id = None if operation is None else client.operation_id(operation)

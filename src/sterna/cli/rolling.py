@@ -1,4 +1,4 @@
-"""`sterna rolling`: hosts are emptied wave by wave, something is done to them, and they are opened again."""
+"""`sterna rolling`: rolling maintenance. Hosts are drained wave by wave, maintained, and opened again."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from sterna.cli.options import Api, AsJson, MayDo, PolicyName, client_of, print_
 from sterna.cli.quantities import duration_ms
 
 Hosts = Annotated[list[str] | None, typer.Argument(metavar="HOST", help="Names of the hosts.")]
-AllHosts = Annotated[bool, typer.Option("--all", help="All hosts but those in maintenance, dead or removed.")]
+AllHosts = Annotated[bool, typer.Option("--all", help="All hosts except those in maintenance, dead or removed.")]
 MostClosed = Annotated[
-    int, typer.Option("--most-closed", min=1, metavar="N", help="Hosts that are closed at once, at most.")
+    int, typer.Option("--most-closed", min=1, metavar="N", help="Maximum number of hosts closed at the same time.")
 ]
 OfOneDomain = Annotated[
     int | None,
-    typer.Option("--of-one-domain", min=1, metavar="N", help="The same of one failure domain. Default: 1."),
+    typer.Option("--of-one-domain", min=1, metavar="N", help="The same, per failure domain. Default: 1."),
 ]
 Webhook = Annotated[
     str | None,
     typer.Option(
         "--between-webhook",
         metavar="URL",
-        help="Called for each empty host. The controller's settings have to allow it ([fleet] webhooks).",
+        help="URL to call for each empty host. Must be allowed in the controller's settings ([fleet] webhooks).",
     ),
 ]
 ByHand = Annotated[
-    bool, typer.Option("--by-hand", help="A host is done when `sterna operation done ID HOST` says so.")
+    bool, typer.Option("--by-hand", help="Wait for `sterna operation done ID HOST` on each empty host.")
 ]
 BackWithin = Annotated[
     float | None,
@@ -41,20 +41,20 @@ BackWithin = Annotated[
         "--back-within",
         parser=duration_ms,
         metavar="TIME",
-        help="A host that takes longer pauses the operation, e.g. 1h. Default: 30m.",
+        help="Pause the operation if a host takes longer to come back, e.g. 1h. Default: 30m.",
     ),
 ]
 AgentVersion = Annotated[
     str | None,
     typer.Option(
-        "--agent-version", metavar="V", help="The agent has to have this version before its host is opened."
+        "--agent-version", metavar="V", help="Version that the agent must have before its host is opened."
     ),
 ]
-PlanOnly = Annotated[bool, typer.Option("--plan", help="Only show what would be done.")]
+PlanOnly = Annotated[bool, typer.Option("--plan", help="Show the plan, and change nothing.")]
 Id = Annotated[
-    UUID | None, typer.Option("--id", help="ID of the operation. A request may be repeated with the same ID.")
+    UUID | None, typer.Option("--id", help="UUID for the operation. Repeating a request with it is safe.")
 ]
-Reason = Annotated[str, typer.Option(help="Why: shown with the hosts while they take no VMs.")]
+Reason = Annotated[str, typer.Option(help="Reason, shown with the hosts while they are closed.")]
 
 
 def rolling(  # noqa: PLR0913 - one option per setting
@@ -76,12 +76,12 @@ def rolling(  # noqa: PLR0913 - one option per setting
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
-    """Wave by wave: empty hosts, let something be done to them, and open them again.
+    """Maintain hosts wave by wave: drain them, have them upgraded or rebooted, and open them again.
 
-    Without --between-webhook and --by-hand the controller runs the command of its settings ([fleet] between). Where
-    there is none, somebody restarts each empty host, or its agent. A host is open again when its agent has
-    restarted, or was said to be done, and is up. With --plan, exit code 3 when a host would be skipped. With
-    --watch, 7 when one was skipped and 8 when the operation was stopped.
+    Without --between-webhook and --by-hand, the controller runs the command in its settings ([fleet] between) for
+    each empty host. If there is none, restart each empty host or its agent yourself. A host is opened again once
+    its agent has restarted (or the host was reported as done) and is up. With --plan, exit code 3 if a host would
+    be skipped. With --watch, 7 if one was skipped and 8 if the operation was stopped.
     """
     between: Json = {"by_hand": by_hand, "webhook": webhook, "agent_version": agent_version}
     body: Json = {"kind": "rolling", "most_closed": most_closed, "between": between}
@@ -103,21 +103,21 @@ def rolling(  # noqa: PLR0913 - one option per setting
         elif as_json:
             print_json(operation)
         else:
-            out.print(f"{names_of(operation['hosts'])}: one wave after the other", markup=False)
+            out.print(f"{names_of(operation['hosts'])}: rolling maintenance started", markup=False)
             how_to_follow(operation)
 
 
 def _named(client: Client, hosts: list[str], *, all_hosts: bool) -> list[str]:
-    """The hosts that are meant. Raises typer.BadParameter."""
+    """The hosts that were named, or all eligible ones. Raises typer.BadParameter."""
     if all_hosts == bool(hosts):
-        raise typer.BadParameter("name the hosts, or give --all")
+        raise typer.BadParameter("give either the names of hosts or --all")
     if not all_hosts:
         return hosts
     found = client.pages("/v1/hosts", "hosts", None)["hosts"]
     closed = [host["name"] for host in found if host["maintenance"]]
     if closed:
-        err.print(f"left out, in maintenance: {', '.join(closed)}")
+        err.print(f"not included, because in maintenance: {', '.join(closed)}")
     named = [host["name"] for host in found if not host["maintenance"] and host["state"] != "dead"]
     if not named:
-        raise typer.BadParameter("there is no host that is not in maintenance: `sterna hosts` lists them")
+        raise typer.BadParameter("all hosts are in maintenance or dead: `sterna hosts` lists them")
     return named

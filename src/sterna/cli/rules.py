@@ -1,4 +1,4 @@
-"""`sterna rules ...`: where VMs may be, and which hosts are not to be down together."""
+"""`sterna rules ...`: placement rules for VMs, and rules about hosts that must not be down together."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ NameArg = Annotated[str, typer.Argument(metavar="NAME", help="Name of the rule."
 @rules_app.command("list")
 def list_rules(
     kind: Annotated[list[RuleKind] | None, typer.Option(help="Only this kind; may be repeated.")] = None,
-    vm: Annotated[str | None, typer.Option(metavar="VM", help="Only those about this VM (name or UUID).")] = None,
-    host: Annotated[str | None, typer.Option(metavar="HOST", help="Only those that name this host.")] = None,
+    vm: Annotated[str | None, typer.Option(metavar="VM", help="Only rules for this VM (name or UUID).")] = None,
+    host: Annotated[str | None, typer.Option(metavar="HOST", help="Only rules that name this host.")] = None,
     limit: PageLimit = None,
     cursor: PageCursor = None,
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the placement rules, with what is wrong with each now."""
+    """List the placement rules, and the problems of each one now, such as violations."""
     kinds = [one.value for one in kind] if kind else None
     with plain_errors():
         answer = client_of(api).pages("/v1/rules", "rules", limit, cursor, kind=kinds, vm=vm, host=host)
@@ -39,7 +39,7 @@ def list_rules(
 
 @rules_app.command()
 def show(name: NameArg, api: Api = None, as_json: AsJson = False) -> None:
-    """Show a placement rule, and what is wrong with it now."""
+    """Show a placement rule, and its problems now, such as violations."""
     with plain_errors():
         answer = client_of(api).get(path_of("rules", name))
         print_json(answer) if as_json else _show([answer])
@@ -52,27 +52,29 @@ def add(  # noqa: PLR0913 - one option per setting
     *,
     vm: Annotated[
         list[str] | None,
-        typer.Option("--vm", metavar="VM", help="Name or UUID of a VM: several with commas, or repeated."),
+        typer.Option(
+            "--vm", metavar="VM", help="Name or UUID of a VM. Separate several with commas, or repeat it."
+        ),
     ] = None,
     host: Annotated[
-        list[str] | None, typer.Option("--host", metavar="HOST", help="Name of a host; several in the same way.")
+        list[str] | None, typer.Option("--host", metavar="HOST", help="Name of a host; several as for --vm.")
     ] = None,
     scope: Annotated[
         Scope | None,
-        typer.Option(help="Of `apart`: `host` (default) or `failure-domain`, what no two of them share."),
+        typer.Option(help="For `apart`: no two VMs on the same `host` (default) or in the same `failure-domain`."),
     ] = None,
     priority: Annotated[
-        int | None, typer.Option(metavar="N", help="Of `priority`: the highest are moved first.")
+        int | None, typer.Option(metavar="N", help="For `priority`: VMs with higher numbers are moved first.")
     ] = None,
-    reason: Annotated[str, typer.Option(help="Why.")] = "",
-    replace: Annotated[bool, typer.Option("--replace", help="Replace the rule of this name.")] = False,
+    reason: Annotated[str, typer.Option(help="Reason, shown with the rule.")] = "",
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the rule with this name.")] = False,
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a placement rule. Nothing is moved because of it; it holds for what begins from now on.
+    """Add a placement rule. It applies to migrations and operations from now on, and moves no VM by itself.
 
-    apart, together, never-move and priority are about VMs; only-on and never-on about VMs and hosts;
-    not-down-together and failure-domain about hosts. The VMs and hosts need not exist yet.
+    apart, together, never-move and priority take VMs. only-on and never-on take VMs and hosts. not-down-together
+    and failure-domain take hosts. The VMs and hosts need not exist yet.
     """
     body: Json = {"kind": kind.value, "vms": words_of(vm) or [], "hosts": words_of(host) or []}
     body |= {"scope": scope.value if scope else None, "priority": priority, "reason": reason}
@@ -85,14 +87,14 @@ def add(  # noqa: PLR0913 - one option per setting
         if as_json:
             print_json(answer)
             return
-        out.print(f"{answer['name']}: written ({answer['kind']})", markup=False)
+        out.print(f"{answer['name']}: saved ({answer['kind']})", markup=False)
         for problem in answer["problems"]:
             err.print(f"{answer['name']}: {problem}", style="yellow")
 
 
 @rules_app.command()
 def remove(name: NameArg, api: Api = None, as_json: AsJson = False) -> None:
-    """Remove a placement rule. It does not hold from now on."""
+    """Remove a placement rule. It no longer applies."""
     with plain_errors():
         removed = client_of(api).delete(path_of("rules", name))
         print_json(removed) if as_json else out.print(
@@ -101,7 +103,7 @@ def remove(name: NameArg, api: Api = None, as_json: AsJson = False) -> None:
 
 
 def _show(rules: list[Json]) -> None:
-    """The table, and below it what is wrong."""
+    """Print the table, and below it the problems."""
     made = formatting.table("~NAME", "KIND", "~VMS", "~HOSTS", "SCOPE", ">PRIORITY", "~BY", "~REASON")
     for rule in rules:
         made.add_row(

@@ -22,4 +22,4 @@ Version = Annotated[bool, typer.Option("--version", callback=_show, is_eager=Tru
 
 
 def options(version: Version = False) -> None:
-    """Options of `sterna` itself, before any command."""
+    """Options before the command."""

@@ -1,4 +1,4 @@
-"""Waiting with an end for what blocks: an answer, a file."""
+"""Time limits for blocking calls, such as reading a response or a file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def within(seconds: float, act: Callable[[], T]) -> T:
-    """`act`'s result, or its exception. Raises TimeoutError after that time; it is left alone then."""
+    """`act`'s result, or its exception. Raises TimeoutError after that time; `act` then goes on in its thread."""
     answer = Future[T]()
 
     def work() -> None:

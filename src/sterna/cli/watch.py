@@ -1,7 +1,6 @@
 """Watch one migration: a live display on a terminal, one plain line per change everywhere else.
 
-The event stream may break at any time; it is taken up again behind the last event. What is shown is the API's last
-state, never a guess.
+A broken event stream is resumed after the last event. The display shows only states that the API has reported.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ _COPYING = {Status.MIGRATING, Status.POST_COPY, Status.RECOVERING}
 
 
 class Display(Protocol):
-    """Where changes are shown."""
+    """Shows changes."""
 
     def changed(self, migration: Json, step: str) -> None:
-        """Show the migration, and the step that began last."""
+        """Show the migration, and the step that started last."""
 
 
 class PlainLines:
@@ -45,10 +44,10 @@ class PlainLines:
         self._console = console
         self._last: tuple[object, ...] = ()
         self._moved: tuple[str, float] = "", 0.0
-        """What kind of reason was printed last for a later end, and how many seconds were left then."""
+        """The last printed reason for a changed estimate, without its numbers, and the seconds that were left."""
 
     def changed(self, migration: Json, step: str) -> None:
-        """A line if the status, its reason, the percentage (whole) or the iteration changed."""
+        """Print a line if the status, its reason, the whole percentage or the iteration changed."""
         progress = migration["progress"]
         moved = progress.get("eta_change", "")
         key = (migration["status"], migration["reason"], int(progress["percent"]), progress["iteration"], moved)
@@ -63,11 +62,11 @@ class PlainLines:
         else:
             self._console.print(f"{progress['percent']:3.0f} %  {facts(migration)}", markup=False)
         if newly_moved:
-            self._console.print(f"       estimated completion moved, {moved}", markup=False)
+            self._console.print(f"       estimated completion changed: {moved}", markup=False)
 
     def _worth_a_line(self, moved: str, eta_s: float | None) -> bool:
-        """A copy that does not converge moves its end with every pass: a line for each kind of reason, and again
-        when the time left has doubled."""
+        """The estimate of a copy that does not converge changes with every pass. Each kind of reason is printed
+        once, and again when the remaining time has doubled."""
         kind, left = _NUMBERS.sub("", moved), eta_s or 0.0
         if kind == self._moved[0] and left < 2 * self._moved[1]:
             return False
@@ -93,13 +92,12 @@ class LiveBar:
         moved = migration["progress"].get("eta_change", "")
         lines = [_Lines(facts(migration)), _Lines(step, "dim")]
         if moved:
-            lines.insert(1, _Lines(f"estimated completion moved, {moved}", "dim"))
+            lines.insert(1, _Lines(f"estimated completion changed: {moved}", "dim"))
         self._live.update(Group(head, *lines))
 
 
 class _Lines:
-    """Indented, and broken here: a line with as much as a space too many would be two on the terminal, and the next
-    frame begin one line too low."""
+    """Indented lines, wrapped here. If the terminal wrapped them, the next frame would start one line too low."""
 
     def __init__(self, text: str, style: str = "") -> None:
         self._text, self._style = printable(text), style
@@ -111,7 +109,7 @@ class _Lines:
 
 
 def facts(migration: Json) -> str:
-    """Raw bytes, rates, what is left and for how long; in the words of the API where something is not known."""
+    """Bytes, rates and the estimated time; the API's reason if the estimate is unknown."""
     progress = migration["progress"]
     parts = []
     if progress["iteration"] is not None:
@@ -133,7 +131,7 @@ def facts(migration: Json) -> str:
 
 
 def watch(client: Client, migration: Json, console: Console) -> Json:
-    """Show what happens until the migration has ended; it as it is then. Raises ApiError and ApiAway."""
+    """Show progress until the migration has ended, and return the migration. Raises ApiError and ApiAway."""
     frame: AbstractContextManager[object] = nullcontext()
     display: Display = PlainLines(console)
     if console.is_terminal and not console.is_dumb_terminal:
@@ -150,7 +148,7 @@ def watch(client: Client, migration: Json, console: Console) -> Json:
 
 
 def _changes(client: Client, migration: Json) -> Iterator[tuple[Json, str]]:
-    """The migration after each event, and the step that began last."""
+    """The migration after each event, and the step that started last."""
     step = ""
     for event, data in client.events(migration["id"]):
         if event == "progress":

@@ -44,7 +44,7 @@ def test_a_token_from_its_making_to_its_removal(sterna: Sterna) -> None:
     made = sterna("token", "create", "ci", "--role", "viewer", "--days", "1")
     token = made.stdout.strip()
     assert re.fullmatch(r"sterna_[0-9a-f]{12}_[\w-]{43}", token), "nothing else is on stdout"
-    assert "ci, viewer, until" in made.stderr
+    assert "ci (viewer), valid until" in made.stderr
     sterna("hosts", token=token)
     listed = sterna("token", "list")
     assert re.search(r"^ci +viewer +20\d\d-.* token:admin *$", listed.stdout, re.M) and token not in listed.stdout

@@ -100,7 +100,7 @@ def test_a_dead_host(sterna, fleet: Served, monkeypatch: pytest.MonkeyPatch) -> 
     fleet.a.listening = True
     while document(sterna("hosts", "--json"))["hosts"][0]["state"] != "up":
         pass
-    assert "BACK since" in sterna("hosts").stdout
+    assert "BACK ONLINE since" in sterna("hosts").stdout
     assert "declared dead" not in sterna("host", "declare-alive", "a").stdout
     assert fleet.b.told_dead == []
 
@@ -283,9 +283,9 @@ def test_numbers_as_people_read_them() -> None:
 
 def test_a_plan_names_what_is_in_the_way_and_what_it_would_cost(sterna) -> None:  # type: ignore[no-untyped-def]
     shown = sterna("plan", "web1", "--to", "b", "--bandwidth", "50MiB/s", "--may", "throttle,postcopy").stdout
-    assert "web1: a -> b" in shown and "nothing is in the way" in shown
+    assert "web1: a -> b" in shown and "no blockers" in shown
     assert "600.0 MiB of memory, 10.0 MiB/s dirtied" in shown and "50.0 MiB/s (asked)" in shown
-    assert re.search(r"^as it is +yes +\d+ % +\d+\.\d s", shown, re.M)
+    assert re.search(r"^plain pre-copy +yes +\d+ % +\d+\.\d s", shown, re.M)
     plan = document(sterna("plan", "web1", "--to", "b", "--bandwidth", "50", "--json"))
     assert (plan["bandwidth_bytes_s"], plan["blockers"]) == (50 * 2**20, [])
     assert document(sterna("migrations", "--json"))["migrations"] == []
@@ -294,8 +294,8 @@ def test_a_plan_names_what_is_in_the_way_and_what_it_would_cost(sterna) -> None:
 def test_a_plan_is_whole_on_a_narrow_terminal(sterna, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setenv("COLUMNS", "40")
     printed = sterna("plan", "web1", "--to", "b", "--bandwidth", "50MiB/s").stdout
-    heads = r"^THE COPY +ENDS +ODDS +TIME +DOWNTIME +SENT"
-    assert re.search(heads, printed, re.M) and "stopping the guest" in printed and "\u2026" not in printed
+    heads = r"^COPY +FINISHES +ODDS +TIME +DOWNTIME +SENT"
+    assert re.search(heads, printed, re.M) and "pausing the guest" in printed and "\u2026" not in printed
 
 
 def test_a_plan_with_blockers_ends_with_3_and_nonsense_is_refused(sterna) -> None:  # type: ignore[no-untyped-def]

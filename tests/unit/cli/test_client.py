@@ -41,7 +41,7 @@ def test_an_answer_that_takes_too_long_is_not_called_an_absent_controller(monkey
     monkeypatch.setattr("sterna.cli.main.client_of", lambda api: Client("http://sterna", http))
     result = CliRunner().invoke(app, ["audit"])
     assert result.exit_code == 6
-    assert "no answer within 120 s" in result.stderr and "fix:" in result.stderr
+    assert "within 120 s" in result.stderr and "fix:" in result.stderr
     assert "sterna lab up" not in result.stderr
 
 
@@ -82,7 +82,7 @@ def test_json_that_is_not_sternas_is_not_called_a_bug(other: bytes, monkeypatch:
     answer = httpx2.Response(200, headers={"content-type": "application/json"}, content=other)
     monkeypatch.setattr("sterna.cli.lists.client_of", lambda api: client_with(answer))
     result = CliRunner().invoke(app, ["hosts"])
-    assert result.exit_code == 6 and "did not come from Sterna" in result.stderr
+    assert result.exit_code == 6 and "is not from Sterna" in result.stderr
 
 
 def test_who_is_interrupted_while_it_is_asked_for_is_told_where_to_look(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ def test_enrolled_hosts(sterna, fleet: Served) -> None:  # type: ignore[no-untyp
 def test_a_host_that_may_let_in_a_removed_one(sterna, fleet: Served, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     fleet.controller.members = Members(Listed(), insecure=False)
     monkeypatch.setattr(fleet.controller.revoking, "knows", lambda host: False)
-    assert "a has not taken the newest list of revoked certificates" in sterna("host", "list").stdout
+    assert "a does not have the latest list of revoked certificates" in sterna("host", "list").stdout
     listed = document(sterna("host", "list", "--json"))["hosts"]
     assert [h["knows_revoked"] for h in listed] == [False, None], "b was removed itself"
 

@@ -37,7 +37,7 @@ def test_a_stream_says_what_it_is_made_of_and_what_was_left_out() -> None:
     )
     solution = Solution(parameters=parameters, reasons=("tls: asked",), warnings=("postcopy is left out",))
     rows = _stream(solution.model_dump(mode="json"))
-    assert rows[0] == ("the stream", "tls, parallel; parallel.connections 3")
+    assert rows[0] == ("stream", "tls, parallel; parallel.connections 3")
     assert [value for _, value in rows[1:]] == ["tls: asked", "postcopy is left out"]
     assert _stream(None) == []
 
@@ -59,7 +59,7 @@ def test_a_downtime_that_scatters_is_told_as_a_range() -> None:
 def test_an_audit_says_which_hosts_a_nova_manages_and_that_it_is_not_known() -> None:
     nothing = {"leftovers": [], "silent_hosts": [], "clean": True}
     lines = formatting.audit(nothing | {"nova_hosts": ["host1"], "nova_reason": None})
-    assert lines[0] == "no leftovers" and "host1[/]: a Nova manages this host as well" in lines[1]
+    assert lines[0] == "no leftovers" and "host1[/]: also managed by Nova" in lines[1]
     lines = formatting.audit(nothing | {"nova_hosts": [], "nova_reason": "Nova does not answer"})
-    assert lines[1] == "which hosts a Nova manages is not known: Nova does not answer"
+    assert lines[1] == "cannot tell which hosts are managed by Nova: Nova does not answer"
     assert formatting.audit(nothing) == ["no leftovers"]

@@ -202,7 +202,7 @@ def test_a_copy_whose_end_moves_with_every_pass_does_not_flood(monkeypatch: pyte
         "eta_change": "at 30.0 s: the link carries 3 MiB/s, 9 MiB/s before",
     }
     lines.changed(MIGRATION | {"status": "migrating", "progress": later}, "")
-    moves = [line for line in written.getvalue().splitlines() if "estimated completion moved" in line]
+    moves = [line for line in written.getvalue().splitlines() if "estimated completion changed" in line]
     assert len(moves) == 3, moves  # the first, once it has doubled, and another reason
 
 

@@ -47,10 +47,12 @@ def test_a_plan_shows_waves_and_what_is_skipped(sterna: Sterna) -> None:
 
 def test_a_run_by_hand(sterna: Sterna) -> None:
     begun = sterna("rolling", "b", "--by-hand", "--back-within", "1h", "--id", ID, "--reason", "new kernel")
-    assert begun.stdout == f"b: one wave after the other\nfollow it with: sterna operation show {ID}\n"
+    assert begun.stdout == f"b: rolling maintenance started\nfollow it with: sterna operation show {ID}\n"
     shown = until(sterna, "between")
     assert re.search(r"^b +0 +between +\S+ +nobody has said yet that b is done", shown, re.M), shown
-    assert re.search(r"^back within +1 h 0 min", shown, re.M) and re.search(r"^between +by hand", shown, re.M)
+    assert re.search(r"^back within +1 h 0 min", shown, re.M) and re.search(
+        r"^done to empty hosts +by hand", shown, re.M
+    )
     assert "in maintenance: operation 33333333 of token:admin: new kernel" in sterna("hosts").stdout
     assert sterna("operation", "done", ID[:4], "b").stdout == "b: done\n"
     assert "no rolling operation on z" in sterna("operation", "done", ID, "z", code=5).stderr
@@ -64,12 +66,12 @@ def test_one_that_is_watched_ends_with_its_hosts_in_words(sterna: Sterna, fleet:
 
 
 def test_what_is_wrong_is_said(sterna: Sterna) -> None:
-    assert "name the hosts, or give --all" in sterna("rolling", code=2).stderr
-    assert "name the hosts, or give --all" in sterna("rolling", "a", "--all", code=2).stderr
+    assert "the names of hosts or --all" in sterna("rolling", code=2).stderr
+    assert "the names of hosts or --all" in sterna("rolling", "a", "--all", code=2).stderr
     refused = sterna("rolling", "a", "--between-webhook", "https://10.0.0.1/", code=3).stderr
     assert "webhook-not-allowed" in refused and "[fleet]" in refused
     assert "is not a valid duration" in sterna("rolling", "a", "--back-within", "soon", code=2).stderr
     for host in "abc":
         sterna("host", "maintenance", host, "--on")
     empty = sterna("rolling", "--all", "--by-hand", code=2).stderr
-    assert "left out, in maintenance: a, b, c" in empty and "no host that is not in maintenance" in empty
+    assert "because in maintenance: a, b, c" in empty and "all hosts are in maintenance or dead" in empty

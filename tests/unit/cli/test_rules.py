@@ -18,7 +18,7 @@ Sterna = Callable[..., Result]
 def test_a_rule_from_its_creation_to_its_removal(sterna: Sterna) -> None:
     sterna("vms")  # these agents are asked, and do not tell by themselves
     made = sterna("rules", "add", "apart", "web", "--vm", "web1,idle", "--reason", "two of three must run")
-    assert made.stdout == "web: written (apart)\n"
+    assert made.stdout == "web: saved (apart)\n"
     assert made.stderr == "web: it is broken: idle, web1 are on a\n"
     listed = sterna("rules", "list").stdout
     assert re.search(r"^web +apart +idle, web1 +host +token:admin +two of three must run *$", listed, re.M)
@@ -28,7 +28,7 @@ def test_a_rule_from_its_creation_to_its_removal(sterna: Sterna) -> None:
     assert "there is another rule web" in taken.stderr and "--replace" in taken.stderr
     assert (
         sterna("rules", "add", "never-move", "web", "--vm", "web1", "--replace").stdout
-        == "web: written (never-move)\n"
+        == "web: saved (never-move)\n"
     )
     assert sterna("rules", "remove", "web").stdout == "removed web (never-move)\n"
     assert "fix: `sterna rules list` lists them" in sterna("rules", "show", "web", code=5).stderr
@@ -44,7 +44,7 @@ def test_every_kind_can_be_written(sterna: Sterna) -> None:
         ("not-down-together", "--host", "a", "--host", "b"),
         ("failure-domain", "--host", "a,b"),
     ):
-        assert sterna("rules", "add", kind, f"r-{kind}", *options).stdout == f"r-{kind}: written ({kind})\n"
+        assert sterna("rules", "add", kind, f"r-{kind}", *options).stdout == f"r-{kind}: saved ({kind})\n"
     far = document(sterna("rules", "add", "apart", "far", "--vm", "x,y", "--scope", "failure-domain", "--json"))
     assert (far["scope"], far["problems"]) == ("failure-domain", ["there is no VM x", "there is no VM y"])
     listed = document(sterna("rules", "list", "--vm", "web1", "--kind", "only-on", "--kind", "priority", "--json"))
@@ -59,7 +59,7 @@ def test_a_migration_that_breaks_a_rule_needs_to_be_told_so(sterna: Sterna) -> N
     refused = sterna("migrate", "web1", "--to", "b", code=3).stderr
     assert "the rule slow keeps web1 off b [placement-rule]" in refused and "--ignore-rules" in refused
     assert "[placement-rule]" in sterna("plan", "web1", "--to", "b", code=3).stdout
-    assert "nothing is in the way" in sterna("plan", "web1", "--to", "b", "--ignore-rules").stdout
+    assert "no blockers" in sterna("plan", "web1", "--to", "b", "--ignore-rules").stdout
     assert "web1: a -> b, accepted" in sterna("migrate", "web1", "--to", "b", "--ignore-rules").stdout
 
 

@@ -107,7 +107,7 @@ def test_an_answer_that_never_comes_is_said_to(
 ) -> None:
     monkeypatch.setattr("sterna.cli.client.ANSWER_S", 0.2)
     silent.script = lambda number: script()
-    with pytest.raises(ApiSlow, match="gave no answer"):
+    with pytest.raises(ApiSlow, match="no response from the controller"):
         ask(Client(silent.url))
 
 
@@ -175,7 +175,7 @@ def test_a_request_to_migrate_is_not_sent_again_where_time_is_up(
     monkeypatch.setattr("sterna.cli.client.ANSWER_S", 0.2)
     result = CliRunner().invoke(app, ["migrate", "web1", "--id", ID, "--api", silent.url])
     assert (result.exit_code, silent.asked) == (Exit.UNREACHABLE, 1)
-    assert "gave no answer within 0.2 s" in result.stderr and f"sterna show {ID}" in result.stderr
+    assert "within 0.2 s" in result.stderr and f"sterna show {ID}" in result.stderr
 
 
 def test_whoever_interrupts_the_second_try_is_told_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
