@@ -5,12 +5,9 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -25,9 +22,8 @@ from sterna.config import AgentSettings, ControllerSettings
 from sterna.controller.controller import Controller
 from sterna.lab.cli import app as lab_app
 from sterna.migration.rollback_order import tables
-from tests.parsing import parse
-from tests.unit import doctor_page, hostile_page, licences_page, metrics_page, schema_page
-from tests.unit.markdown import MADE, cell, paragraphs
+from tests.unit import doctor_page, example_settings, hostile_page, licences_page, metrics_page, schema_page
+from tests.unit.markdown import MADE, cell, docstrings, paragraphs
 from tests.unit.refusals_page import refusals
 
 REFERENCE = Path(__file__).parents[2] / "docs/reference"
@@ -247,20 +243,6 @@ names the role that is needed."""
 # The settings
 
 
-def docstrings(model: type[BaseModel]) -> Mapping[str, str]:
-    """What stands below each field."""
-    body = cast(ast.ClassDef, parse(inspect.getsource(model)).body[0]).body
-    return {
-        field.target.id: " ".join(about.value.value.split())
-        for field, about in pairwise(body)
-        if isinstance(field, ast.AnnAssign)
-        and isinstance(field.target, ast.Name)
-        and isinstance(about, ast.Expr)
-        and isinstance(about.value, ast.Constant)
-        and isinstance(about.value.value, str)
-    }
-
-
 def _setting_default(field: Json, required: bool) -> str:
     default = field.get("default")
     if required:
@@ -354,6 +336,7 @@ def pages() -> dict[Path, str]:
         REFERENCE / "doctor.md": doctor_page.page(),
         settings_page: configuration(settings_page.read_text(encoding="utf-8")),
         schema_page.PAGE: schema_page.written(schema_page.PAGE.read_text(encoding="utf-8")),
+        **example_settings.files(),
     }
 
 
