@@ -1,4 +1,4 @@
-"""packaging/examples: a commented settings file for each process, with every key, from the models of the settings."""
+"""packaging/examples: a settings file for each process, with every key and its default, from the models."""
 
 from __future__ import annotations
 
