@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Without bytecode each worker of pytest, and each agent and controller that a test starts, compiles everything again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup check test test-openstack matrix mutants vms chaos soak fuzz bench bench-fleet bench-openstack demo docs reference lock sbom clean
+.PHONY: setup check test test-openstack matrix mutants vms chaos soak fuzz bench bench-fleet bench-openstack demo docs reference lock sbom packages test-packages clean
 
 setup:
 	@scripts/setup
@@ -93,6 +93,15 @@ lock:
 # The list of what an installation has, with licences (CycloneDX): after `make lock`, then `make reference`.
 sbom:
 	scripts/sbom
+
+# The wheel, and Debian packages for the distribution of this machine, of the last commit, in out/packages.
+packages:
+	packaging/build
+
+# Builds them twice and compares; installs, upgrades and purges them in a root that debootstrap makes. As root. ONCE=1:
+# takes what is in out/packages. RELEASE=trixie: a root of that release.
+test-packages:
+	packaging/test $(RELEASE)
 
 clean:
 	rm -rf .venv .cache .lab* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache out

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""packaging/whole WHEEL SOURCE: fails where a file of the source is not in the wheel, and names it."""
+"""packaging/check_wheel.py WHEEL SOURCE: fails where a file of the source is not in the wheel, and names it."""
 
 from __future__ import annotations
 
