@@ -101,7 +101,7 @@ packages:
 # Builds them twice and compares; installs, upgrades and purges them in a root that debootstrap makes. As root. ONCE=1:
 # takes what is in out/packages. RELEASE=trixie: a root of that release.
 test-packages:
-	packaging/test $(RELEASE)
+	ONCE=$(ONCE) packaging/test $(RELEASE)
 
 clean:
 	rm -rf .venv .cache .lab* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache out
