@@ -16,6 +16,7 @@ from sterna.domain.journal import Migration, Role
 from sterna.domain.model import Data, GuestState, Refusal, Vm
 from sterna.domain.options import MigrationOptions
 from sterna.domain.policies import May
+from sterna.domain.status import Status
 from sterna.domain.trust.callers import not_theirs
 from sterna.rpc.envelope import Request
 from sterna.rpc.server import RpcServer
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 CHECK_S = 0.05
 """What both hosts take for a check."""
 LEAST_BYTES_S = 2**20
+GOES_BACK = (Status.ROLLING_BACK, Status.FAILED, Status.CANCELLED)
 
 
 class Answers:
@@ -195,6 +197,9 @@ class Answers:
         return outgoing
 
     async def _abort_migration(self, request: Request) -> Data:
+        half = self._journal.halves.get(_text(request, "id"))
+        if half is not None and half.role is Role.SOURCE and half.status in GOES_BACK:
+            return {"accepted": True}  # on its way back already
         outgoing = self._leaving(request)
         if outgoing.past_pivot:
             raise Conflict(f"{outgoing.migration.vm_name} runs on {outgoing.target.name} already")

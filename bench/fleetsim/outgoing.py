@@ -121,8 +121,9 @@ class Outgoing:
             await self._pause(self._crowd.about(JOB_S))
             await self._send(copy, wanted)
         finally:
+            rate = copy.rate
             self._crowd.links.end(copy)
-        self._pivot(copy)
+        self._pivot(copy, rate)
 
     def _cap(self, wanted: Objective) -> float:
         """Bytes/s that the copy may send."""
@@ -182,14 +183,16 @@ class Outgoing:
             throttle_percent=int(steering.throttled * 100) or None,
         ).model_dump(mode="json")
 
-    def _pivot(self, copy: Copy) -> None:
+    def _pivot(self, copy: Copy, rate: float) -> None:
         if not self.past_pivot:
             self._truth.hand_over(self._vm.uuid, self._host.name, self.target.name)
         self.past_pivot = True
         self._truth.release(self._host.name, self._vm.uuid, "handed over")
+        rest, copy.left = copy.left, 0.0
+        copy.sent += rest
         self._job = CompletedJob(
             total_ms=int(copy.elapsed_s * 1000),
-            downtime_ms=int(self.migration.options.wanted.max_downtime_ms / 2),
+            downtime_ms=int(rest / rate * 1000) if rate else None,
             memory_processed=int(copy.sent),
             memory_total=self._vm.memory_bytes,
             iterations=1 + int(copy.sent / copy.size),
