@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Without bytecode each worker of pytest, and each agent and controller that a test starts, compiles everything again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup check test test-openstack matrix mutants vms chaos soak fuzz bench bench-fleet bench-openstack demo docs reference lock sbom packages test-packages clean
+.PHONY: setup check test test-openstack matrix mutants vms chaos soak fleet fuzz bench bench-fleet bench-openstack demo docs reference lock sbom packages test-packages clean
 
 setup:
 	@scripts/setup
@@ -55,6 +55,12 @@ chaos: setup
 soak: setup
 	$(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(GUESTS),--guests $(GUESTS)) \
 		$(if $(SEED),--seed $(SEED)) $(if $(DATABASE),--database $(DATABASE)) $(if $(CONTROLLERS),--controllers $(CONTROLLERS))
+
+# Real controllers, nats-server and database over a simulated fleet, with faults (docs/contributing/testing.md); no lab.
+# All scenarios, or one: make fleet SCENARIO=rack-lost HOSTS=1000 VMS=10000 POSTGRES=1 SEED=2
+fleet: setup
+	$(BIN)/python -m bench.fleetsim $(SCENARIO) $(if $(HOSTS),--hosts $(HOSTS)) $(if $(VMS),--vms $(VMS)) \
+		$(if $(SEED),--seed $(SEED)) $(if $(COMPRESS),--compress $(COMPRESS)) $(if $(POSTGRES),--postgres)
 
 # Any request that the API's document allows, and others, to the API of a lab, as each role and as nobody (Schemathesis).
 fuzz:

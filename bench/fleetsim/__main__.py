@@ -1,6 +1,6 @@
 """`make fleet`: real controllers over a simulated fleet.
 
-    python -m bench.fleetsim [SCENARIO ...] [--hosts N] [--vms N] [--seed N] [--postgres]
+    python -m bench.fleetsim [SCENARIO ...] [--hosts N] [--vms N] [--seed N] [--compress N] [--postgres]
 
 Without a name: all scenarios. Writes a report, pictures and the facts of each to out/fleet/SCENARIO. Exit code 1: a
 run has shown what it must not.
@@ -11,10 +11,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import shutil
 import sys
 import tempfile
 from pathlib import Path
+
+import structlog
 
 from bench.fleetsim.driver import Options, Run, run_of
 from bench.fleetsim.made import Size, make
@@ -118,6 +121,7 @@ def _write(name: str, scenario: Scenario, run: Run, row: Row, hosts: list[str]) 
 async def main() -> int:
     """All that is asked for, one after the other."""
     given, wrong = asked(), 0
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     for name in given.scenario or SCENARIOS:
         print(f"{name}: {SCENARIOS[name].tells}", flush=True)
         row = await play(name, given)
