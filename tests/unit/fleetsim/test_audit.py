@@ -26,7 +26,7 @@ def test_nothing_is_wrong_with_a_fleet_at_rest_and_with_good_moves() -> None:
         moved(truth, "2", "a", "b")
 
     truth = played(well)
-    found = audit(truth.made, truth.facts, [Closed("a", 0.0, float("inf"))])
+    found = audit(truth.made, truth.facts, [Closed("a", truth.facts[6].at_s, float("inf"))])
     assert found.violations == [] and found.lost == set()
     assert found.moved == {"1": 1, "2": 1}
     assert found.fullest == 0.8
@@ -88,7 +88,7 @@ def test_what_comes_to_a_closed_host_is_found_and_what_comes_before_and_after_is
     assert audit(truth.made, truth.facts, [Closed("c", came, came + 1)]).violations == [
         f"at {came - truth.facts[0].at_s:.1f} s: vm-1 came to c, which is closed"
     ]
-    for closed in (Closed("c", 0.0, came), Closed("c", came + 0.5, float("inf")), Closed("b", 0.0, float("inf"))):
+    for closed in (Closed("c", 0.0, came), Closed("c", came + 0.5, float("inf")), Closed("b", came, float("inf"))):
         assert audit(truth.made, truth.facts, [closed]).violations == []
 
 
