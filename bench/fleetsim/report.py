@@ -61,8 +61,9 @@ def judged(run: Run, scenario: Scenario, hosts: Sequence[str]) -> tuple[Row, Fin
         )
     if len(left) > scenario.stays:
         wrong.append(f"left on the hosts: {', '.join(left)}")
-    if operation["status"] == "done" and left:
-        wrong.append(f"it is said to be done, with {', '.join(left)} left")
+    said = {one["vm_name"] for one in operation["stays"]}
+    if unsaid := sorted(set(left) - said):
+        wrong.append(f"left on the hosts without a reason: {', '.join(unsaid)}")
     row: Row = {
         "hosts": len(hosts),
         "status": operation["status"],
@@ -71,6 +72,7 @@ def judged(run: Run, scenario: Scenario, hosts: Sequence[str]) -> tuple[Row, Fin
         "did_not_arrive": sum(not move.arrived for move in moves),
         "moves_per_vm": round(sum(finding.moved.values()) / len(finding.moved), 3) if finding.moved else 0.0,
         "left": left,
+        "reasons": {one["vm_name"]: one["reason"] for one in operation["stays"]},
         "lost": sorted(lost),
         "took_s": round(took_s, 2),
         "fullest": round(finding.fullest, 3),
@@ -114,6 +116,10 @@ def table(name: str, scenario: Scenario, run: Run, row: Row) -> str:
         "## What happened",
         "",
         *(f"- {at - run.seen.begun_s:.1f} s: {what}" for at, what in run.seen.events),
+        "",
+        "## What stays, as the controllers say",
+        "",
+        *([f"- {vm}: {why}" for vm, why in row["reasons"].items()] or ["Nothing."]),
         "",
         "## What is wrong",
         "",

@@ -174,7 +174,7 @@ SCENARIOS: dict[str, Scenario] = {
     "drain-many": Scenario("50 hosts are drained together, of small fleets a fifth", _fifty),
     "rolling": Scenario("half of the hosts are rebooted, a fifth of them at once", lambda n: n // 2, "rolling"),
     "target-dies": Scenario("a host that VMs go to dies", _few, fault=target_dies),
-    "source-dies": Scenario("a host that is being emptied dies", _few, fault=source_dies),
+    "source-dies": Scenario("a host that is being emptied dies", _few, fault=source_dies, ends=("incomplete",)),
     "rack-lost": Scenario("a rack that VMs go to is lost", _few, fault=rack_is_lost, stays=10**9,
                           ends=("done", "incomplete")),
     "never-converges": Scenario("one VM never converges", _one, prepare=one_never_converges, stays=1,
