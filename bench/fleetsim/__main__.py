@@ -13,6 +13,7 @@ import asyncio
 import json
 import logging
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -78,9 +79,10 @@ async def play(name: str, given: argparse.Namespace) -> Row:
             await run.begin(scenario.body(hosts, run.webhook.url))
             fault = asyncio.create_task(_fault(scenario, run))
             await run.watch()
-            await _ended(fault)
+            struck = await _ended(fault)
             await run.settled()
             row, _ = judged(run, scenario, hosts)
+            row["wrong"] += [] if struck else ["the operation ended before the scenario's fault had run its course"]
             _write(name, scenario, run, row, hosts)
         _keep_logs(Path(folder), OUT / name)
     return row
@@ -95,14 +97,15 @@ async def _fault(scenario: Scenario, run: Run) -> None:
     await scenario.fault(run)
 
 
-async def _ended(fault: asyncio.Task[None]) -> None:
-    """What a scenario does has an end; one whose moment never came is given up."""
+async def _ended(fault: asyncio.Task[None]) -> bool:
+    """Has it struck? One whose moment never came is given up."""
     done, _ = await asyncio.wait({fault}, timeout=60)
-    if not done:
-        fault.cancel()
-        await asyncio.gather(fault, return_exceptions=True)
-        return
-    fault.result()
+    if done:
+        fault.result()
+        return True
+    fault.cancel()
+    await asyncio.gather(fault, return_exceptions=True)
+    return False
 
 
 def _write(name: str, scenario: Scenario, run: Run, row: Row, hosts: list[str]) -> None:
@@ -121,6 +124,8 @@ def _write(name: str, scenario: Scenario, run: Run, row: Row, hosts: list[str]) 
 async def main() -> int:
     """All that is asked for, one after the other."""
     given, wrong = asked(), 0
+    if (this := asyncio.current_task()) is not None:  # so that nothing is left of a run that is ended
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     for name in given.scenario or SCENARIOS:
         print(f"{name}: {SCENARIOS[name].tells}", flush=True)

@@ -24,7 +24,8 @@ from sterna.adapters.nats.bus import NatsBus
 from sterna.kit.clock import SystemClock
 
 LOOK_S = 0.5
-READY_S = 300.0
+READY_S = 900.0
+"""For each controller, until it has all hosts up."""
 REBOOT_S = 300.0
 """Of a host, uncompressed."""
 SPACE = UUID("6a1f0c2e-3b5d-4c8e-9f70-5d1e2a3b4c5d")
@@ -112,20 +113,26 @@ class Run:
     # ------------------------------------------------------------ before the operation
 
     async def ready(self) -> None:
-        """All controllers have all hosts up, with their VMs, and the rules are written."""
-        until = time.monotonic() + READY_S
-        for number in range(len(self.controllers)):
-            while True:
-                health = await self.api.one(number, "/v1/health")
-                if health is not None and health.get("hosts_up") == len(self.made.hosts):
-                    break
-                if time.monotonic() > until:
-                    raise TimeoutError(f"controller {number} has not all hosts up: {health}")
-                await asyncio.sleep(LOOK_S)
+        """All controllers run and have all hosts up, and the rules are written. They are started one after the
+        other: the first makes the tables, and takes all hosts and VMs into them."""
+        for number, process in enumerate(self.controllers):
+            process.start()
+            await self._has_all_hosts(number)
         for name, vms in self.made.apart.items():
             await self.api.ask("PUT", f"/v1/rules/{name}", {"kind": "apart", "vms": sorted(vms)})
         for rack, hosts in self.made.racks().items():
             await self.api.ask("PUT", f"/v1/rules/{rack}", {"kind": "failure-domain", "hosts": hosts})
+
+    async def _has_all_hosts(self, number: int) -> None:
+        """Raises TimeoutError."""
+        until = time.monotonic() + READY_S
+        while True:
+            health = await self.api.one(number, "/v1/health") or {}
+            if health.get("hosts_up") == len(self.made.hosts):
+                return
+            if time.monotonic() > until:
+                raise TimeoutError(f"controller {number} has {health.get('hosts_up')} hosts up")
+            await asyncio.sleep(LOOK_S)
 
     # ------------------------------------------------------------ the operation
 
@@ -222,10 +229,7 @@ async def run_of(made: Made, options: Options, folder: Path) -> AsyncIterator[Ru
         await webhook.start()
         run = Run(made, options, crowd, api, webhook)
         run.folder, run.bus_server, run.controllers = folder, server, [process for process, _ in made_controllers]
-        for process in run.controllers:
-            processes.append(process)
-            process.start()
-            await asyncio.sleep(1)  # the first one makes the database's tables
+        processes += run.controllers
         yield run
         await webhook.stop()
         await api.close()

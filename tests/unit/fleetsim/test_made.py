@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import pytest
 from bench.fleetsim.audit import audit
@@ -75,6 +76,7 @@ def test_a_move_is_drawn_at_both_of_its_hosts() -> None:
     seen = Seen(begun_s=100.0, ended_s=120.0, events=[(101.0, "drain of 1 <hosts>")])
     moved(truth, "1", "a", "c")
     drawn = gantt(moves_of(truth.facts), truth.made, ["a"], seen)
+    ElementTree.fromstring(drawn)
     assert drawn.count("<title>vm-1: a to c, ") == 2
     assert drawn.index(">a</text>") < drawn.index(">c</text>") and "drain of 1 &lt;hosts&gt;" in drawn
 
