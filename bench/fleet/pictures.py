@@ -27,7 +27,8 @@ def draw(results: dict[str, list[Row]], folder: Path) -> list[Path]:
     return [folder / name for name in pictures]
 
 
-def _config(title: str, colours: list[str], **more: Any) -> dict[str, Any]:
+def config(title: str, colours: list[str], **more: Any) -> dict[str, Any]:
+    """How charts look, for pygal."""
     style = Style(background="#ffffff", plot_background="#ffffff", colors=tuple(colours), title_font_size=15)
     look = {"title": title, "style": style, "js": [], "width": 760, "height": 380, "explicit_size": True}
     return look | {"legend_at_bottom": True, "truncate_legend": -1} | more
@@ -36,7 +37,7 @@ def _config(title: str, colours: list[str], **more: Any) -> dict[str, Any]:
 def makespans(rows: list[Row]) -> pygal.XY:
     """Drains by their ratio to the bound, the worst last."""
     axes = {"y_title": "makespan / lower bound", "x_title": "drains of 50 hosts, sorted", "logarithmic": True}
-    chart = pygal.XY(**_config("Drains against their lower bound", list(COLOURS.values()), stroke=False, **axes))
+    chart = pygal.XY(**config("Drains against their lower bound", list(COLOURS.values()), stroke=False, **axes))
     for arm in COLOURS:
         ratios = sorted(row[arm] / row["bound_s"] for row in rows if row["hosts"] == 50)
         chart.add(arm, list(enumerate(ratios, start=1)))
@@ -47,7 +48,7 @@ def promises(rows: list[Row]) -> pygal.XY:
     """Promised ends against actual ones; below the line a promise was kept."""
     axes = {"y_title": "actual, s", "x_title": "promised, s", "stroke": False}
     colours = [COLOURS["Sterna"], COLOURS["Nova"], COLOURS["KubeVirt"]]
-    chart = pygal.XY(**_config("Promised ends of drains", colours, **axes))
+    chart = pygal.XY(**config("Promised ends of drains", colours, **axes))
     for hosts, name in ((1, "one host"), (50, "50 hosts")):
         chart.add(name, [(row["promised_s"], row["actual_s"]) for row in rows if row["hosts"] == hosts])
     longest = max(row["actual_s"] for row in rows)
@@ -60,7 +61,7 @@ def timeline() -> pygal.XY:
     snapshot = make(Fleet(), 1)
     answer = plan(snapshot, drain_of(snapshot, 1, 3))
     axes = {"x_title": "s", "show_y_labels": False, "show_dots": False, "stroke_style": {"width": 9}}
-    chart = pygal.XY(**_config("A drain of one host, its VMs' moves", ["#2e6f9e"], show_legend=False, **axes))
+    chart = pygal.XY(**config("A drain of one host, its VMs' moves", ["#2e6f9e"], show_legend=False, **axes))
     moves = sorted(answer.moves, key=lambda move: (-move.start_s, -move.end_s))
     for place, move in enumerate(moves, start=1):
         chart.add(move.name, [(move.start_s, place), (move.end_s, place)])

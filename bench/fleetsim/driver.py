@@ -118,6 +118,7 @@ class Run:
         for number, process in enumerate(self.controllers):
             process.start()
             await self._has_all_hosts(number)
+        await self._has_all_vms()
         for name, vms in self.made.apart.items():
             await self.api.ask("PUT", f"/v1/rules/{name}", {"kind": "apart", "vms": sorted(vms)})
         for rack, hosts in self.made.racks().items():
@@ -133,6 +134,23 @@ class Run:
             if time.monotonic() > until:
                 raise TimeoutError(f"controller {number} has {health.get('hosts_up')} hosts up")
             await asyncio.sleep(LOOK_S)
+
+    async def _has_all_vms(self) -> None:
+        """Raises TimeoutError."""
+        until = time.monotonic() + READY_S
+        while (known := await self._known_vms()) != len(self.made.vms):
+            if time.monotonic() > until:
+                raise TimeoutError(f"of {len(self.made.vms)} VMs the controllers know {known}")
+            await asyncio.sleep(LOOK_S)
+
+    async def _known_vms(self) -> int:
+        found, cursor = 0, ""
+        while True:
+            page = await self.api.ask("GET", f"/v1/vms?limit=500{cursor}")
+            found += len(page["vms"])
+            if page["next_cursor"] is None:
+                return found
+            cursor = f"&cursor={page['next_cursor']}"
 
     # ------------------------------------------------------------ the operation
 

@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape
 
 import pygal
 
-from bench.fleet.pictures import _config
+from bench.fleet.pictures import config
 from bench.fleetsim.driver import Run, Seen
 from bench.fleetsim.made import GBIT_S, Made
 from bench.fleetsim.report import Move, moves_of
@@ -81,7 +81,7 @@ def gantt(moves: Sequence[Move], made: Made, hosts: Collection[str], seen: Seen)
 def links(seen: Seen, made: Made, hosts: Sequence[str]) -> pygal.XY:
     """Gb/s out of the operation's hosts, and how much of their links that is."""
     axes = {"x_title": "s", "y_title": "Gb/s", "show_dots": False}
-    chart = pygal.XY(**_config("Copies out of the operation's hosts", [LEAVES, FAULT], **axes))
+    chart = pygal.XY(**config("Copies out of the operation's hosts", [LEAVES, FAULT], **axes))
     whole = sum(made.hosts[host].link_bytes_s for host in hosts) / GBIT_S
     chart.add("all of them together", rates(seen, [f"out of {host}" for host in hosts]))
     last = seen.carried[-1][0] - seen.begun_s if seen.carried else 0.0
@@ -101,7 +101,7 @@ def rates(seen: Seen, names: Sequence[str]) -> list[tuple[float, float]]:
 def promise(seen: Seen) -> pygal.XY:
     """The promised end at each moment, and the actual one."""
     axes = {"x_title": "looked at, s", "y_title": "promised end, s", "show_dots": False}
-    chart = pygal.XY(**_config("The promised end", [LEAVES, FAULT], **axes))
+    chart = pygal.XY(**config("The promised end", [LEAVES, FAULT], **axes))
     points = [(at - seen.begun_s, end - seen.begun_s) for at, end in seen.promises]
     chart.add("promised", [(0.0, seen.preview.get("promised_s", 0.0)), *points])
     took_s = seen.ended_s - seen.begun_s
