@@ -43,6 +43,8 @@ class Crowd:
         """Requests of controllers so far, by method."""
         self.refused: dict[str, int] = {}
         """Refusals so far, by code."""
+        self.longest_tick_s = 0.0
+        """The longest time between two ticks, which should be TICK_S: more on a machine that is too busy."""
         self._rng = random.Random(seed)  # noqa: S311
         self._ticking: asyncio.Task[None] | None = None
 
@@ -118,6 +120,7 @@ class Crowd:
         everyone, tick, last_ms = list(self.hosts.values()), 0, self.clock.monotonic_ms()
         while True:
             now_ms = self.clock.monotonic_ms()
+            self.longest_tick_s = max(self.longest_tick_s, (now_ms - last_ms) / 1000)
             self.links.advance((now_ms - last_ms) / 1000)
             last_ms = now_ms
             for host in everyone[tick % BEATS :: BEATS]:

@@ -55,6 +55,8 @@ class Seen:
     preview: dict[str, Any] = field(default_factory=dict)
     begun_s: float = 0.0
     ended_s: float = 0.0
+    cpu_s: list[float] = field(default_factory=list)
+    """Of each controller, when it began."""
     promises: list[tuple[float, float]] = field(default_factory=list)
     """(when it was looked at, the end that was promised then)"""
     carried: list[tuple[float, dict[str, int]]] = field(default_factory=list)
@@ -158,6 +160,8 @@ class Run:
         """Ask for a preview, and for the operation."""
         self.seen.preview = await self.api.ask("POST", "/v1/operations/preview", body)
         id = str(uuid5(SPACE, f"{self.options.seed} {body}"))
+        self.seen.cpu_s = [process.cpu_s() for process in self.controllers]
+        self.crowd.longest_tick_s = 0.0
         self.seen.begun_s = time.monotonic()
         begun = await self.api.ask("POST", "/v1/operations", body | {"id": id, "reason": "make fleet"})
         self.seen.operation = begun

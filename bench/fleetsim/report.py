@@ -78,7 +78,10 @@ def judged(run: Run, scenario: Scenario, hosts: Sequence[str]) -> tuple[Row, Fin
         "fullest": round(finding.fullest, 3),
         "refused": dict(run.crowd.refused),
         "calls": dict(sorted(run.crowd.calls.items())),
-        "controllers_cpu_s": [round(one.cpu_s(), 2) for one in run.controllers],
+        "controllers_cpu_s": [
+            round(one.cpu_s() - before, 2) for one, before in zip(run.controllers, run.seen.cpu_s, strict=True)
+        ],
+        "longest_tick_s": round(run.crowd.longest_tick_s, 2),
         "controllers_mib": [one.memory_mib() for one in run.controllers],
         "wrong": wrong,
     }
@@ -143,8 +146,9 @@ def _cells(row: Row) -> list[tuple[str, str]]:
         ("promise kept", "not comparable: reboots are compressed" if row["kept"] is None else _yes(row["kept"])),
         ("fullest host at any instant", f"{row['fullest']:.1%}"),
         ("refused by hosts", ", ".join(f"{k}: {v}" for k, v in sorted(row["refused"].items())) or "nothing"),
-        ("controllers' processor time", ", ".join(f"{one:g} s" for one in row["controllers_cpu_s"])),
+        ("controllers' processor time meanwhile", ", ".join(f"{one:g} s" for one in row["controllers_cpu_s"])),
         ("controllers' memory", ", ".join(f"{one} MiB" for one in row["controllers_mib"])),
+        ("longest time without a tick of the hosts", f"{row['longest_tick_s']:g} s (0.1 s on an idle machine)"),
     ]
 
 
