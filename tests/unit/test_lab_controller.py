@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from sterna.cli.api_address import ApiAddress, find_api
+from sterna.cli.api_address import ApiAddress, find_apis
 from sterna.lab.lab import Lab
 from sterna.lab.namespaces import Namespaces
 from sterna.lab.record import LabRecord, Process, load_record
@@ -45,7 +45,7 @@ def test_a_lab_s_controller_knows_its_token(lab: Lab, tmp_path: Path, monkeypatc
     assert httpx2.get(f"{url}/v1/hosts", timeout=60, trust_env=False).status_code == 401
     monkeypatch.delenv("STERNA_API", raising=False)
     monkeypatch.chdir(tmp_path)
-    assert find_api(None) == ApiAddress(url, lab.controller_token)
+    assert find_apis() == (ApiAddress(url, lab.controller_token),)
 
 
 def test_the_token_stays_and_is_not_for_others(lab: Lab) -> None:

@@ -7,7 +7,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +20,8 @@ UNIX = "unix:"
 FILES_S = 10.0
 """For one file. Ctrl-C does not interrupt a wait in the kernel, e.g. for a home folder on a dead NFS server."""
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
+_BETWEEN = re.compile(r"\s*,\s*(?=unix:|[a-z]+://)")
+"""A comma between two addresses. One in a path or in a password is a part of it."""
 
 T = TypeVar("T")
 
@@ -36,20 +38,33 @@ class ApiAddress:
     """CA certificates for its TLS, instead of the system's."""
 
 
-def find_api(given: str | None) -> ApiAddress:
-    """The first of: `given`, STERNA_API, the lab in the current folder, `api` in ~/.config/sterna/cli.toml, the
-    default. A lab has its own token. Otherwise the token is STERNA_TOKEN, or the content of ~/.config/sterna/token.
-    That file is not read for a Unix socket.
+def find_apis(given: Sequence[str] | None = None) -> tuple[ApiAddress, ...]:
+    """The addresses as given, else STERNA_API, else the lab in this very folder, else `api` in
+    ~/.config/sterna/cli.toml, else the default. Several, separated by commas or repeated, are controllers of one
+    fleet, in the order in which they are asked. A lab has its own token; for all others it is STERNA_TOKEN, else
+    the file ~/.config/sterna/token, which is not read for a Unix socket.
 
     Raises BadRequest if other users may read the file, or it does not contain a token; Unreachable if its file
     system does not answer.
     """
-    named, settings = given or os.environ.get("STERNA_API"), _settings()
-    if named is None and (lab := _lab(Path.cwd())) is not None:
-        return lab
-    api = (named or _address(settings.get("api")) or DEFAULT_API).rstrip("/")
+    named, settings = _split(given or (os.environ.get("STERNA_API") or "",)), _settings()
+    if not named and (lab := _lab(Path.cwd())) is not None:
+        return (lab,)
+    apis = named or _split(_addresses(settings.get("api"))) or (DEFAULT_API,)
     ca_file = os.environ.get("STERNA_CA_FILE") or settings.get("ca_file")
-    return ApiAddress(api, _own_token(api), str(ca_file) if ca_file else None)
+    return tuple(ApiAddress(api, _own_token(api), str(ca_file) if ca_file else None) for api in apis)
+
+
+def _split(texts: Sequence[str]) -> tuple[str, ...]:
+    """Each address once, in the order given."""
+    found = (one.strip().rstrip("/") for text in texts for one in _BETWEEN.split(text))
+    return tuple(dict.fromkeys(one for one in found if one))
+
+
+def _addresses(value: object) -> list[str]:
+    """Of `api` in cli.toml: one address, several with commas, or a list. What is not an address is left out."""
+    texts = value if isinstance(value, list) else [value]
+    return [text for text in texts if _address(text) is not None]
 
 
 def _own_token(api: str) -> str | None:

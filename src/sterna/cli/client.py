@@ -6,9 +6,9 @@ import json
 import re
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 from uuid import UUID
 
@@ -23,6 +23,8 @@ OPENED = ""
 RESUME_S = 0.5
 """How long to wait before a dropped event stream is opened again."""
 CONNECT_S = 10.0
+CONNECT_TO_EACH_S = 3.0
+"""The same where there are several addresses: the next one is asked then."""
 LONGEST_PAGE = 500
 """Items on one page of the API, at most."""
 ANSWER_S = 120.0
@@ -33,6 +35,9 @@ SILENCE_S = 35.0
 """The API sends a comment every 15 s: silence for more than twice that is a dead connection."""
 GIVE_UP_S = 60.0
 """How long the API may be unreachable while a command watches."""
+
+REPEATABLE = ("/v1/migrations", "/v1/operations")
+"""A POST there has an id of the client's choice, and the same id is the same request."""
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -53,9 +58,16 @@ class ApiError(Exception):
 class ApiAway(Exception):
     """No response from the API's address, or the response is not from Sterna."""
 
-    def __init__(self, api: str, why: str) -> None:
-        self.api = without_password(api)
-        super().__init__(f"no Sterna controller answers at {self.api}: {why.replace(api, self.api)}")
+    def __init__(self, api: str, why: str, *, unheard: bool = False) -> None:
+        """`unheard`: there was no connection, so nothing can have been accepted."""
+        self.api, self.unheard = without_password(api), unheard
+        self.why = why.replace(api, self.api)
+        super().__init__(f"no Sterna controller answers at {self.api}: {self.why}")
+
+    def beside(self, others: Iterable[ApiAway]) -> ApiAway:
+        """This one, and why the other addresses gave no answer either."""
+        self.args = ("; ".join([str(self), *(f"nor at {one.api}: {one.why}" for one in others)]),)
+        return self
 
 
 class ApiSlow(ApiAway):
@@ -81,23 +93,47 @@ def without_password(api: str) -> str:
     return _USERINFO.sub(r"\1", api)
 
 
+class _Door(NamedTuple):
+    """One controller's address, and what asks there."""
+
+    api: str
+    http: httpx2.Client
+
+
 class Client:
-    """One API. Every method raises ApiError or ApiAway."""
+    """The controllers of one fleet: the next address is asked where one cannot be reached. Every method raises
+    ApiError or ApiAway.
+
+    A request that may have been accepted is repeated elsewhere only if it may be done twice: one that reads or
+    replaces, or has an id of its own.
+    """
 
     def __init__(self, api: str, http: httpx2.Client | None = None, token: str | None = None) -> None:
-        """Raises ApiAway if `api` is not a valid address."""
-        self.api = api
+        """Raises ApiAway for what is not an address."""
         self._left_s = ANSWER_S
-        self._http = http or _http_of(ApiAddress(api, token))
+        self._doors = [_Door(api, http or _http_of(ApiAddress(api, token)))]
 
     @classmethod
-    def of(cls, address: ApiAddress) -> Client:
-        """Raises ApiAway if the address or the CA file is not valid."""
-        return cls(address.api, _http_of(address))
+    def of(cls, *addresses: ApiAddress) -> Client:
+        """At least one. Raises ApiAway for what is not an address, or for certificates that are not valid."""
+        connect_s = CONNECT_S if len(addresses) == 1 else CONNECT_TO_EACH_S
+        doors = [_Door(one.api, _http_of(one, connect_s)) for one in addresses]
+        client = cls(doors[0].api, doors[0].http)
+        client._doors = doors
+        return client
+
+    def each(self) -> Iterator[tuple[str, Client]]:
+        """Each address without its password, and a client of this one alone."""
+        for api, http in self._doors:
+            yield without_password(api), Client(api, http)
+
+    def _turn(self) -> None:
+        """Ask the next one first from now on."""
+        self._doors.append(self._doors.pop(0))
 
     def get(self, path: str, **query: Any) -> Json:
         """GET a JSON document."""
-        return self._ask("GET", path, params={k: v for k, v in query.items() if v is not None})
+        return self._ask("GET", path, again=True, params={k: v for k, v in query.items() if v is not None})
 
     def pages(self, path: str, key: str, limit: int | None, cursor: str | None = None, **query: Any) -> Json:
         """One page if a limit is given, else all pages joined: the list under `key` is complete."""
@@ -110,11 +146,11 @@ class Client:
 
     def text(self, path: str, **query: Any) -> str:
         """GET plain text."""
-        return self._send("GET", path, params=query).text
+        return self._send("GET", path, again=True, params=query).text
 
     def post(self, path: str, body: Json | None = None) -> Json:
         """POST; returns the JSON response."""
-        return self._ask("POST", path, json=body)
+        return self._ask("POST", path, again=path in REPEATABLE and "id" in (body or {}), json=body)
 
     def delete(self, path: str) -> Json:
         """DELETE; returns the JSON response."""
@@ -122,7 +158,7 @@ class Client:
 
     def put(self, path: str, body: Json) -> Json:
         """PUT; returns the JSON response."""
-        return self._ask("PUT", path, json=body)
+        return self._ask("PUT", path, again=True, json=body)
 
     def patch(self, path: str, body: Json) -> Json:
         """PATCH; returns the JSON response."""
@@ -186,31 +222,28 @@ class Client:
             except (TimeoutError, httpx2.TransportError, ApiAway, ApiError) as e:
                 if isinstance(e, ApiError) and e.status != httpx2.codes.SERVICE_UNAVAILABLE:
                     raise
+                self._turn()
                 now = time.monotonic()
                 lost_at = lost_at or now
                 if now - lost_at > GIVE_UP_S:
-                    raise e if isinstance(e, ApiError) else ApiAway(self.api, str(e) or "it does not answer") from e
+                    if isinstance(e, ApiError | ApiAway):
+                        raise
+                    raise ApiAway(self._doors[-1].api, str(e) or "it does not answer") from e
             time.sleep(RESUME_S)
 
     def _stream(self, migration_id: str, last_id: str) -> Iterator[tuple[str, str, Json]]:
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
         path = f"/v1/migrations/{migration_id}/events"
         patience = httpx2.Timeout(CONNECT_S, read=SILENCE_S)
-        request = self._http.build_request("GET", path, headers=headers, timeout=patience)
-        with closing(within(SILENCE_S, lambda: self._opened(request))) as answer:
+        api, http = self._doors[0]
+        request = http.build_request("GET", path, headers=headers, timeout=patience)
+        with closing(within(SILENCE_S, lambda: _opened(http, request))) as answer:
             if answer.status_code != httpx2.codes.OK:
-                raise _problem(self.api, answer)
+                raise _problem(api, answer)
             yield OPENED, "", {}  # the API is reachable, although no event may follow for hours
             for event in httpx2.EventSource(answer):
                 if event.data:
                     yield event.event, event.id, json.loads(event.data)
-
-    def _opened(self, request: httpx2.Request) -> httpx2.Response:
-        """The open stream, or a complete response if it is an error."""
-        answer = self._http.send(request, stream=True)
-        if answer.status_code != httpx2.codes.OK:
-            answer.read()
-        return answer
 
     def _by_prefix(self, kind: str, begin: str) -> str:
         found = self.get(f"/v1/{kind}s", id=begin, limit=3)[f"{kind}s"]
@@ -221,22 +254,39 @@ class Client:
         some = ", ".join(one["id"] for one in found)
         raise NoSuchId(f"several {kind} IDs begin with {begin}: {some}", f"{kind}s")
 
-    def _ask(self, method: str, path: str, **more: Any) -> Json:
-        answer = self._send(method, path, **more)
+    def _ask(self, method: str, path: str, *, again: bool = False, **more: Any) -> Json:
+        answer = self._send(method, path, again=again, **more)
         try:
             return dict(answer.json())
         except (TypeError, ValueError) as e:
-            raise ApiAway(self.api, "the response is not from Sterna") from e
+            raise ApiAway(self._doors[0].api, "the response is not from Sterna") from e
 
-    def _send(self, method: str, path: str, **more: Any) -> httpx2.Response:
+    def _send(self, method: str, path: str, *, again: bool = False, **more: Any) -> httpx2.Response:
+        """The answer of the first controller that gives one. `again`: it may be asked for twice."""
+        failed: list[ApiAway] = []
+        for _ in range(len(self._doors)):
+            try:
+                return self._sent(self._doors[0], method, path, **more)
+            except ApiSlow:
+                raise  # the command's time is up
+            except ApiAway as e:
+                failed.append(e)
+                self._turn()
+                if not (again or e.unheard):
+                    break
+        raise failed[0].beside(failed[1:])
+
+    def _sent(self, door: _Door, method: str, path: str, **more: Any) -> httpx2.Response:
+        api, http = door
         try:
-            answer = self._in_time(lambda: self._http.request(method, path, **more))
+            answer = self._in_time(lambda: http.request(method, path, **more))
         except (TimeoutError, httpx2.ReadTimeout) as e:
-            raise ApiSlow(self.api) from e
+            raise ApiSlow(api) from e
         except (httpx2.TransportError, httpx2.InvalidURL, httpx2.UnsupportedProtocol) as e:
-            raise ApiAway(self.api, in_words(e) if str(e) else type(e).__name__) from e
+            unheard = isinstance(e, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.InvalidURL)
+            raise ApiAway(api, in_words(e) if str(e) else type(e).__name__, unheard=unheard) from e
         if answer.status_code >= httpx2.codes.BAD_REQUEST:
-            raise _problem(self.api, answer)
+            raise _problem(api, answer)
         return answer
 
     def _in_time(self, act: Callable[[], T]) -> T:
@@ -251,14 +301,22 @@ class Client:
             self._left_s -= time.monotonic() - began
 
 
-def _http_of(address: ApiAddress) -> httpx2.Client:
+def _opened(http: httpx2.Client, request: httpx2.Request) -> httpx2.Response:
+    """A stream, or the whole of another answer."""
+    answer = http.send(request, stream=True)
+    if answer.status_code != httpx2.codes.OK:
+        answer.read()
+    return answer
+
+
+def _http_of(address: ApiAddress, connect_s: float = CONNECT_S) -> httpx2.Client:
     socket = address.api.removeprefix(UNIX) if address.api.startswith(UNIX) else None
     ca_file = address.ca_file
     try:
         return httpx2.Client(
             base_url="http://sterna" if socket else address.api,
             headers={"Authorization": f"Bearer {address.token}"} if address.token else {},
-            timeout=httpx2.Timeout(ANSWER_S, connect=CONNECT_S),
+            timeout=httpx2.Timeout(ANSWER_S, connect=connect_s),
             transport=httpx2.HTTPTransport(uds=socket) if socket else None,
             verify=from_disk(lambda: ssl.create_default_context(cafile=ca_file), ca_file) if ca_file else True,
             trust_env=False,

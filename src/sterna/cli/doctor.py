@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sterna.cli import completion
 from sterna.cli.client import Json
 from sterna.cli.console import safe
 from sterna.cli.exits import Exit, plain_errors
@@ -19,7 +20,12 @@ Quiet = Annotated[bool, typer.Option("--problems", help="Show only warnings and 
 
 def doctor(
     hosts: Annotated[
-        list[str] | None, typer.Argument(metavar="HOST", help="Only these hosts, and the connections between them.")
+        list[str] | None,
+        typer.Argument(
+            metavar="HOST",
+            help="Only these hosts, and the connections between them.",
+            autocompletion=completion.hosts,
+        ),
     ] = None,
     problems: Quiet = False,
     api: Api = None,

@@ -298,6 +298,12 @@ def _known(value: str, reason: str) -> str:
     return f"unknown: {reason}" if value == UNKNOWN and reason else value
 
 
+def _downtime(status: str, report: Json) -> str:
+    """'' where the guest stayed: no destination will report one."""
+    stayed = status in ("cancelled", "failed") and report["downtime_ms"] is None
+    return "" if stayed else _known(ms(report["downtime_ms"]), report["downtime_reason"])
+
+
 _PARTS = {
     "last_pass_ms": "last pass, guest still running",
     "stop_ms": "stopping the guest on the source",
@@ -345,7 +351,7 @@ def report(migration: Json) -> Table:
         ("done", f"{migration['progress']['percent']:.0f} % of the estimated work"),
         ("total time", _known(ms(report["total_ms"]), report["total_reason"])),
         ("guest", report.get("guest", "")),
-        ("guest downtime", _known(ms(report["downtime_ms"]), report["downtime_reason"])),
+        ("guest downtime", _downtime(migration["status"], report)),
         ("  without transfer of control", ms(report["downtime_net_ms"])),
         *_downtime_parts(report.get("downtime") or {}),
         *_stream(report.get("stream")),

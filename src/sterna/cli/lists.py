@@ -9,7 +9,7 @@ import typer
 from sterna.cli import formatting
 from sterna.cli.exits import Exit, err, plain_errors, print_more, print_no_host, print_silent
 from sterna.cli.host import show_hosts
-from sterna.cli.options import Api, AsJson, PageCursor, PageLimit, client_of, print_json
+from sterna.cli.options import Api, AsJson, OnHost, PageCursor, PageLimit, client_of, print_json
 
 
 def hosts(
@@ -33,7 +33,7 @@ def hosts(
 
 
 def vms(
-    host: Annotated[str | None, typer.Option(metavar="HOST", help="Only VMs on this host.")] = None,
+    host: OnHost = None,
     state: Annotated[list[str] | None, typer.Option(help="Only VMs in this state; may be repeated.")] = None,
     name: Annotated[str | None, typer.Option(help="Only VMs whose names contain this.")] = None,
     limit: PageLimit = None,

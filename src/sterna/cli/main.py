@@ -9,9 +9,8 @@ from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 import typer
-from rich.console import Console
 
-from sterna.cli import formatting
+from sterna.cli import completion, formatting
 from sterna.cli.client import ApiAway, ApiSlow, Client, Json, path_of
 from sterna.cli.doctor import doctor
 from sterna.cli.exits import EPILOG, Exit, err, exit_for, plain_errors, print_more, print_silent
@@ -30,22 +29,24 @@ from sterna.cli.options import (
     MaxDowntime,
     MayDo,
     MigrationArg,
+    OnHost,
     PolicyName,
+    To,
     TransportName,
+    VmArg,
     client_of,
     print_json,
     words_of,
 )
 from sterna.cli.plan import accuracy as accuracy_table
 from sterna.cli.plan import show as show_plan
-from sterna.cli.quantities import rate_bytes_s
 from sterna.cli.queue import place, queue
 from sterna.cli.rolling import rolling
 from sterna.cli.rules import rules_app
+from sterna.cli.running import INTERRUPTED, abort, post_copy, tune, until_end
 from sterna.cli.token import token_app
-from sterna.cli.version import options
-from sterna.cli.watch import watch as watch_until_end
-from sterna.domain import amounts
+from sterna.cli.version import options, version
+from sterna.cli.vm import vm_app
 from sterna.domain.errors import BadRequest, SternaError
 from sterna.domain.plain_text import printable
 
@@ -60,16 +61,15 @@ app.add_typer(host_app, name="host")
 app.add_typer(operation_app, name="operation")
 app.add_typer(rules_app, name="rules")
 app.add_typer(token_app, name="token")
-for command in (doctor, drain, hosts, log, operations, place, queue, rolling, vms):
+app.add_typer(vm_app, name="vm")
+for command in (abort, doctor, drain, hosts, log, operations, place, queue, rolling, tune, version, vms):
     app.command()(command)
-
-INTERRUPTED = 130
-"""128 + SIGINT, as shells report it."""
+app.command(name="post-copy")(post_copy)
 
 
 @app.command()
 def audit(
-    host: Annotated[str | None, typer.Option("--host", metavar="HOST", help="Only this host.")] = None,
+    host: OnHost = None,
     repair: Annotated[bool, typer.Option("--repair", help="Remove what is proven safe to remove.")] = False,
     api: Api = None,
     as_json: AsJson = False,
@@ -112,11 +112,9 @@ def _objective(
 
 @app.command()
 def plan(  # noqa: PLR0913 - one option per setting
-    vm: Annotated[str, typer.Argument(metavar="VM", help="Name or UUID.")],
+    vm: VmArg,
     *,
-    to: Annotated[
-        str | None, typer.Option("--to", metavar="HOST", help="Destination. Without it, Sterna chooses.")
-    ] = None,
+    to: To = None,
     max_downtime: MaxDowntime = None,
     finish_within: FinishWithin = None,
     may: MayDo = None,
@@ -162,11 +160,9 @@ def accuracy(api: Api = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def migrate(  # noqa: PLR0913 - one option per setting
-    vm: Annotated[str, typer.Argument(metavar="VM", help="Name or UUID.")],
+    vm: VmArg,
     *,
-    to: Annotated[
-        str | None, typer.Option("--to", metavar="HOST", help="Destination. Without it, Sterna chooses.")
-    ] = None,
+    to: To = None,
     watch: Annotated[bool, typer.Option("--watch", help="Show progress, and wait for the end.")] = False,
     id: Annotated[
         UUID | None, typer.Option("--id", help="UUID for the migration. Repeating a request with it is safe.")
@@ -222,24 +218,19 @@ def _post_twice(client: Client, body: Json) -> Json:
         return client.post("/v1/migrations", body)
 
 
-def _until_end(client: Client, migration: Json, console: Console) -> Json:
-    try:
-        return watch_until_end(client, migration, console)
-    except KeyboardInterrupt:
-        err.print(f"stopped watching; the migration continues: sterna show {migration['id']}")
-        raise typer.Exit(INTERRUPTED) from None
-
-
 def _watch(client: Client, migration: Json, as_json: bool) -> None:
     """Watch until the end, print the report, and exit with the code for the result."""
-    ended = _until_end(client, migration, err if as_json else out)
+    ended = until_end(client, migration, err if as_json else out)
     print_json(ended) if as_json else formatting.show(formatting.report(ended))
     raise typer.Exit(exit_for(ended))
 
 
 @app.command()
 def migrations(
-    vm: Annotated[str | None, typer.Option(help="Only migrations of this VM (name or UUID).")] = None,
+    vm: Annotated[
+        str | None,
+        typer.Option(help="Only migrations of this VM (name or UUID).", autocompletion=completion.vms),
+    ] = None,
     status: Annotated[list[str] | None, typer.Option(help="Only with this status; may be repeated.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=500, help="Maximum number, newest first.")] = 50,
     cursor: Annotated[str | None, typer.Option(help="`next_cursor` of the previous page.")] = None,
@@ -314,73 +305,6 @@ def _show_diagram(text: str, file: Path | None, as_json: bool) -> None:
         typer.echo(printable(text, breaks=True), nl=False)
     else:
         out.print(f"written to {file}", markup=False)
-
-
-@app.command()
-def abort(
-    id: MigrationArg,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until the rollback has finished.")] = False,
-    api: Api = None,
-    as_json: AsJson = False,
-) -> None:
-    """Abort a migration before its switch-over. Everything is rolled back.
-
-    With --wait, exit code 0 if it was cancelled, 4 if it was too late and the migration completed, 7 if it failed.
-    """
-    with plain_errors():
-        client = client_of(api)
-        migration = client.post(f"{path_of('migrations', client.migration_id(id))}/abort")
-        if wait:
-            migration = _until_end(client, migration, err)
-        if as_json:
-            print_json(migration)
-        elif wait:
-            formatting.show(formatting.report(migration))
-        else:
-            out.print(f"asked {migration['source']} to roll back; follow it with: sterna show {migration['id']}")
-        if wait:
-            ends = {"cancelled": Exit.OK, "completed": Exit.CONFLICT}
-            raise typer.Exit(ends.get(migration["status"], Exit.FAILED))
-
-
-@app.command()
-def tune(
-    id: MigrationArg,
-    bandwidth: Annotated[
-        str,
-        typer.Option("--bandwidth", metavar="RATE", help="New limit, e.g. 200MiB/s; `none` removes it."),
-    ],
-    api: Api = None,
-    as_json: AsJson = False,
-) -> None:
-    """Change the bandwidth limit of a running copy. Takes effect at once."""
-    limit = None if bandwidth == "none" else rate_bytes_s(bandwidth)
-    with plain_errors():
-        client = client_of(api)
-        body: Json = {"bandwidth_bytes_s": limit}
-        migration = client.post(f"{path_of('migrations', client.migration_id(id))}/tune", body)
-        done = f"bandwidth limited to {amounts.rate(limit)}" if limit else "bandwidth limit removed"
-        if as_json:
-            print_json(migration)
-        else:
-            out.print(f"{migration['vm_name']}: {done}", markup=False)
-
-
-@app.command(name="post-copy")
-def post_copy(id: MigrationArg, api: Api = None, as_json: AsJson = False) -> None:
-    """Start the guest on the destination now, before all of its memory has arrived.
-
-    For a migration that was started with --may postcopy and does not finish. This cannot be undone: until the rest
-    of the memory has arrived, the guest needs both hosts.
-    """
-    with plain_errors():
-        client = client_of(api)
-        migration = client.post(f"{path_of('migrations', client.migration_id(id))}/post-copy")
-        if as_json:
-            print_json(migration)
-        else:
-            to = f"asked {migration['source']} to switch to post-copy"
-            out.print(f"{to}; follow it with: sterna show {migration['id']}")
 
 
 def run() -> None:

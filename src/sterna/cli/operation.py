@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from sterna.cli import formatting
+from sterna.cli import completion, formatting
 from sterna.cli.client import ApiAway, ApiSlow, Client, Json, path_of
 from sterna.cli.console import safe
 from sterna.cli.exits import Exit, err, exit_of_operation, plain_errors, print_more
@@ -48,7 +48,10 @@ Watch = Annotated[bool, typer.Option("--watch", help="Show progress, and wait fo
 
 
 def drain(  # noqa: PLR0913 - one option per setting
-    hosts: Annotated[list[str], typer.Argument(metavar="HOST", help="Names of the hosts.")],
+    hosts: Annotated[
+        list[str],
+        typer.Argument(metavar="HOST", help="Names of the hosts.", autocompletion=completion.hosts),
+    ],
     *,
     plan: Annotated[bool, typer.Option("--plan", help="Show the plan, and change nothing.")] = False,
     watch: Watch = False,
@@ -157,7 +160,7 @@ def stop(id: OperationArg, watch: Watch = False, api: Api = None, as_json: AsJso
 @operation_app.command()
 def done(
     id: OperationArg,
-    host: Annotated[str, typer.Argument(metavar="HOST", help="Name of the host.")],
+    host: Annotated[str, typer.Argument(metavar="HOST", help="Name of the host.", autocompletion=completion.hosts)],
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
@@ -179,7 +182,7 @@ def undo(id: OperationArg, watch: Watch = False, api: Api = None, as_json: AsJso
     _order(Order.UNDO, id, api, as_json, watch=watch)
 
 
-def _order(order: Order, id: str, api: str | None, as_json: bool, *, watch: bool = False) -> None:
+def _order(order: Order, id: str, api: list[str] | None, as_json: bool, *, watch: bool = False) -> None:
     with plain_errors():
         client = client_of(api)
         operation = client.post(f"{path_of('operations', client.operation_id(id))}/{order.value}")

@@ -7,26 +7,52 @@ from typing import Annotated, Any
 
 import typer
 
-from sterna.cli.api_address import find_api
+from sterna.cli import completion
+from sterna.cli.api_address import find_apis
 from sterna.cli.client import Client
 from sterna.cli.quantities import duration_ms, rate_bytes_s
 from sterna.domain.plain_text import json_safe
 
 Api = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--api",
         metavar="URL",
-        help="URL of the controller, or unix:PATH. Default: the first of STERNA_API, a lab in this folder, `api` "
-        "in ~/.config/sterna/cli.toml, and unix:/run/sterna/api.sock.",
+        help="URL of the controller, or unix:PATH. Several, with commas or repeated: the next one is used if one "
+        "cannot be reached. Default: the first of STERNA_API, a lab in this folder, `api` in "
+        "~/.config/sterna/cli.toml, and unix:/run/sterna/api.sock.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the response as JSON, and nothing else on stdout.")]
-MigrationArg = Annotated[str, typer.Argument(metavar="ID", help="ID of a migration, or its first characters.")]
-OperationArg = Annotated[str, typer.Argument(metavar="ID", help="ID of an operation, or its first characters.")]
+MigrationArg = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID", help="ID of a migration, or its first characters.", autocompletion=completion.migrations
+    ),
+]
+OperationArg = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID", help="ID of an operation, or its first characters.", autocompletion=completion.operations
+    ),
+]
+VmArg = Annotated[str, typer.Argument(metavar="VM", help="Name or UUID.", autocompletion=completion.vms)]
+OnHost = Annotated[
+    str | None,
+    typer.Option("--host", metavar="HOST", help="Only on this host.", autocompletion=completion.hosts),
+]
+To = Annotated[
+    str | None,
+    typer.Option(
+        "--to",
+        metavar="HOST",
+        help="Destination. Without it, Sterna chooses.",
+        autocompletion=completion.hosts,
+    ),
+]
 PageLimit = Annotated[int | None, typer.Option("--limit", min=1, max=500, help="Maximum number. Default: all.")]
 PageCursor = Annotated[str | None, typer.Option("--cursor", help="`next_cursor` of the previous page.")]
-HostArg = Annotated[str, typer.Argument(metavar="NAME", help="Name of the host.")]
+HostArg = Annotated[str, typer.Argument(metavar="NAME", help="Name of the host.", autocompletion=completion.hosts)]
 
 Bandwidth = Annotated[
     int | None,
@@ -91,9 +117,9 @@ TransportName = Annotated[
 ]
 
 
-def client_of(api: str | None) -> Client:
-    """A client for the controller. Raises ApiAway if the address is not valid, BadRequest if the token is not."""
-    return Client.of(find_api(api))
+def client_of(api: list[str] | None) -> Client:
+    """A client for the controller. Raises ApiAway if an address is not valid, BadRequest if the token is not."""
+    return Client.of(*find_apis(api))
 
 
 def print_json(document: Any) -> None:

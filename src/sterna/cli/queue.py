@@ -7,17 +7,17 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from sterna.cli import formatting
+from sterna.cli import completion, formatting
 from sterna.cli.client import Json, path_of
 from sterna.cli.console import safe
 from sterna.cli.exits import Exit, err, plain_errors, print_more
 from sterna.cli.formatting import out
-from sterna.cli.options import Api, AsJson, PageCursor, PageLimit, client_of, print_json
+from sterna.cli.options import Api, AsJson, PageCursor, PageLimit, VmArg, client_of, print_json
 from sterna.domain.amounts import UNKNOWN
 
 
 def place(
-    vm: Annotated[str, typer.Argument(metavar="VM", help="Name or UUID.")],
+    vm: VmArg,
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
@@ -46,10 +46,17 @@ def _show_placement(answer: Json) -> None:
 
 
 def queue(
-    host: Annotated[str | None, typer.Option(metavar="HOST", help="Only migrations from or to this host.")] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(metavar="HOST", help="Only migrations from or to this host.", autocompletion=completion.hosts),
+    ] = None,
     operation: Annotated[
         str | None,
-        typer.Option(metavar="ID", help="Only migrations of this operation (ID, or its first characters)."),
+        typer.Option(
+            metavar="ID",
+            help="Only migrations of this operation (ID, or its first characters).",
+            autocompletion=completion.operations,
+        ),
     ] = None,
     limit: PageLimit = None,
     cursor: PageCursor = None,

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import typer
 
+from sterna.cli import completion
 from sterna.cli.client import Client, Json
 from sterna.cli.exits import err, plain_errors
 from sterna.cli.formatting import out
@@ -15,7 +16,10 @@ from sterna.cli.operation import Watch, begin, how_to_follow, show_preview, watc
 from sterna.cli.options import Api, AsJson, MayDo, PolicyName, client_of, print_json, words_of
 from sterna.cli.quantities import duration_ms
 
-Hosts = Annotated[list[str] | None, typer.Argument(metavar="HOST", help="Names of the hosts.")]
+Hosts = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="HOST", help="Names of the hosts.", autocompletion=completion.hosts),
+]
 AllHosts = Annotated[bool, typer.Option("--all", help="All hosts except those in maintenance, dead or removed.")]
 MostClosed = Annotated[
     int, typer.Option("--most-closed", min=1, metavar="N", help="Maximum number of hosts closed at the same time.")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sterna.cli import formatting
+from sterna.cli import completion, formatting
 from sterna.cli.client import Json, path_of
 from sterna.cli.console import safe
 from sterna.cli.exits import err, plain_errors, print_more
@@ -22,8 +22,14 @@ NameArg = Annotated[str, typer.Argument(metavar="NAME", help="Name of the rule."
 @rules_app.command("list")
 def list_rules(
     kind: Annotated[list[RuleKind] | None, typer.Option(help="Only this kind; may be repeated.")] = None,
-    vm: Annotated[str | None, typer.Option(metavar="VM", help="Only rules for this VM (name or UUID).")] = None,
-    host: Annotated[str | None, typer.Option(metavar="HOST", help="Only rules that name this host.")] = None,
+    vm: Annotated[
+        str | None,
+        typer.Option(metavar="VM", help="Only rules for this VM (name or UUID).", autocompletion=completion.vms),
+    ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(metavar="HOST", help="Only rules that name this host.", autocompletion=completion.hosts),
+    ] = None,
     limit: PageLimit = None,
     cursor: PageCursor = None,
     api: Api = None,
@@ -53,11 +59,20 @@ def add(  # noqa: PLR0913 - one option per setting
     vm: Annotated[
         list[str] | None,
         typer.Option(
-            "--vm", metavar="VM", help="Name or UUID of a VM. Separate several with commas, or repeat it."
+            "--vm",
+            metavar="VM",
+            help="Name or UUID of a VM. Separate several with commas, or repeat it.",
+            autocompletion=completion.vms,
         ),
     ] = None,
     host: Annotated[
-        list[str] | None, typer.Option("--host", metavar="HOST", help="Name of a host; several as for --vm.")
+        list[str] | None,
+        typer.Option(
+            "--host",
+            metavar="HOST",
+            help="Name of a host; several as for --vm.",
+            autocompletion=completion.hosts,
+        ),
     ] = None,
     scope: Annotated[
         Scope | None,

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sterna.cli import formatting
-from sterna.cli.client import Client, Json
+from sterna.cli.client import Client, Json, path_of
 from sterna.cli.console import safe, text_of
 from sterna.domain import amounts
 from sterna.domain.plain_text import printable
@@ -27,6 +27,8 @@ from sterna.domain.rows import ROWS
 from sterna.domain.status import Status
 
 _NUMBERS = re.compile(r"[0-9.]+")
+LOOK_S = 0.5
+"""How often it is looked at without its event stream."""
 _COPYING = {Status.MIGRATING, Status.POST_COPY, Status.RECOVERING}
 
 
@@ -130,8 +132,9 @@ def facts(migration: Json) -> str:
     return ", ".join(parts)
 
 
-def watch(client: Client, migration: Json, console: Console) -> Json:
-    """Show progress until the migration has ended, and return the migration. Raises ApiError and ApiAway."""
+def watch(client: Client, migration: Json, console: Console, *, from_now: bool = False) -> Json:
+    """Show what happens until the migration has ended; it as it is then. Raises ApiError and ApiAway. `from_now`:
+    what has happened before is not shown again, as the event stream of one migration would."""
     frame: AbstractContextManager[object] = nullcontext()
     display: Display = PlainLines(console)
     if console.is_terminal and not console.is_dumb_terminal:
@@ -140,11 +143,19 @@ def watch(client: Client, migration: Json, console: Console) -> Json:
     with frame:
         display.changed(migration, "")
         if not Status(migration["status"]).final:
-            for seen, step in _changes(client, migration):
+            for seen, step in _looks(client, migration) if from_now else _changes(client, migration):
                 display.changed(seen, step)
         ended = client.get(f"/v1/migrations/{migration['id']}")
         display.changed(ended, "")
     return ended
+
+
+def _looks(client: Client, migration: Json) -> Iterator[tuple[Json, str]]:
+    """The migration as it is, again and again, until it has ended."""
+    for seen in client.looks(path_of("migrations", migration["id"]), LOOK_S):
+        yield seen, ""
+        if Status(seen["status"]).final:
+            return
 
 
 def _changes(client: Client, migration: Json) -> Iterator[tuple[Json, str]]:

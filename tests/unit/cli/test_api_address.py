@@ -12,12 +12,18 @@ import pytest
 from typer.testing import CliRunner
 
 from sterna.cli import api_address
-from sterna.cli.api_address import DEFAULT_API, ApiAddress, find_api
+from sterna.cli.api_address import DEFAULT_API, ApiAddress, find_apis
 from sterna.cli.exits import Exit
 from sterna.cli.main import app
 from sterna.domain.errors import BadRequest
 
 LAB = '{"controller_url": "http://127.0.0.1:5/", "controller_token": "of-the-lab"}'
+
+
+def find_api(given: str | None) -> ApiAddress:
+    """The only one."""
+    (found,) = find_apis([given] if given else None)
+    return found
 
 
 @pytest.fixture

@@ -242,8 +242,12 @@ def test_a_failed_migration(sterna, fleet: Served) -> None:  # type: ignore[no-u
 def test_an_aborted_migration(sterna, fleet: Served) -> None:  # type: ignore[no-untyped-def]
     fleet.outcome = "aborted"
     sterna("migrate", "web1", "--id", ID)
+    while document(sterna("show", ID, "--json"))["status"] == "queued":
+        pass
     result = sterna("abort", ID[:8], "--wait", "--json")
     assert document(result)["status"] == "cancelled"
+    assert "queued" not in result.stderr  # what was before the request is not shown again
+    assert "guest downtime" not in sterna("show", ID).stdout  # the guest stayed where it was
     sterna("abort", ID, code=4)
 
 
