@@ -14,6 +14,7 @@ from sterna.bootstrap.enrolling.bus import bus_app
 from sterna.bootstrap.enrolling.ca import ca_app
 from sterna.cli.main import app, run
 from sterna.kit.ending import leave
+from sterna.setup.command import setup_app
 
 Settings = Annotated[Path, typer.Option("--config", help="Settings, a TOML file.", show_default=False)]
 
@@ -38,6 +39,7 @@ def agent(
 
 
 app.add_typer(agent_app, name="agent", rich_help_panel="Processes")
+app.add_typer(setup_app, name="setup", rich_help_panel="Processes")
 app.add_typer(ca_app, name="ca", rich_help_panel="Identity")
 app.add_typer(bus_app, name="bus", rich_help_panel="Identity")
 

@@ -59,7 +59,7 @@ def tune(
     id: MigrationArg,
     bandwidth: Annotated[
         str,
-        typer.Option("--bandwidth", metavar="RATE", help="Limit of the copy, e.g. 200MiB/s; `none` removes it."),
+        typer.Option("--bandwidth", metavar="RATE", help="New limit, e.g. 200MiB/s; `none` removes it."),
     ],
     api: Api = None,
     as_json: AsJson = False,
@@ -80,7 +80,7 @@ def tune(
 def post_copy(id: MigrationArg, api: Api = None, as_json: AsJson = False) -> None:
     """Start the guest on the destination now, before all of its memory has arrived.
 
-    For a migration that was started with --may postcopy and does not finish. There is no way back: until the rest
+    For a migration that was started with --may postcopy and does not finish. This cannot be undone: until the rest
     of the memory has arrived, the guest needs both hosts.
     """
     with plain_errors():
@@ -89,4 +89,4 @@ def post_copy(id: MigrationArg, api: Api = None, as_json: AsJson = False) -> Non
         if as_json:
             print_json(migration)
         else:
-            out.print(f"asked {migration['source']} to switch; follow it with: sterna show {migration['id']}")
+            out.print(f"asked {migration['source']} to switch to post-copy; follow it with: sterna show {migration['id']}")
