@@ -15,6 +15,7 @@ from sterna.bootstrap.enrolling.ca import ca_app
 from sterna.cli.main import app, run
 from sterna.kit.ending import leave
 from sterna.setup.command import setup_app
+from sterna.support.command import support_bundle
 
 Settings = Annotated[Path, typer.Option("--config", help="Settings, a TOML file.", show_default=False)]
 
@@ -40,6 +41,7 @@ def agent(
 
 app.add_typer(agent_app, name="agent", rich_help_panel="Processes")
 app.add_typer(setup_app, name="setup", rich_help_panel="Processes")
+app.command(name="support-bundle")(support_bundle)
 app.add_typer(ca_app, name="ca", rich_help_panel="Identity")
 app.add_typer(bus_app, name="bus", rich_help_panel="Identity")
 

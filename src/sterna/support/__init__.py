@@ -1,0 +1,1 @@
+"""`sterna support-bundle`: one file with what somebody needs who helps from elsewhere, and without secrets."""
