@@ -51,7 +51,8 @@ class BusSetup:
     """What has to be done for it. Methods raise SternaError."""
 
     def __init__(self, bus: BusBeside, here: Machine) -> None:
-        self._bus, self._here = bus, here
+        self.beside = self._bus = bus
+        self._here = here
 
     def actions(self, *, enrols: bool) -> Iterator[Action]:
         """In their order. `enrols`: who is enrolled changes before them, so the configuration does, too."""

@@ -66,6 +66,12 @@ def listening(text: str) -> str:
     return listening_at(text)
 
 
+def host_to_reach(listen: str) -> str:
+    """The address in one to listen on; '' where that is every address of the machine."""
+    host = bare(listen.rpartition(":")[0])
+    return host if is_address(host) and host not in ("0.0.0.0", "::") else ""  # noqa: S104 - it is left out
+
+
 def database(text: str) -> str:
     """A database that controllers can use."""
     driver, colon, _ = text.partition("://")

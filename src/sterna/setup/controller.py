@@ -70,7 +70,7 @@ class ControllerSetup:
         self._enrol = self._enrol_wanted()
         self._folder = Path(options.folder or file.get("identity", "folder") or USUAL_FOLDER).absolute()
         elsewhere = options.server is not None or (
-            file.get("identity", "server") is not None and file.get("access", "ca_folder") is None
+            file.get("identity", "enrol") is not None and file.get("access", "ca_folder") is None
         )
         self._has_ca = self._enrol == "sterna" and not elsewhere
         self._ca = Path(file.get("access", "ca_folder") or options.ca).absolute()
@@ -156,7 +156,7 @@ class ControllerSetup:
                 default=f"sqlite:////var/lib/{self._state_folder}/controller.db",
                 check=checks.database,
             )
-        wanted |= self._bus_url(listen.rpartition(":")[0].strip("[]"))
+        wanted |= self._bus_url(checks.host_to_reach(listen))
         return wanted
 
     def _bus_url(self, near: str) -> dict[Key, TomlValue]:
@@ -232,14 +232,13 @@ class ControllerSetup:
             return None
         url = str(wanted.get(key("bus.url"), LOCAL_BUS)).partition(",")[0].partition("://")[2]
         beside = BusBeside(
-            listen=file.get("bus_server", "listen") or checks.listening(url),
+            listen=(options.bus is None and file.get("bus_server", "listen")) or checks.listening(url),
             ca=self._ca,
             name=options.bus_name,
             config=Path(options.bus_config or known or CONFIG).absolute(),
             folder=Path(file.get("bus_server", "folder") or options.bus_folder).absolute(),
             controller_user=self._unit.user,
         )
-        self._beside = beside
         return BusSetup(beside, self._here)
 
     def _bus_settings(self, bus: BusSetup | None) -> dict[Key, TomlValue]:
@@ -250,17 +249,17 @@ class ControllerSetup:
         if command is None:
             err.print(
                 f"{services.CONTROLLER} may not have nats-server read its configuration: after each change of "
-                f"who is enrolled, run `sterna bus config --out {self._beside.config}` and "
+                f"who is enrolled, run `sterna bus config --out {bus.beside.config}` and "
                 "`nats-server --signal reload`",
                 style="yellow",
                 soft_wrap=True,
             )
             return {}
-        wanted: dict[Key, TomlValue] = {key("bus_server.config_file"): str(self._beside.config)}
-        wanted[key("bus_server.listen")] = self._beside.listen
-        if self._beside.folder != FOLDER:
-            wanted[key("bus_server.folder")] = str(self._beside.folder)
-        if command[0] == "true":
+        wanted: dict[Key, TomlValue] = {key("bus_server.config_file"): str(bus.beside.config)}
+        wanted[key("bus_server.listen")] = bus.beside.listen
+        if bus.beside.folder != FOLDER:
+            wanted[key("bus_server.folder")] = str(bus.beside.folder)
+        if command[0] == "true" and self._file.get("bus_server", "reload") is None:
             wanted[key("bus_server.reload")] = command
         return wanted
 
@@ -303,7 +302,7 @@ class ControllerSetup:
         """Made out to what clients use, as far as the CA may sign it; the controller adds nothing then."""
         authority = Authority.open(self._ca)
         folder_of(self._folder, self._unit.user)
-        host = settings.listen.rpartition(":")[0].strip("[]")
+        host = checks.host_to_reach(settings.listen)
         domains = domains_of_ca(authority)
         names = [
             one for one in (host, *settings.access.names) if one and (is_ip(one) or may_be_signed(one, domains))

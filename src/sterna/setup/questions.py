@@ -11,6 +11,7 @@ import typer
 from sterna.cli.exits import err
 from sterna.domain.errors import BadRequest
 
+LONGEST_LINE = 4096
 Check = Callable[[str], str]
 """The value, perhaps in another form. Raises BadRequest, with what would fix it."""
 
@@ -94,4 +95,4 @@ def _checked(option: str, given: str, check: Check) -> str:
 
 def typed(given: str | None) -> str | None:
     """What was given; `-`: a line of standard input, which no list of processes shows."""
-    return sys.stdin.readline().strip() if given == "-" else given
+    return sys.stdin.readline(LONGEST_LINE).strip() if given == "-" else given

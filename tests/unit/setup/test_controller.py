@@ -152,6 +152,13 @@ def test_with_the_packages_units(host: Host, api: Api) -> None:
         for folder in ("ca", "identity", "bus"):
             assert (host.folder / folder).owner() == "daemon"
         assert (host.folder / "ca/ca.key").owner() == "daemon" and host.controller.owner() == "root"
+    own = ["systemctl", "reload", "nats-server"]
+    host.controller.write_text(
+        host.controller.read_text().replace('["true"]', '["systemctl", "reload", "nats-server"]')
+    )
+    host("controller", "--config", host.controller, "--bus", "nats://10.0.0.1:4333", "--yes")
+    assert settings(host)["bus_server"]["reload"] == own  # somebody has chosen it
+    assert settings(host)["bus_server"]["listen"] == "10.0.0.1:4333"
     started = {call.partition(" ")[2] for call in host.units.calls if call.startswith("enable")}
     assert started >= {"sterna-bus-reload.path", "sterna-bus-certificate@n1.timer", "sterna-controller.service"}
     assert not (host.folder / "units/sterna-bus-certificate.timer").exists()
@@ -314,3 +321,19 @@ def test_a_person_is_asked(host: Host, api: Api) -> None:
     assert "not an address and a port" in result.stderr and not host.controller.exists()
     host(*words, typed="c1\n10.0.0.1:8774\n\n\ny\n")
     assert OwnFiles(host.folder / "identity", Kind.CONTROLLER).name() == "c1"
+
+
+def test_a_controller_that_was_enrolled_by_hand_gets_no_ca(host: Host, api: Api) -> None:
+    host.nats_server = NATS
+    host.controller.parent.mkdir()
+    host.controller.write_text(f'[identity]\nenrol = "sterna"\nfolder = "{host.folder}/identity"\n')
+    host.controller.chmod(0o600)
+    said = printed(host("controller", "--config", host.controller, "--yes", code=2))
+    assert "has no valid certificate of the controller" in said and not (host.folder / "ca").exists()
+
+
+def test_every_address_of_the_machine_is_in_no_certificate(host: Host, api: Api) -> None:
+    host(*options(host, listen="0.0.0.0:8774", bus="nats://10.0.0.1"))
+    own = OwnFiles(host.folder / "identity", Kind.CONTROLLER)
+    assert own.lacks(["0.0.0.0"]) == ("0.0.0.0",)
+    assert "--bus" in printed(host(*options(host, listen="[::]:8774", config=host.folder / "other.toml"), code=2))
