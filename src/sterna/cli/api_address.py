@@ -64,7 +64,7 @@ def _split(texts: Sequence[str]) -> tuple[str, ...]:
 def _addresses(value: object) -> list[str]:
     """Of `api` in cli.toml: one address, several with commas, or a list. What is not an address is left out."""
     texts = value if isinstance(value, list) else [value]
-    return [text for text in texts if _address(text) is not None]
+    return [found for text in texts if (found := _address(text)) is not None]
 
 
 def _own_token(api: str) -> str | None:

@@ -1,4 +1,4 @@
-"""`sterna --version`, and `sterna version`: of this command, and of everything in the fleet."""
+"""`sterna --version`, and `sterna version`, of this command or of the whole fleet."""
 
 from __future__ import annotations
 
@@ -35,13 +35,15 @@ def options(version: Version = False) -> None:
 
 
 def version(
-    fleet: Annotated[bool, typer.Option("--fleet", help="Of each controller and each host's agent, too.")] = False,
+    fleet: Annotated[
+        bool, typer.Option("--fleet", help="Also show the versions of all controllers and agents.")
+    ] = False,
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the version of this command, or of everything in the fleet.
+    """Show the version of this command, or the versions of the whole fleet.
 
-    Each address of --api is asked for its controller's version. Exit code 6 when none of them answers.
+    With several addresses in --api, all of these controllers are asked. Exit code 6 if none of them answers.
     """
     if not fleet:
         print_json({"command": installed() or None}) if as_json else typer.echo(_own())

@@ -23,9 +23,9 @@ def _group() -> None:
 
 @vm_app.command()
 def show(vm: VmArg, api: Api = None, as_json: AsJson = False) -> None:
-    """Show a VM: where it runs, its disks and NICs, and the migration that it is in.
+    """Show a VM: its host, disks and NICs, and its migration.
 
-    While its host does not answer, it is shown as last seen, without disks and NICs.
+    If its host does not answer, the VM is shown as last seen, without disks and NICs.
     """
     with plain_errors():
         answer = client_of(api).get(path_of("vms", vm))

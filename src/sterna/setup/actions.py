@@ -37,7 +37,7 @@ def carry_out(actions: Sequence[Action], questions: Questions) -> bool:
         for number, line in enumerate(action.words):
             out.print(f"  {'- ' if number == 0 else '    '}{line}", markup=False)
     if not questions.confirmed():
-        err.print("nothing was changed")
+        err.print("not confirmed: nothing was changed")
         raise typer.Exit(Exit.REFUSED)
     for action in actions:
         action.do()

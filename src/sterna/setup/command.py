@@ -14,9 +14,7 @@ from sterna.domain.errors import BadRequest
 from sterna.setup import options
 from sterna.setup.questions import typed
 
-setup_app = typer.Typer(
-    no_args_is_help=True, help="Set up a process on this machine: settings, certificate, systemd unit."
-)
+setup_app = typer.Typer(no_args_is_help=True, help="Set up an agent or a controller on this machine.")
 AGENT_CONFIG, CONTROLLER_CONFIG = Path("/etc/sterna/agent.toml"), Path("/etc/sterna/controller.toml")
 
 
@@ -56,11 +54,10 @@ def agent(  # noqa: PLR0913 - one option per setting
     check: options.Check = True,
     yes: options.Yes = False,
 ) -> None:
-    """Let this compute host take part: settings, certificate, libvirt's TLS files, checks, systemd unit.
+    """Set up the agent of this compute host: certificate, TLS files of libvirt, settings, systemd unit, checks.
 
-    Run it as root. It asks for what it must know, and shows what it will do before it does it. Settings that are
-    there are kept. It may be run again. Exit code 3 where it is not confirmed, 11 where the checks find something
-    wrong.
+    Run it as root. It asks for missing values, shows all changes, and asks for confirmation. Existing settings are
+    kept. It can be run again. Exit code 3 if not confirmed, 11 if the checks find something wrong.
     """
     with plain(), needing_libvirt():
         from sterna.setup.agent import AgentOptions, set_up_agent
@@ -102,11 +99,11 @@ def controller(  # noqa: PLR0913 - one option per setting
     start: options.Start = True,
     yes: options.Yes = False,
 ) -> None:
-    """Make this machine a controller: CA, certificates, nats-server's configuration, settings, systemd unit.
+    """Set up a controller on this machine: CA, certificates, nats-server's configuration, settings, systemd unit.
 
-    Run it as root. It asks for what it must know, and shows what it will do before it does it. Settings and a CA
-    that are there are kept. It may be run again. Exit code 3 where it is not confirmed, 11 where the controller
-    does not work afterwards.
+    Run it as root. It asks for missing values, shows all changes, and asks for confirmation. Existing settings and
+    an existing CA are kept. It can be run again. Exit code 3 if not confirmed, 11 if the controller does not work
+    afterwards.
     """
     with plain():
         from sterna.setup.controller import ControllerOptions, set_up_controller

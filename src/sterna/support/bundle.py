@@ -1,4 +1,4 @@
-"""The file: what is in it, without secrets, for its owner only."""
+"""The contents of the bundle, and the file: without secrets, readable by its owner only."""
 
 from __future__ import annotations
 
@@ -59,11 +59,7 @@ class Bundle:
             *(f"  {name}" for name in self.texts),
         ]
         about += ["", "Missing:", *(f"  {one}" for one in self.missing)] if self.missing else []
-        about += [
-            "",
-            "Passwords, tokens and keys are replaced by ***. Names of VMs, hosts and users, addresses and ",
-        ]
-        about[-1] += "paths are as they are."
+        about += ["", "Passwords, tokens and keys are replaced by ***. Names, addresses and paths are not changed."]
         texts = {"README.txt": "\n".join(about) + "\n", **self.texts}
         return {name: redaction.without(text, self.secrets).encode() for name, text in texts.items()}
 

@@ -19,14 +19,18 @@ USUAL = (Path("/etc/sterna/agent.toml"), Path("/etc/sterna/controller.toml"))
 
 Out = Annotated[
     Path | None,
-    typer.Option("--out", metavar="FILE", help="File to write. Default: sterna-support-MACHINE-TIME.tar.gz here."),
+    typer.Option(
+        "--out",
+        metavar="FILE",
+        help="Output file. Default: sterna-support-MACHINE-TIME.tar.gz in the current folder.",
+    ),
 ]
 Migrations = Annotated[
     list[str] | None,
     typer.Option(
         "--migration",
         metavar="ID",
-        help="With every step of this migration: its ID, or its first characters; may be repeated.",
+        help="Include this migration with its timeline: its ID, or its first characters; may be repeated.",
         autocompletion=completion.migrations,
     ),
 ]
@@ -35,15 +39,13 @@ Configs = Annotated[
     typer.Option(
         "--config",
         metavar="FILE",
-        help="Settings of a process; may be repeated. Default: agent.toml and controller.toml in /etc/sterna.",
+        help="Settings file to include; may be repeated. Default: agent.toml and controller.toml in /etc/sterna.",
     ),
 ]
 Lines = Annotated[
-    int, typer.Option("--lines", min=0, max=100_000, help="Of each process's log in systemd's journal. 0: none.")
+    int, typer.Option("--lines", min=0, max=100_000, help="Lines of each log in systemd's journal. 0: none.")
 ]
-WithDoctor = Annotated[
-    bool, typer.Option("--doctor/--no-doctor", help="Examine the hosts for it, as `sterna doctor` does.")
-]
+WithDoctor = Annotated[bool, typer.Option("--doctor/--no-doctor", help="Include the results of `sterna doctor`.")]
 
 
 def support_bundle(
@@ -54,10 +56,10 @@ def support_bundle(
     doctor: WithDoctor = True,
     api: Api = None,
 ) -> None:
-    """Write one file with what somebody needs who helps: versions, settings, checks, logs, hosts, migrations.
+    """Write a file for support: versions, settings, checks, logs, hosts, operations, migrations.
 
-    Passwords, tokens and keys are left out. Names of VMs and hosts, and addresses, are in it. What could not be had
-    is named. Run it as root on the machine with the trouble, to have its settings and logs.
+    Passwords, tokens and keys are removed. Names of VMs and hosts, and addresses, are not. The command lists what
+    it could not collect. Run it as root on the machine that has the problem, to include its settings and logs.
     """
     with plain_errors():
         from sterna.support import gathering
@@ -66,7 +68,7 @@ def support_bundle(
         now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         bundle = Bundle(f"sterna-support-{socket.gethostname().partition('.')[0]}-{now}")
         place = out_file or Path(f"{bundle.name}.tar.gz")
-        err.print("looking; this takes up to some minutes" if doctor else "looking")
+        err.print("collecting; this can take some minutes" if doctor else "collecting")
         given = [file for file in USUAL if file.exists()] if config is None else config
         gathering.machine(bundle, given, lines=lines, doctor=doctor)
         bundle.attempt("the fleet", lambda: gathering.fleet(bundle, api, migration or [], doctor=doctor))
@@ -80,5 +82,5 @@ def support_bundle(
             out.print(f"  {name}", markup=False)
         for one in bundle.missing:
             err.print(f"missing: {one}", style="yellow")
-        out.print(f"written to {place} ({amounts.size(len(content))}), for its owner only", markup=False)
-        err.print("names of VMs and hosts, and addresses, are in it: look at it before you hand it on")
+        out.print(f"written to {place} ({amounts.size(len(content))}), readable by its owner only", markup=False)
+        err.print("it contains names of VMs and hosts, and addresses: review it before you share it")

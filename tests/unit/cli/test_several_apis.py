@@ -3,7 +3,7 @@ have been accepted, unless it may be done twice."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx2
@@ -64,7 +64,7 @@ def well(request: httpx2.Request) -> httpx2.Response:
 def test_where_nothing_listens_the_next_one_is_asked(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     both = Controllers(absent, well)
     client = both.client(monkeypatch)
-    body = [] if method in ("get", "delete") else [{}]
+    body: list[dict[str, str]] = [] if method in ("get", "delete") else [{}]
     assert getattr(client, method)("/v1/x", *body) == {"well": True}
     assert [host for host, _ in both.asked] == ["one", "two"]
     client.get("/v1/y")
@@ -126,7 +126,7 @@ def test_a_stream_goes_on_with_the_next_controller(monkeypatch: pytest.MonkeyPat
     seen: list[str | None] = []
 
     def breaks(request: httpx2.Request) -> httpx2.Response:
-        def pieces():  # type: ignore[no-untyped-def]
+        def pieces() -> Iterator[bytes]:
             yield b"event: step\nid: 7\ndata: {}\n\n"
             raise httpx2.ReadError("gone")
 

@@ -128,7 +128,15 @@ def test_a_host_that_has_joined_since_is_let_in(host: Host, api: Api, place: Pat
     host.nats_server = NATS
     host(*options(host))
     config = host.folder / "bus/nats-server.conf"
-    words = ["agent", "--address", "10.0.0.11", "--bus", "nats://10.0.0.1", "--server", "https://10.0.0.1:8774"]
+    words: list[object] = [
+        "agent",
+        "--address",
+        "10.0.0.11",
+        "--bus",
+        "nats://10.0.0.1",
+        "--server",
+        "https://10.0.0.1:8774",
+    ]
     words += ["--config", host.agent, "--folder", host.folder / "own", "--token-file", host.token("compute1")]
     host(*words, "--yes")
     assert "compute1.agents" not in config.read_text()

@@ -104,7 +104,7 @@ def test_all_of_it(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     ]
     missing = found["README.txt"].partition("Missing:")[2]
     assert "log of sterna-controller" in missing and "migration 77" in missing
-    assert "migration 77" in result.stderr and "for its owner only" in result.stdout
+    assert "migration 77" in result.stderr and "readable by its owner only" in result.stdout
     assert fleet.token not in "".join(found.values())
 
 
