@@ -267,6 +267,21 @@ async def test_nothing_is_decided_of_a_vm_that_is_elsewhere_or_migrates(fleet: S
     assert await fleet.attempts(FIRST) == []
 
 
+async def test_what_is_out_of_date_of_one_vm_keeps_no_other_one(fleet: SqlFleet) -> None:
+    mine = await held(fleet)
+    busy = move(7, vm=1, source="a", to="c")
+    await fleet.admit(busy, AT)
+    first, second = attempt(), attempt(2, 1, "c")
+    assert await fleet.decide(decision(mine, first, second, seen=frozenset({busy.id}))) == (second,)
+    assert await fleet.attempts(FIRST) == [Tried(attempt=second)]
+    await settle(fleet, mine, AttemptState.FAILED, second)
+    await fleet.order_operation(FIRST, Order.STOP, "me", AT)
+    kept = await fleet.keep_operation(FIRST, mine.epoch)
+    assert kept is not None and await fleet.conclude(kept, S.STOPPED, Standing(), LATER)
+    again = await fleet.order_operation(FIRST, Order.RESUME, "me", AT)
+    assert again.counts_from == 2, "or the failure would count still"
+
+
 async def test_a_migration_that_was_not_seen_takes_what_was_counted_on(fleet: SqlFleet) -> None:
     mine = await held(fleet)
     other = move(7, vm=2, source="a", to="c")
@@ -295,8 +310,12 @@ async def test_what_another_operation_has_decided_counts_before_it_begins(fleet:
     assert await fleet.decide(decision(second, into_b, seen=frozenset({attempt().migration})))
 
 
-async def settle(fleet: SqlFleet, held: OperationRecord, state: AttemptState) -> Tried:
-    now = await fleet.settle_attempt(attempt(), held.epoch, state, reason="because", blame=Blame.VM, at=LATER)
+async def settle(
+    fleet: SqlFleet, held: OperationRecord, state: AttemptState, which: Attempt | None = None
+) -> Tried:
+    now = await fleet.settle_attempt(
+        which or attempt(), held.epoch, state, reason="because", blame=Blame.VM, at=LATER
+    )
     (found,) = await fleet.attempts(held.id)
     assert found.attempt == now
     return found

@@ -178,10 +178,11 @@ class OperationRecords(Protocol):
     async def active_attempts(self) -> list[Attempt]:
         """Of all operations, those that have not ended."""
 
-    async def decide(self, decision: Decision) -> bool:
-        """Write it, unless it is out of date: another holder, another status, other placement rules, a VM that is
-        not where the attempt says or migrates, or a migration that was not seen, from or to one of its hosts or of
-        a VM that a rule names."""
+    async def decide(self, decision: Decision) -> tuple[Attempt, ...]:
+        """Write its attempts, without those whose VM is not where the attempt says, or is in a migration; those
+        that were written. None is where the decision is out of date: another holder, another status, other
+        placement rules, or a migration that was not seen, from or to one of its hosts or of a VM that a rule
+        names."""
 
     async def settle_attempt(
         self, attempt: Attempt, epoch: int, state: AttemptState, *, reason: str, blame: Blame, at: str

@@ -267,8 +267,8 @@ class SqlFleet:
         """Those that have not ended."""
         return await self._run(on_operations.active)
 
-    async def decide(self, decision: Decision) -> bool:
-        """Write it, unless it is out of date."""
+    async def decide(self, decision: Decision) -> tuple[Attempt, ...]:
+        """Write those that are not out of date."""
         return await self._write(on_operations.decide, decision)
 
     async def settle_attempt(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from sterna.adapters.sql import fleet_rows as rows
 from sterna.adapters.sql import host_statements
@@ -120,7 +120,7 @@ def order(c: Connection, id: str, order: Order, by: str, at: str) -> OperationRe
     change: dict[str, Any] = {"status": status, "changed_by": by, "ended_at": at if status.final else ""}
     if order in (Order.UNDO, Order.RESUME):
         _refuse_busy(c, known)
-        change |= {"undo": order is Order.UNDO, "counts_from": len(tried(c, id))}
+        change |= {"undo": order is Order.UNDO, "counts_from": _next_number(c, id)}
     change |= {"paused_because": "", "closed": _closed_after(c, known, order, at)}
     new = known.model_copy(update=change)
     save(c, new)
@@ -206,6 +206,12 @@ def conclude(c: Connection, known: OperationRecord, status: OperationStatus, sta
 # ---------------------------------------------------------------- attempts
 
 
+def _next_number(c: Connection, operation: str) -> int:
+    """Greater than those of all its attempts."""
+    last = c.execute(select(func.max(attempts.c.number)).where(attempts.c.operation == operation)).scalar()
+    return 0 if last is None else int(last) + 1
+
+
 def tried(c: Connection, operation: str) -> list[Tried]:
     """See ports.operations.OperationRecords.attempts."""
     query = select(attempts).where(attempts.c.operation == operation).order_by(attempts.c.number)
@@ -230,31 +236,30 @@ def active(c: Connection) -> list[Attempt]:
     return [_attempt(row) for row in c.execute(select(attempts).where(attempts.c.state.in_(ACTIVE)))]
 
 
-def decide(c: Connection, decision: Decision) -> bool:
+def decide(c: Connection, decision: Decision) -> tuple[Attempt, ...]:
     """See ports.operations.OperationRecords.decide."""
     now = held(c, decision.operation, decision.epoch)
     if now is None or now.status is not decision.status:
-        return False
-    if not _all_at_home(c, decision.attempts) or _unseen(c, decision):
-        return False
-    if all_rules(c) != list(decision.rules):
-        return False
-    for attempt in decision.attempts:
+        return ()
+    current = _at_home(c, decision.attempts)
+    if not current or _unseen(c, decision, current) or all_rules(c) != list(decision.rules):
+        return ()
+    for attempt in current:
         c.execute(insert(attempts).values(**_attempt_values(attempt)))
-    return True
+    return current
 
 
-def _all_at_home(c: Connection, decided: Iterable[Attempt]) -> bool:
-    source_of = {attempt.vm: attempt.source for attempt in decided}
-    found = c.execute(select(vms.c.uuid, vms.c.host, vms.c.migration_id).where(vms.c.uuid.in_(source_of)))
-    free = {row.uuid: row.host for row in found if row.migration_id is None}
-    return free == source_of
+def _at_home(c: Connection, decided: Collection[Attempt]) -> tuple[Attempt, ...]:
+    """Those of them whose VM is where the attempt begins, and is in no migration."""
+    wanted = select(vms.c.uuid, vms.c.host).where(vms.c.uuid.in_([attempt.vm for attempt in decided]))
+    free = {row.uuid: row.host for row in c.execute(wanted.where(vms.c.migration_id.is_(None)))}
+    return tuple(attempt for attempt in decided if free.get(attempt.vm) == attempt.source)
 
 
-def _unseen(c: Connection, decision: Decision) -> bool:
-    """Is there a migration that it does not know: from or to one of its hosts, or of a VM that a rule names? Such a
-    VM may have gone to another host of a failure domain."""
-    hosts = {host for attempt in decision.attempts for host in (attempt.source, attempt.target)}
+def _unseen(c: Connection, decision: Decision, current: Iterable[Attempt]) -> bool:
+    """Is there a migration that it does not know: from or to a host of these attempts, or of a VM that a rule
+    names? Such a VM may have gone to another host of a failure domain."""
+    hosts = {host for attempt in current for host in (attempt.source, attempt.target)}
     held = c.execute(select(vms.c.migration_id).where(vms.c.migration_id.is_not(None)))
     new = {str(row.migration_id) for row in held} - decision.seen
     records = _migrations(c, new).values()

@@ -15,7 +15,7 @@ from sterna.controller.operations.patience import Patience
 from sterna.controller.operations.planning import Look, Planning
 from sterna.controller.operations.rolling import RollingLooks
 from sterna.domain.fleet.admission import ending
-from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame, back
+from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame, back, next_number
 from sterna.domain.fleet.course import OperationKind, OperationStatus
 from sterna.domain.fleet.snapshot import Snapshot
 from sterna.domain.status import Status
@@ -62,7 +62,7 @@ class Looks:
             found = await self._rolling.look(operation, tried, self._acting.trouble)
             operation, standing, status = found.operation, found.standing, None if active else found.status
             if found.look is not None:
-                await self._begin(operation, found.look, len(attempts))
+                await self._begin(operation, found.look, next_number(attempts))
         else:
             rolling = operation.kind is OperationKind.ROLLING
             awaited = await self._rolling.awaited(operation) if rolling else ""
@@ -73,7 +73,7 @@ class Looks:
                 status, why = None, awaited
                 self._patience.renew(operation.id)
             standing = standing.model_copy(update={"waits_for": why})
-            await self._begin(operation, look, len(attempts))
+            await self._begin(operation, look, next_number(attempts))
         if status is None:
             await self.stand(operation, standing)
             return False
@@ -177,10 +177,10 @@ class Looks:
             rules=look.rules,
         )
         self._planning.again(operation.id)
-        if not await self._fleet.decide(decision):
+        written = await self._fleet.decide(decision)
+        if len(written) < len(new):
             log.info("the fleet has changed: an operation is planned again", operation=operation.id)
-            return
-        for attempt in new:
+        for attempt in written:
             self._acting.begin(operation, attempt)
 
     def _stopping(self, operation: OperationRecord, tried: Sequence[Tried]) -> Standing:

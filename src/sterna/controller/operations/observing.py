@@ -13,10 +13,12 @@ from sterna.controller.records.forecasts import ForecastHistory
 from sterna.controller.records.registry import Host, Registry
 from sterna.controller.records.snapshot import Snapshot
 from sterna.domain.fleet import snapshot as planner
+from sterna.domain.fleet.admission import Settling
 from sterna.domain.fleet.attempts import Attempt
 from sterna.domain.fleet.rules import Resolved, Rule, VmNames, resolve
 from sterna.domain.fleet.stages import Heard
 from sterna.domain.forecast import Load
+from sterna.domain.journal import Migration
 from sterna.domain.model import GuestState, Value
 from sterna.domain.status import Status
 from sterna.ports.bus import BusState
@@ -53,8 +55,9 @@ class Observed(Value):
     """Ids of all that are under way, or are decided on."""
     preparing: frozenset[str] = frozenset()
     """UUIDs of VMs whose migrations do not copy yet."""
-    migration_of: dict[str, str] = {}
-    """VM -> the migration that holds it, by the records."""
+    holders: dict[str, str] = {}
+    """VM -> id of the migration that holds it, by the records."""
+    settling: tuple[Settling, ...] = ()
     rules: tuple[Rule, ...] = ()
     """All placement rules."""
 
@@ -125,7 +128,8 @@ class Observer:
                     *({one.vm for one in active} - {one.migration.vm_uuid for one in running}),
                 ]
             ),
-            migration_of={one.migration.vm_uuid: one.id for one in running},
+            holders={vm.uuid: vm.migration_id for vm in known if vm.migration_id is not None},
+            settling=tuple(_settling(one.migration) for one in running if _has_arrived(one, at)),
             rules=rules,
         )
 
@@ -197,7 +201,7 @@ def _moving(
     found = {one.vm: planner.Moving(vm=one.vm, target=one.target) for one in active if at.get(one.vm) != one.target}
     for record in running:
         migration = record.migration
-        if at.get(migration.vm_uuid) == migration.destination:
+        if _has_arrived(record, at):
             found.pop(migration.vm_uuid, None)
             continue
         found[migration.vm_uuid] = planner.Moving(
@@ -207,3 +211,13 @@ def _moving(
             may_abort=record.status in BEFORE_PIVOT,
         )
     return found.values()
+
+
+def _has_arrived(record: MigrationRecord, at: dict[str, str]) -> bool:
+    return at.get(record.migration.vm_uuid) == record.migration.destination
+
+
+def _settling(migration: Migration) -> Settling:
+    return Settling(
+        vm=migration.vm_uuid, name=migration.vm_name, source=migration.source, target=migration.destination
+    )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sterna.controller.operations.observing import PREPARING, Observed, Observer
-from sterna.domain.fleet.admission import Situation, Wait, admit, ending, waits_for
+from sterna.domain.fleet.admission import Situation, Wait, admit, ending, held, waits_for
 from sterna.domain.fleet.attempts import Attempt, explained, marked, resting, rests_until, returns, since_arrival
 from sterna.domain.fleet.course import OperationKind, OperationStatus
 from sterna.domain.fleet.operations import BringBack, Drain, Mays, Return, Rolling
@@ -186,7 +186,7 @@ class Planning:
         made = await made_plan(snapshot, wanted, self._plans.get(operation.id))
         if operation.kind is OperationKind.DRAIN or undoing:
             self._plans[operation.id] = made
-        rest = resting(tried, now, undoing=undoing)
+        rest = resting(tried, now, undoing=undoing) | held(snapshot, observed.holders)
         rests_s = {vm: (at - now).total_seconds() for vm, at in rests_until(tried, now, undoing=undoing).items()}
         own = {attempt.vm for attempt in attempts if not attempt.state.ended}
         situation = Situation(
@@ -195,12 +195,13 @@ class Planning:
             plan=made,
             admitted=admit(snapshot, made, wanted.may, preparing=observed.preparing, resting=rest),
             own=frozenset(own),
+            settling=observed.settling,
         )
         return Look(
             situation=situation,
             left=explained(made.left, tried),
             forecast=forecast_of(made, wanted, own, rests_s),
-            aborts=tuple(observed.migration_of[vm] for vm in made.aborts if vm in observed.migration_of),
+            aborts=tuple(observed.holders[vm] for vm in made.aborts if vm in observed.holders),
             migrations=observed.migrations,
             rules=observed.rules,
             paused="the operation is paused" if operation.status is OperationStatus.PAUSED else "",

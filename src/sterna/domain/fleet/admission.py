@@ -51,7 +51,7 @@ def admit(
     yet. `resting`: VMs that are not to be tried now, and why."""
     queue, rest = Queue(snapshot, plan, may), resting or {}
     begun = {move.number for move in plan.moves if move.begun}
-    moving = {moving.vm for moving in snapshot.moving}
+    moving = {moving.vm: moving.target for moving in snapshot.moving}
     ready = frozenset(move.number for move in plan.moves if move.begun and move.vm in preparing)
     now = Progress(preparing=ready, copying=frozenset(begun))
     start: list[Move] = []
@@ -70,10 +70,33 @@ def admit(
     return Admitted(start=tuple(start), waits=tuple(waits))
 
 
-def _why(queue: Queue, move: Move, now: Progress, moving: Collection[str], rest: Mapping[str, str]) -> str:
-    if move.vm in moving and not any(one.begun and one.vm == move.vm for one in queue.plan.moves):
+def _why(queue: Queue, move: Move, now: Progress, moving: Mapping[str, str], rest: Mapping[str, str]) -> str:
+    if move.vm in queue.plan.aborts:
         return f"{move.name} is in a migration that is being aborted"
+    if move.vm in moving and not any(one.begun and one.vm == move.vm for one in queue.plan.moves):
+        return f"{move.name} is in a migration to {moving[move.vm]}"
     return rest.get(move.vm) or queue.why(move.number, now)
+
+
+def held(snapshot: Snapshot, holders: Mapping[str, str]) -> dict[str, str]:
+    """VMs that migrations hold although they do not move any more, and why they wait: each has arrived, and is free
+    once its migration has ended. `holders`: VM -> id of the migration that holds it."""
+    moving = {moving.vm for moving in snapshot.moving}
+    return {
+        vm.uuid: f"{vm.name} is in migration {holders[vm.uuid]}, which has not ended"
+        for vm in snapshot.vms
+        if vm.uuid in holders and vm.uuid not in moving
+    }
+
+
+class Settling(Value):
+    """A migration that has not ended, and whose VM has arrived."""
+
+    vm: str
+    """UUID."""
+    name: str
+    source: str
+    target: str
 
 
 class Situation(Value):
@@ -86,6 +109,7 @@ class Situation(Value):
     admitted: Admitted
     own: frozenset[str] = frozenset()
     """UUIDs of the VMs in its own migrations."""
+    settling: tuple[Settling, ...] = ()
 
     def silent(self) -> dict[str, str]:
         """Of the hosts, those that may come back, and why they cannot be reached now."""
@@ -102,6 +126,9 @@ class Situation(Value):
                 continue
             who = f"{vm.name} from {vm.host}" if vm else moving.vm  # no host has listed it yet
             found.append(f"the migration of {who} to {moving.target}")
+        for one in self.settling:
+            if one.vm not in self.own and self.hosts & {one.source, one.target}:
+                found.append(f"the end of the migration of {one.name} from {one.source} to {one.target}")
         return tuple(found)
 
 

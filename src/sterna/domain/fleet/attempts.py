@@ -81,6 +81,11 @@ class Attempt(Value):
     ended_at: str = ""
 
 
+def next_number(attempts: Iterable[Attempt]) -> int:
+    """Of an operation's next attempt. Not all that were numbered before need have been written."""
+    return max((attempt.number for attempt in attempts), default=-1) + 1
+
+
 def back(attempt: Attempt) -> bool:
     """Was it to bring a VM back?"""
     return attempt.purpose is Purpose.BACK

@@ -142,6 +142,13 @@ def test_a_vm_on_its_way_into_a_host_that_closes_waits_for_the_abort() -> None:
     assert [wait.reason for wait in found.waits] == ["x is in a migration that is being aborted"]
 
 
+def test_a_vm_on_its_way_to_a_host_that_nobody_knows_is_not_said_to_be_aborted() -> None:
+    snapshot = fleet([host("a"), host("b")], [vm("x", "a")], moving=(Moving(vm="x", target="z"),))
+    found = admit(snapshot, plan(snapshot, A))
+    assert not found.start
+    assert [wait.reason for wait in found.waits] == ["x is in a migration to z"]
+
+
 def ends(snapshot: Snapshot, status: OperationStatus = RUNNING, *, active: bool = False) -> OperationStatus | None:
     answer = plan(snapshot, A)
     found = admit(snapshot, answer)
