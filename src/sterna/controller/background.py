@@ -17,6 +17,7 @@ from sterna.controller.records.inventory import Inventory
 from sterna.controller.records.projector import Projector
 from sterna.controller.records.registry import Registry
 from sterna.controller.records.snapshot import Snapshot
+from sterna.controller.records.under_way import under_way
 from sterna.controller.revoking import Revoking
 from sterna.domain.errors import BadRequest, SternaError, Temporary, Unreachable
 from sterna.domain.model import Data
@@ -24,7 +25,7 @@ from sterna.domain.status import Status
 from sterna.kit.tasks import all_of, own_cancellation_only
 from sterna.ports.bus import Subscription
 from sterna.ports.clock import Clock
-from sterna.ports.fleet import Fleet, MigrationRecord, Page
+from sterna.ports.fleet import Fleet, MigrationRecord
 
 log = structlog.get_logger(__name__)
 
@@ -121,7 +122,7 @@ class Follower:
     async def tidy(self) -> None:
         """End requests that no source accepted, once the source has promised that it never will."""
         now_ms, queued, due = self._clock.monotonic_ms(), {}, list[MigrationRecord]()
-        for record in await self._fleet.migrations(Page(statuses=(Status.QUEUED,), limit=500)):
+        for record in await under_way(self._fleet, (Status.QUEUED,)):
             since_ms = queued[record.id] = self._queued.get(record.id, now_ms)
             old = now_ms - since_ms > GIVE_UP_AFTER_MS
             if old and not record.accepted and self._registry.answers(record.migration.source):

@@ -129,8 +129,9 @@ def _counts(counts: FleetCounts, hosts: list[Host]) -> Iterator[Family]:
     statuses, moving = Counter(dict.fromkeys(OPEN, 0)), Counter[Labels]()
     for (status, source, destination), number in counts.migrations.items():
         statuses[status] += number
-        moving[source, "out"] += number
-        moving[destination, "in"] += number
+        for host, direction in ((source, "out"), (destination, "in")):
+            if host in of_hosts:
+                moving[host, direction] += number
     yield family(catalogue.MIGRATIONS, _single(statuses))
     yield family(catalogue.HOST_MIGRATIONS, {labels: float(number) for labels, number in moving.items()})
     known = dict.fromkeys(sorted(status.value for status in UNFINISHED), 0)

@@ -186,6 +186,8 @@ class Page(Value):
     """UUID or name."""
     statuses: tuple[Status, ...] = ()
     id_prefix: str = ""
+    holding: bool = False
+    """Only those that hold their VM. A host may write others into its journal as it likes."""
 
 
 class VmPage(Value):
@@ -220,7 +222,7 @@ class FleetCounts(Value):
     vms: dict[tuple[str, str], int] = {}
     """By host and state, as last seen."""
     migrations: dict[tuple[str, str, str], int] = {}
-    """Those that have not ended, by status, source and destination."""
+    """Those that hold their VM, by status, source and destination."""
     operations: dict[str, int] = {}
     """Those that have not ended, by status."""
 

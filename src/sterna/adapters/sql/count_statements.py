@@ -16,7 +16,8 @@ def counts(c: Connection) -> FleetCounts:
     """See ports.fleet.Fleet.counts."""
     of_vms = select(vms.c.host, vms.c.state, func.count()).group_by(vms.c.host, vms.c.state)
     ends = [migrations.c.document["migration"][end].as_string() for end in ("source", "destination")]
-    of_migrations = select(migrations.c.status, *ends).where(migrations.c.status.in_(OPEN))
+    holding = migrations.join(vms, vms.c.migration_id == migrations.c.id)
+    of_migrations = select(migrations.c.status, *ends).select_from(holding).where(migrations.c.status.in_(OPEN))
     going_on = operations.c.status.in_(sorted(status.value for status in UNFINISHED))
     of_operations = select(operations.c.status, func.count()).where(going_on).group_by(operations.c.status)
     open_ones: dict[tuple[str, str, str], int] = {}

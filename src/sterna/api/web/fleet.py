@@ -112,5 +112,5 @@ async def show_fleet(
         insecure=INSECURE if controller.members.insecure else "",
         beacons_refused=controller.registry.beacons_refused,
         operations=await controller.fleet.unfinished_operations(),
-        migrations=await controller.migrations(Page(statuses=UNDER_WAY, limit=MOST_UNDER_WAY)),
+        migrations=await controller.migrations(Page(statuses=UNDER_WAY, limit=MOST_UNDER_WAY, holding=True)),
     )

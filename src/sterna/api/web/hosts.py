@@ -33,7 +33,7 @@ CANNOT_MOVE = {
 }
 
 
-MOVING = Page(statuses=UNDER_WAY, limit=500)
+MOVING = Page(statuses=UNDER_WAY, limit=500, holding=True)
 
 
 def ends_of(record: MigrationRecord) -> tuple[str, str]:

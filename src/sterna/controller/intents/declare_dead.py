@@ -14,12 +14,13 @@ import structlog
 
 from sterna.controller.calls import AgentCalls, reading
 from sterna.controller.records.registry import Host, Registry
+from sterna.controller.records.under_way import under_way
 from sterna.domain.errors import NotFound, Refused, SternaError, Undelivered, Unknown
 from sterna.domain.model import Data, Refusal, Value
 from sterna.domain.status import Status
 from sterna.kit.tasks import all_of
 from sterna.ports.clock import Clock
-from sterna.ports.fleet import Fleet, MigrationRecord, Page
+from sterna.ports.fleet import Fleet, MigrationRecord
 
 T = TypeVar("T")
 
@@ -34,8 +35,6 @@ s)."""
 ENOUGH_S = 15.0
 """After so long a destination is asked about no further migration in this turn. With the two calls about the last
 one, and with those before, a user waits less than 120 s."""
-MOST = 500
-"""Open migrations looked through; a host has a handful."""
 
 
 class Planned(Value):
@@ -189,9 +188,8 @@ class DeclareDead:
     # ------------------------------------------------------------ records that no living journal can end
 
     async def _end_orphans(self, dead: Host) -> None:
-        unfinished = tuple(s for s in Status if not s.final)
         orphans: defaultdict[str, list[MigrationRecord]] = defaultdict(list)
-        for record in await self._fleet.migrations(Page(statuses=unfinished, limit=MOST)):
+        for record in await under_way(self._fleet, holding=False):  # its source may have released the VM
             if record.migration.source == dead.name:
                 orphans[record.migration.destination].append(record)
         await all_of(self._end_each(records, dead.name) for records in orphans.values())

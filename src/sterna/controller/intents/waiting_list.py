@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from sterna.controller.records.under_way import under_way
 from sterna.domain.fleet.admission import Wait
 from sterna.domain.fleet.attempts import AttemptState
 from sterna.domain.model import Value
 from sterna.domain.status import Status
 from sterna.ports.clock import Clock
-from sterna.ports.fleet import Fleet, MigrationRecord, Page
+from sterna.ports.fleet import Fleet, MigrationRecord
 from sterna.ports.operations import OperationRecord
 
 STALE_S = 30.0
 """Since an operation's controller has last looked: it stores that every ten seconds."""
-READ_AT_ONCE = 500
 _NO_NEWS = {"", "accepted", "asking the source"}
 """Reasons that say no more than the status."""
 
@@ -86,11 +86,7 @@ class WaitingList:
 
     async def _queued(self) -> list[MigrationRecord]:
         """Oldest first."""
-        page, found = Page(statuses=(Status.QUEUED,), limit=READ_AT_ONCE), list[MigrationRecord]()
-        while read := await self._fleet.migrations(page):
-            found += read
-            page = page.model_copy(update={"before": read[-1].number})
-        return found[::-1]
+        return (await under_way(self._fleet, (Status.QUEUED,)))[::-1]
 
 
 def behind(queue: Queue, place: Place) -> Queue:

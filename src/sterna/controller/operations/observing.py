@@ -1,7 +1,7 @@
 """The fleet at this moment, from the records, in the planner's words.
 
-Migrations are read before VMs. One that ends between the two is seen as running, and its VM where it has arrived:
-such a VM does not move. What begins between the two is found when a decision is written (`Fleet.decide`).
+A migration counts as long as it holds its VM. Migrations are read before VMs: one that ends between the two does
+not count any more. What begins between the two is found when a decision is written (`Fleet.decide`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from sterna.controller.calls import AgentCalls
 from sterna.controller.records.forecasts import ForecastHistory
 from sterna.controller.records.registry import Host, Registry
 from sterna.controller.records.snapshot import Snapshot
+from sterna.controller.records.under_way import under_way
 from sterna.domain.fleet import snapshot as planner
 from sterna.domain.fleet.admission import Settling
 from sterna.domain.fleet.attempts import Attempt
@@ -22,9 +23,8 @@ from sterna.domain.journal import Migration
 from sterna.domain.model import GuestState, Value
 from sterna.domain.status import Status
 from sterna.ports.bus import BusState
-from sterna.ports.fleet import Fleet, MigrationRecord, Page, VmRecord
+from sterna.ports.fleet import Fleet, MigrationRecord, VmRecord
 
-READ_AT_ONCE = 500
 BEFORE_PIVOT = frozenset({Status.QUEUED, Status.PREPARING, Status.MIGRATING})
 """Of these the user may think that an abort comes in time; the source knows."""
 PREPARING = frozenset({Status.QUEUED, Status.PREPARING})
@@ -106,9 +106,11 @@ class Observer:
 
     async def observe(self) -> Observed:
         """The fleet as it is known. Raises Unreachable."""
-        running = await self._running()
+        running = await under_way(self._fleet)
         active = await self._fleet.active_attempts()
         hosts, known, rules = await self._registry.hosts(), await self._fleet.vms(), await self.rules()
+        holders = {vm.uuid: vm.migration_id for vm in known if vm.migration_id is not None}
+        running = [one for one in running if holders.get(one.migration.vm_uuid) == one.id]
         at = {vm.uuid: vm.host for vm in known}
         vms = [vm for vm in known if vm.state is not GuestState.ABSENT]
         resolved = resolve(rules, VmNames((vm.uuid, vm.name) for vm in vms))
@@ -128,7 +130,7 @@ class Observer:
                     *({one.vm for one in active} - {one.migration.vm_uuid for one in running}),
                 ]
             ),
-            holders={vm.uuid: vm.migration_id for vm in known if vm.migration_id is not None},
+            holders=holders,
             settling=tuple(_settling(one.migration) for one in running if _has_arrived(one, at)),
             rules=rules,
         )
@@ -136,14 +138,6 @@ class Observer:
     async def rules(self) -> tuple[Rule, ...]:
         """All placement rules. Raises Unreachable."""
         return tuple(await self._fleet.rules())
-
-    async def _running(self) -> list[MigrationRecord]:
-        page = Page(statuses=tuple(status for status in Status if not status.final), limit=READ_AT_ONCE)
-        found: list[MigrationRecord] = []
-        while read := await self._fleet.migrations(page):
-            found += read
-            page = page.model_copy(update={"before": read[-1].number})
-        return found
 
 
 def _host(host: Host, bus: BusState, capacity: Capacity, by_rules: Resolved) -> planner.Host:

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 import structlog
 
 from sterna.controller.records.shared_reading import SharedReading
+from sterna.controller.records.under_way import under_way
 from sterna.domain.errors import NotFound, SternaError
 from sterna.domain.model import Value
-from sterna.domain.status import Status
 from sterna.ports.clock import Clock
 from sterna.ports.cloud import PortReads, ServerPort, VolumeReads
-from sterna.ports.fleet import Fleet, MigrationRecord, Page, VmRecord
+from sterna.ports.fleet import Fleet, MigrationRecord, VmRecord
 
 log = structlog.get_logger(__name__)
 
@@ -26,8 +26,6 @@ KNOWN_MS = 30_000.0
 """So long a project and the ports of a VM are not asked about again."""
 SILENT_MS = 10_000.0
 """So long a service that did not answer is not asked again: each question may take as long."""
-READ_AT_ONCE = 500
-"""Of the migrations under way."""
 LOOK_S = 15.0
 """For one look at the cloud; and so long a request waits for it, and for the one before."""
 ASKED_AT_ONCE = 400
@@ -121,12 +119,7 @@ class Servers:
         )
 
     async def _moving(self) -> dict[str, MigrationRecord]:
-        page = Page(statuses=tuple(status for status in Status if not status.final), limit=READ_AT_ONCE)
-        found: list[MigrationRecord] = []
-        while read := await self._fleet.migrations(page):
-            found += read
-            page = page.model_copy(update={"before": read[-1].number})
-        return {record.id: record for record in found}
+        return {record.id: record for record in await under_way(self._fleet)}
 
     # ------------------------------------------------------------ what the cloud says
 

@@ -78,10 +78,10 @@ HEARTBEATS_REFUSED = Metric(
 
 # Of a controller: migrations
 
-MIGRATIONS = Metric(name="sterna_migrations", help="Migrations that have not ended, by status.", labels=("status",))
+MIGRATIONS = Metric(name="sterna_migrations", help="Migrations that hold their VM, by status.", labels=("status",))
 HOST_MIGRATIONS = Metric(
     name="sterna_host_migrations",
-    help="Migrations that have not ended, out of and into each host that has some.",
+    help="Migrations that hold their VM, out of and into each known host that has some.",
     labels=("host", "direction"),
 )
 FINISHED = Metric(

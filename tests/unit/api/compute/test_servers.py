@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from sterna.controller.records import servers as module
+from sterna.controller.records import under_way
 from sterna.domain.errors import NotFound, Unreachable
 from sterna.domain.model import GuestState
 from sterna.domain.nova import NovaFacts
@@ -239,7 +240,7 @@ async def test_a_server_that_is_held_migrates_whatever_is_known_of_its_migration
 
 
 async def test_no_migration_under_way_is_overlooked(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "READ_AT_ONCE", 1)
+    monkeypatch.setattr(under_way, "READ_AT_ONCE", 1)
     assert (await cloud.migrate(WEB1)).status_code == 202
     assert (await cloud.migrate(LOST1)).status_code == 202
     assert {s.vm.uuid for s in await cloud.setup.servers.all() if s.migration is not None} == {WEB1, LOST1}
