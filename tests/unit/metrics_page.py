@@ -45,7 +45,8 @@ Besides these, both have the usual metrics of a process: {", ".join(f"`{name}`" 
 _CONTROLLERS = """\
 Controllers that share a database report the same hosts, VMs, migrations and operations: use the maximum over them.
 Counters and histograms are different: a migration is counted by one of them, so use the sum. Not counted are
-requests that no source accepted, and migrations whose end is read more than a day late."""
+requests that no source accepted, migrations whose end is read more than a day late, and migrations of which only
+their host's journal says that there were any."""
 _COPIES = """\
 Only for copies that have sent a sample within the last minute: a fleet of 10,000 VMs has series for the few that
 move. `uuid` and `domain` are libvirt's, and join with libvirt's exporters. At most 1,000 copies have series."""

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
 from sterna.domain.model import DEFAULT_PLUG, Reached, SecretRef, Value
+
+Counted = Annotated[int, Field(ge=-(2**63), lt=2**64)] | None
+"""As hypervisors count: in 64 bits."""
 
 
 class JobSample(Value):
     """One look at a running copy (protocol M3). Sizes in bytes, rates in bytes/s."""
 
-    elapsed_ms: int | None = None
-    memory_total: int | None = None
-    memory_processed: int | None = None
-    memory_remaining: int | None = None
-    memory_rate: int | None = None
-    dirty_rate: int | None = None
+    elapsed_ms: Counted = None
+    memory_total: Counted = None
+    memory_processed: Counted = None
+    memory_remaining: Counted = None
+    memory_rate: Counted = None
+    dirty_rate: Counted = None
     """bytes/s of memory the guest dirties (libvirt's pages/s times its page size)."""
-    iteration: int | None = None
-    disk_total: int | None = None
-    disk_processed: int | None = None
-    disk_remaining: int | None = None
-    downtime_ms: int | None = None
+    iteration: Counted = None
+    disk_total: Counted = None
+    disk_processed: Counted = None
+    disk_remaining: Counted = None
+    downtime_ms: Counted = None
     """QEMU's expected downtime while it runs."""
-    throttle_percent: int | None = None
+    throttle_percent: Counted = None
     """How much QEMU slows the guest's vCPUs down (auto-converge)."""
 
 

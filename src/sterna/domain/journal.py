@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from pydantic import Field
+
 from sterna.domain.model import Data, Value, omitted
 from sterna.domain.options import MigrationOptions
 
@@ -114,7 +116,7 @@ class Entry(Value):
     """The step's or note's name in words."""
     at: str
     """ISO 8601 UTC with ms, this host's clock: for people; never subtracted across hosts."""
-    mono_ms: float
+    mono_ms: float = Field(allow_inf_nan=False)
     """This host's monotonic clock, for durations within one agent's life."""
     boot: str
     """Random id of the agent's life: mono_ms compares only within one."""

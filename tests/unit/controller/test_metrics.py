@@ -6,17 +6,21 @@ from datetime import UTC, datetime
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from pydantic import ValidationError
 
 from sterna.adapters.metrics.exposition import Exposition, written
+from sterna.controller import metrics
 from sterna.controller.controller import Controller
 from sterna.controller.metrics import ControllerMetrics
-from sterna.domain.errors import Unreachable
+from sterna.controller.records import copy_progress
+from sterna.domain.errors import Unknown, Unreachable
 from sterna.domain.fleet.course import Order
 from sterna.domain.hosts import VmSummary
 from sterna.domain.journal import Role
 from sterna.domain.metrics import catalogue
 from sterna.domain.model import GuestState
 from sterna.domain.options import MigrationOptions
+from sterna.domain.status import Status
 from sterna.domain.trouble import Trouble
 from sterna.ports.fleet import FleetCounts
 from tests.unit.controller.copying import copying, sample
@@ -24,6 +28,7 @@ from tests.unit.controller.requests import MOVE
 
 from ..domain.journals import Book, good_destination, good_source
 from .conftest import World
+from .fakes import uuid
 from .operating import Stage
 
 ORDER = {name: metric.labels for metric in catalogue.CONTROLLER for name in metric.series}
@@ -69,7 +74,11 @@ async def test_hosts_and_vms(world: World) -> None:
     assert found["sterna_database_up"] == {(): 1} and found["sterna_bus_connected"] == {(): 1}
 
 
+AT = "2026-01-01T00:00:00+00:00"
+
+
 async def test_a_migration_is_counted_once_as_it_ends(world: World) -> None:
+    await world.fleet.admit(MOVE, AT)
     world.a.write(good_source(MOVE))
     await world.controller.projector.pull("a")
     before = await scraped(world.controller)
@@ -91,6 +100,7 @@ async def test_a_migration_is_counted_once_as_it_ends(world: World) -> None:
 async def test_two_controllers_of_a_database_count_it_once(world: World) -> None:
     """Whichever of them reads which journal."""
     other = Controller(world.fleet, world.bus, world.clock)
+    await world.fleet.admit(MOVE, AT)
     world.a.write(good_source(MOVE))
     world.b.write(good_destination(MOVE))
     await world.controller.projector.pull("b")
@@ -107,6 +117,7 @@ async def test_two_controllers_of_a_database_count_it_once(world: World) -> None
 
 
 async def test_a_journal_that_is_read_again_counts_nothing_twice(world: World) -> None:
+    await world.fleet.admit(MOVE, AT)
     world.a.write(good_source(MOVE))
     await world.controller.projector.pull("a")
     await world.fleet.reread("a")
@@ -119,11 +130,93 @@ async def test_neither_old_ends_nor_rehearsals_are_counted(world: World) -> None
     world.clock.jump_s = 86_400 * 2
     world.a.write(good_source(MOVE))
     options = MigrationOptions(rehearse="prepare", objective=MOVE.options.objective)
-    rehearsal = MOVE.model_copy(update={"id": "m2", "options": options})
+    rehearsal = MOVE.model_copy(update={"id": "m2", "vm_uuid": uuid(2), "options": options})
+    for asked in (MOVE, rehearsal):
+        await world.fleet.admit(asked, AT)
     world.a.write(Book(Role.SOURCE, migration=rehearsal).accepted().status("preparing").status("cancelled").end())
     await world.pull()
     found = await scraped(world.controller)
     assert set(found["sterna_migrations_finished_total"].values()) == {0}
+
+
+async def test_what_a_host_made_up_is_not_counted(world: World) -> None:
+    world.a.write(good_source(MOVE))
+    world.b.write(good_destination(MOVE))
+    await world.pull()
+    assert (await world.fleet.migration(MOVE.id)).status is Status.COMPLETED
+    found = await scraped(world.controller)
+    assert set(found["sterna_migrations_finished_total"].values()) == {0}
+    assert found["sterna_migration_phase_seconds_count"] == {}
+    assert set(found["sterna_migration_moved_bytes_total"].values()) == {0}
+
+
+async def test_a_journal_has_no_series_of_its_own(world: World) -> None:
+    await world.fleet.admit(MOVE, AT)
+    book = Book(Role.SOURCE, migration=MOVE).accepted().status("preparing")
+    for number in range(300):
+        book.status(f"made-up-{number}")
+    world.a.write(book.status("migrating").status("completed").end())
+    await world.pull()
+    found = await scraped(world.controller)
+    assert found["sterna_migrations_finished_total"]["completed", "pre-copy"] == 1
+    assert set(found["sterna_migration_phase_seconds_count"]) == {("queued",), ("preparing",), ("migrating",)}
+
+
+@pytest.mark.parametrize("mono_ms", [-1e12, 1e300])
+async def test_a_clock_that_cannot_be_spoils_no_sum(world: World, mono_ms: float) -> None:
+    await world.fleet.admit(MOVE, AT)
+    book = Book(Role.SOURCE, migration=MOVE).accepted().status("preparing")
+    book.mono_ms = mono_ms
+    with_clock = [one.model_copy(update={"mono_ms": mono_ms}) for one in book.entries[1:]]
+    book.entries[1:], book.mono_ms = with_clock, 2000.0
+    world.a.write(book.status("migrating").status("completed").end())
+    await world.pull()
+    found = await scraped(world.controller)
+    assert found["sterna_migrations_finished_total"]["completed", "pre-copy"] == 1
+    sums = found["sterna_migration_phase_seconds_sum"] | found["sterna_migration_duration_seconds_sum"]
+    assert all(0 <= one < 1000 for one in sums.values())
+
+
+async def test_a_destination_counts_no_end_while_the_source_is_alive(world: World) -> None:
+    await world.fleet.admit(MOVE, AT)
+    world.a.write(Book(Role.SOURCE, migration=MOVE).accepted().status("preparing"))
+    world.b.write(Book(Role.DESTINATION, migration=MOVE).accepted().status("completed"))
+    await world.pull()
+    found = await scraped(world.controller)
+    assert set(found["sterna_migrations_finished_total"].values()) == {0}
+
+
+async def test_numbers_that_no_host_counts_are_not_taken(world: World) -> None:
+    for odd in (float("nan"), float("inf")):
+        book = Book(Role.SOURCE, migration=MOVE).accepted()
+        world.a.journal[:] = [one.model_copy(update={"mono_ms": odd}) for one in book.entries]
+        with pytest.raises(Unknown, match="cannot be read"):
+            await world.controller.projector.pull("a")
+    world.a.journal.clear()
+    await copying(world)
+    with pytest.raises(ValidationError):
+        await world.controller.copies.sampled("a", MOVE.id, {"sample": {"memory_total": 10**400}, "at": "x"})
+    assert (await scraped(world.controller))["sterna_migration_data_total_bytes"] == {}
+
+
+async def test_copies_that_nobody_has_asked_for_take_no_place_of_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "MOST_COPIES", 1)
+    monkeypatch.setattr(copy_progress, "MOST_REPORTED", 2)
+    for number in range(3):
+        update = {"id": f"made-up-{number}", "vm_uuid": uuid(50 + number)}
+        made_up = MOVE.model_copy(update=update)
+        world.a.write(Book(Role.SOURCE, migration=made_up).accepted().status("migrating"))
+        await world.pull()
+        await world.controller.copies.sampled("a", made_up.id, sample(1, 100))
+    assert len(world.controller.copies.running()) == 2
+    await world.fleet.admit(MOVE, AT)
+    world.a.write(Book(Role.SOURCE, migration=MOVE).accepted().status("migrating"))
+    await world.pull()
+    await world.controller.copies.sampled("a", MOVE.id, sample(1, 100))
+    found = await scraped(world.controller)
+    assert found["sterna_migration_processed_bytes"] == {(MOVE.vm_uuid, "web1", "a", "b"): 100}
 
 
 async def test_a_copy_has_series_while_it_runs(world: World) -> None:

@@ -26,6 +26,8 @@ FORGET_AFTER_S = 60.0
 """Without samples for so long a copy has ended, or its source is silent. Then the stored progress is shown."""
 MOST = 10_000
 """Copies whose progress is kept, at most."""
+MOST_REPORTED = 1_000
+"""Of these, copies of which only their hosts say that there are any. There are some after the records were lost."""
 
 
 class _Copy:
@@ -65,9 +67,12 @@ class CopyProgress:
             return None
         finally:
             self._reading.discard(migration_id)
-        if record.status.final:
+        if record.status.final or (record.reported_by and self._reported() >= MOST_REPORTED):
             return None
         return self._known.setdefault(migration_id, _Copy(record, self._clock.monotonic_ms()))
+
+    def _reported(self) -> int:
+        return sum(copy.record.reported_by != "" for copy in self._known.values())
 
     def newest(self, record: MigrationRecord) -> MigrationRecord:
         """The record with what its copy said last."""
@@ -77,9 +82,10 @@ class CopyProgress:
         return record.model_copy(update={"progress": copy.record.progress})
 
     def running(self) -> list[MigrationRecord]:
-        """Copies that have sent samples lately."""
+        """Copies that have sent samples lately. First those that a controller has asked for."""
         since_ms = self._clock.monotonic_ms() - FORGET_AFTER_S * 1000
-        return [copy.record for copy in self._known.values() if copy.looked_ms >= since_ms]
+        found = [copy.record for copy in self._known.values() if copy.looked_ms >= since_ms]
+        return sorted(found, key=lambda record: record.reported_by != "")
 
     async def store(self) -> None:
         """Store what is due. Raises Unreachable: then it is stored the next time."""

@@ -2,7 +2,8 @@
 
 Each journal entry is stored once, by one of the controllers that share the records. That one counts what it says,
 so the sum over all controllers is right. What needs entries of both hosts is counted with the last of them that was
-stored.
+stored. A host writes into its journal what it likes: what no controller has asked for is not counted, nor are
+numbers that cannot be.
 """
 
 from __future__ import annotations
@@ -33,7 +34,12 @@ MOST_ENTRIES = 10_000
 MOST_REMEMBERED = 10_000
 """Migrations that this process has counted: a journal that is read again does not count twice."""
 PRECOPY, POSTCOPY = "pre-copy", "post-copy"
+MOST_S = 30 * 86_400.0
+MOST_BYTES = 2**60
+"""Of one migration. More is the word of a host with a wrong clock, or of one that lies: no sum would be of use any
+more."""
 _OUTCOMES = sorted(status.value for status in FINAL)
+_STATUSES = frozenset(status.value for status in Status)
 
 
 class MigrationTotals:
@@ -68,7 +74,7 @@ class MigrationTotals:
 
     async def _look(self, migration_id: str, new: set[int]) -> None:
         record = await self._fleet.migration(migration_id)
-        if record.migration.options.rehearse:
+        if record.migration.options.rehearse or record.reported_by or not record.status.final:
             return
         known = await self._fleet.events(0, migration_id, limit=MOST_ENTRIES)
         ended, arrived = _last(known, _is_end), _last(known, _is_arrival)
@@ -77,23 +83,24 @@ class MigrationTotals:
         report = build_report(record.migration, [one.entry for one in known])
         mode = _mode(one.entry for one in known)
         if ended.id in new and self._first("end", migration_id):
-            self._count(StatusSet.read(ended.entry).status, mode, report)
+            self._count(record.status.value, mode, report)
         if arrived is not None and max(ended.id, arrived.id) in new and self._first("downtime", migration_id):
             self._count_downtime(record, mode, report)
 
     def _count(self, outcome: str, mode: str, report: Report) -> None:
         self._finished.add(outcome, mode)
-        if report.total_ms is not None:
-            self._duration.observe(report.total_ms / 1000, outcome)
+        if (total_s := _seconds(report.total_ms)) is not None:
+            self._duration.observe(total_s, outcome)
         for phase in report.phases:
-            if phase.duration_ms is not None:
-                self._phases.observe(phase.duration_ms / 1000, phase.status)
-        self._moved.add("memory", by=report.bytes_memory or 0)
-        self._moved.add("disk", by=report.bytes_disks or 0)
+            if phase.status in _STATUSES and (lasted_s := _seconds(phase.duration_ms)) is not None:
+                self._phases.observe(lasted_s, phase.status)
+        self._moved.add("memory", by=_bytes(report.bytes_memory))
+        self._moved.add("disk", by=_bytes(report.bytes_disks))
 
     def _count_downtime(self, record: MigrationRecord, mode: str, report: Report) -> None:
-        if record.status is Status.COMPLETED and report.downtime_ms is not None:
-            self._downtime.observe(report.downtime_ms / 1000, mode)
+        downtime_s = _seconds(report.downtime_ms)
+        if record.status is Status.COMPLETED and downtime_s is not None:
+            self._downtime.observe(downtime_s, mode)
 
     def _is_new(self, entry: Entry) -> bool:
         """By its host's clock, which need not be right to the minute."""
@@ -111,6 +118,15 @@ class MigrationTotals:
         while len(self._counted) > 2 * MOST_REMEMBERED:
             self._counted.popitem(last=False)
         return True
+
+
+def _seconds(ms: float | None) -> float | None:
+    """None where it is not known, or cannot be."""
+    return ms / 1000 if ms is not None and 0 <= ms <= MOST_S * 1000 else None
+
+
+def _bytes(number: int | None) -> int:
+    return number if number is not None and 0 <= number <= MOST_BYTES else 0
 
 
 def _matters(entry: Entry) -> bool:
