@@ -19,7 +19,7 @@ from sterna.adapters.sql.fleet import SqlFleet
 from sterna.adapters.sql.fleet_database import is_away, open_database
 from sterna.controller.controller import Controller
 from sterna.controller.records.projector import apply
-from sterna.domain.errors import Permanent, Unreachable
+from sterna.domain.errors import Permanent, SternaError, Unreachable
 from sterna.ports.fleet import Page
 from tests.contract.records import AT, Held, accepted, batch, facts, move, saw, seen, taking
 from tests.postgres import Postgres
@@ -334,6 +334,21 @@ def test_what_cannot_be_opened_says_why(postgres: Postgres) -> None:
     with pytest.raises(Permanent, match="SQL_ASCII") as wrong:
         open_database(postgres.database("ENCODING 'SQL_ASCII' LOCALE_PROVIDER libc LOCALE 'C' TEMPLATE template0"))
     assert "UTF8" in wrong.value.fix
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me@127.0.0.1:s3cret/sterna",
+        "postgresql://me:a@127.0.0.1:s3cret@/sterna",
+        "postgresql://127.0.0.1:1/sterna?user=me&password=s3cret",
+        "postgresql://127.0.0.1:1/sterna?sslpassword=s3cret",
+    ],
+)
+def test_no_error_shows_the_password_wherever_the_address_has_it(url: str) -> None:
+    with pytest.raises(SternaError) as raised:
+        open_database(url)
+    assert "s3cret" not in raised.value.message + raised.value.fix
 
 
 def test_a_server_that_refuses_is_told_from_one_that_is_away(postgres: Postgres, server: Postgres) -> None:

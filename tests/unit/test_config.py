@@ -61,6 +61,25 @@ def test_what_rolling_operations_may_ask_for(tmp_path: Path) -> None:
             load(ControllerSettings, file(tmp_path, f"[fleet]\n{wrong}"))
 
 
+@pytest.mark.parametrize("around", ["{}", "{}\n", " {}\t", "\n{}\r\n"])
+def test_a_token_is_taken_without_what_an_editor_adds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, around: str
+) -> None:
+    monkeypatch.setenv("STERNA_FLEET__WEBHOOK_TOKEN", around.format("s3cret"))
+    token = load(ControllerSettings, file(tmp_path, "")).fleet.webhook_token
+    assert token is not None and token.get_secret_value() == "s3cret"
+
+
+@pytest.mark.parametrize("token", ["", " ", "s3 cret", "s3\ncret", "s3crét", "s3\x7fcret", "s3cret\x01"])
+def test_one_that_no_header_can_hold_is_refused_and_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    monkeypatch.setenv("STERNA_FLEET__WEBHOOK_TOKEN", token)
+    with pytest.raises(BadRequest, match=r"fleet\.webhook_token") as raised:
+        load(ControllerSettings, file(tmp_path, ""))
+    assert "s3" not in raised.value.message
+
+
 def test_a_file_and_the_defaults(tmp_path: Path) -> None:
     settings = load(AgentSettings, file(tmp_path, AGENT))
     assert (settings.host, settings.state_dir, settings.bus.url) == (

@@ -71,6 +71,11 @@ class OwnHooks:
                 client.stream("POST", address.url, json=body, headers=headers) as answer,
             ):
                 return answer.status_code
+        except (httpx2.LocalProtocolError, UnicodeError) as error:  # its text has the header, so nothing follows it
+            why = f"{address.server} cannot be called: {type(error).__name__}"
+            raise Permanent(why, fix="see `webhook_token` in [fleet] of the controller's settings") from None
+        except httpx2.RemoteProtocolError as error:  # its text may be what the server has sent
+            raise Unreachable(f"{address.server} cannot be called: {type(error).__name__}") from None
         except (httpx2.HTTPError, OSError) as error:
             raise Unreachable(f"{address.server} cannot be called: {error or type(error).__name__}") from error
 

@@ -28,6 +28,16 @@ def _addresses(urls: tuple[str, ...]) -> tuple[str, ...]:
     return urls
 
 
+def _token(given: SecretStr | None) -> SecretStr | None:
+    """Without blanks around it. Raises ValueError for what no header can hold, and does not show it."""
+    if given is None:
+        return None
+    token = given.get_secret_value().strip()
+    if not token or any(not "!" <= sign <= "~" for sign in token):
+        raise ValueError("it is empty, or has a blank, a line break or a character that is not ASCII in it")
+    return SecretStr(token)
+
+
 class FleetSettings(Section):
     """What operations such as `sterna drain` plan with, and what `sterna rolling` may ask for. Give all controllers
     of a fleet the same. Single migrations are not limited by it: there the destination's agent judges."""
@@ -47,8 +57,8 @@ class FleetSettings(Section):
     webhooks: Annotated[tuple[str, ...], AfterValidator(_addresses)] = ()
     """Addresses that `sterna rolling --between-webhook` may have this controller call, with all below them:
     `["https://jobs.example/sterna"]`. Empty: none."""
-    webhook_token: SecretStr | None = None
-    """Sent to all of them: `Authorization: Bearer TOKEN`. Better in the environment:
-    `STERNA_FLEET__WEBHOOK_TOKEN`. Never logged."""
+    webhook_token: Annotated[SecretStr | None, AfterValidator(_token)] = None
+    """Sent to all of them: `Authorization: Bearer TOKEN`. Visible ASCII characters; blanks and line breaks around
+    it do not count. Better in the environment: `STERNA_FLEET__WEBHOOK_TOKEN`. Never logged."""
     webhook_ca_file: Path | None = None
     """CA certificates for the webhooks. Not set: the system's."""

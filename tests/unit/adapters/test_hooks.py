@@ -83,6 +83,13 @@ async def test_without_a_token_none_is_sent(server: Server) -> None:
     assert "Authorization" not in server.asked[0][1]
 
 
+@pytest.mark.parametrize("token", ["s3cret\n", "s3crét", "s3\x00cret"])
+async def test_no_error_shows_the_token(server: Server, token: str) -> None:
+    with pytest.raises(Permanent, match="cannot be called") as raised:
+        await OwnHooks(allowed=(server.url,), token=token).call(server.url, NOTICE)
+    assert "s3" not in raised.value.message + raised.value.fix and not server.asked
+
+
 @pytest.mark.parametrize("status", [302, 404, 500])
 async def test_an_answer_that_is_no_yes_is_a_no_and_is_not_followed(server: Server, status: int) -> None:
     server.status, server.headers = status, {"Location": f"{server.url}/elsewhere"}
@@ -102,6 +109,7 @@ async def test_a_server_that_hangs_or_is_away_is_unreachable(
     monkeypatch.setattr(hooks, "LONGEST_S", 0.1)
     with pytest.raises(Unreachable, match=r"has not answered within 0\.1 s"):
         await OwnHooks(allowed=(server.url,)).call(server.url, NOTICE)
+    monkeypatch.setattr(hooks, "LONGEST_S", 30.0)
     with pytest.raises(Unreachable, match="cannot be called"):
         await OwnHooks(allowed=("http://127.0.0.1:9",)).call("http://127.0.0.1:9", NOTICE)
 

@@ -67,6 +67,11 @@ def open_database(url: str) -> Engine:
         if isinstance(e, ModuleNotFoundError):
             fix += "; PostgreSQL needs the extra: pip install 'sterna[postgres]'"
         raise Permanent(f"the database {_shown(url)} cannot be used: {e}", fix=fix) from e
+    except ValueError:  # its text may be a part of the password
+        fix = (
+            "see `database` in the controller's settings: write `@`, `:` and `/` in a password as %40, %3A and %2F"
+        )
+        raise Permanent(f"the database {_shown(url)} cannot be used: its port is no number", fix=fix) from None
     shown = _shown(url)
     try:
         with engine.begin() as connection:
@@ -111,9 +116,11 @@ def _patient(connection: Connection) -> Iterator[None]:
 
 def _shown(url: str) -> str:
     try:
-        return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
         return "in the settings"  # it may hold a password
+    secrets = [key for key in parsed.query if "pass" in key.lower()]
+    return parsed.difference_update_query(secrets).render_as_string(hide_password=True)
 
 
 def _words(error: Exception) -> str:
