@@ -107,7 +107,7 @@ def _directly_below(path: str, form: str | None) -> list[Part]:
     header = _header(path, form)
     try:
         return list(_parse(path, header))
-    except (struct.error, ValueError, UnicodeDecodeError) as error:
+    except (struct.error, ValueError, RecursionError) as error:
         raise Unreadable(f"{path} has a header that makes no sense ({error})") from error
 
 
