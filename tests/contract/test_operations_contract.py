@@ -232,6 +232,14 @@ async def test_it_does_not_end_while_an_attempt_goes_on(fleet: SqlFleet) -> None
     assert await fleet.conclude(mine, S.DONE, Standing(), LATER)
 
 
+async def test_it_is_not_done_while_a_host_says_that_it_runs_a_vm(fleet: SqlFleet) -> None:
+    mine = await held(fleet)
+    await saw(fleet, "c", [seen(1), seen(2)], LATER)  # claims them
+    assert {vm.host for vm in await fleet.vms()} == {"c"}
+    assert not await fleet.conclude(mine, S.DONE, Standing(), LATER, empty=["a"])
+    assert await fleet.conclude(mine, S.DONE, Standing(), LATER, empty=["b"])
+
+
 # ------------------------------------------------------------ attempts
 
 

@@ -88,6 +88,17 @@ async def test_a_host_with_a_vm_is_not_empty_whatever_is_said(fleet: SqlFleet) -
     assert (await steps(fleet))["b"].stage is Stage.DRAINING
 
 
+async def test_nor_is_one_that_says_that_it_runs_a_vm_of_another_host(fleet: SqlFleet) -> None:
+    """The other one has said so later, and it has not been asked again. It may be the other one that lies."""
+    known = await held(fleet, "a", "b")
+    await saw(fleet, "c", [seen(1), seen(2)], LATER)
+    assert {vm.host for vm in await fleet.vms()} == {"c"}
+    assert await go(fleet, known, "a", Stage.DRAINING)
+    assert not await go(fleet, known, "a", Stage.EMPTY)
+    await fleet.set_dead("a", LATER)  # it will not say anything any more
+    assert await go(fleet, known, "a", Stage.EMPTY)
+
+
 async def test_a_migration_on_its_way_keeps_a_host_from_being_empty(fleet: SqlFleet) -> None:
     known = await held(fleet, "b")
     await fleet.admit(move(7, vm=1, source="a", to="b"), AT)

@@ -209,5 +209,13 @@ class OperationRecords(Protocol):
 
         Raises NotFound for an operation or a host of it that there is not; Conflict where it is not its turn."""
 
-    async def conclude(self, known: OperationRecord, status: OperationStatus, standing: Standing, at: str) -> bool:
-        """End it; False where another one holds it, its status has changed, or one of its attempts goes on."""
+    async def conclude(
+        self,
+        known: OperationRecord,
+        status: OperationStatus,
+        standing: Standing,
+        at: str,
+        empty: Collection[str] = (),
+    ) -> bool:
+        """End it; False where another one holds it, its status has changed, one of its attempts goes on, or one of
+        the hosts `empty` says that it runs a VM, wherever that is at home."""

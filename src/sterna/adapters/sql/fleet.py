@@ -293,9 +293,16 @@ class SqlFleet:
         """Raises NotFound, Conflict."""
         return await self._write(on_rolling.done, id, host, by, at)
 
-    async def conclude(self, known: OperationRecord, status: OperationStatus, standing: Standing, at: str) -> bool:
+    async def conclude(
+        self,
+        known: OperationRecord,
+        status: OperationStatus,
+        standing: Standing,
+        at: str,
+        empty: Collection[str] = (),
+    ) -> bool:
         """End it, unless that is out of date."""
-        return await self._write(on_operations.conclude, known, status, standing, at)
+        return await self._write(on_operations.conclude, known, status, standing, at, empty)
 
     async def rules(self) -> list[Rule]:
         """All of them, by name."""

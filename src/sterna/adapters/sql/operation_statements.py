@@ -193,8 +193,17 @@ def stand(c: Connection, id: str, epoch: int, standing: Standing) -> None:
     c.execute(update(operations).where(*mine).values(standing=standing.model_dump(mode="json")))
 
 
-def conclude(c: Connection, known: OperationRecord, status: OperationStatus, standing: Standing, at: str) -> bool:
+def conclude(
+    c: Connection,
+    known: OperationRecord,
+    status: OperationStatus,
+    standing: Standing,
+    at: str,
+    empty: Collection[str] = (),
+) -> bool:
     """See ports.operations.OperationRecords.conclude."""
+    if any(on_steps.says_it_runs_vms(c, host) for host in empty):
+        return False
     now = held(c, known.id, known.epoch)
     goes_on = select(attempts.c.migration).where(attempts.c.operation == known.id, attempts.c.state.in_(ACTIVE))
     if now is None or now.status is not known.status or c.execute(goes_on).first() is not None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from sqlalchemy import Connection, delete, insert, select, update
 
 from sterna.adapters.sql import host_statements
-from sterna.adapters.sql.fleet_schema import attempts, migrations, operation_hosts, vms
+from sterna.adapters.sql.fleet_schema import attempts, migrations, operation_hosts, sightings, vms
 from sterna.domain.errors import Conflict
 from sterna.domain.fleet.attempts import AttemptState
 from sterna.domain.fleet.stages import HostStep, Stage, resumed, undone
@@ -95,10 +95,21 @@ def is_open_to_people(c: Connection, operation: OperationRecord, host: str) -> b
     return found is not None and not found.stage.closed
 
 
+def says_it_runs_vms(c: Connection, host: str) -> bool:
+    """By its own list, also VMs that another host claims as well: one of the two is wrong, or lies."""
+    said = sightings.c.host == host, sightings.c.state == GuestState.RUNNING.value
+    return c.execute(select(sightings.c.uuid).where(*said).limit(1)).first() is not None
+
+
 def is_free(c: Connection, host: str) -> bool:
-    """Is no VM there by the records, and none on its way to it or away from it?"""
+    """Is no VM there by the records and by its own list, and none on its way to it or away from it? What a host has
+    said that was declared dead since does not count."""
     there = vms.c.host == host, vms.c.state != GuestState.ABSENT.value
     if c.execute(select(vms.c.uuid).where(*there).limit(1)).first() is not None:
+        return False
+    known = host_statements.known_host(c, host)
+    is_dead = known is not None and known.dead_at and not known.back_at
+    if not is_dead and says_it_runs_vms(c, host):
         return False
     held = select(migrations.c.document).where(migrations.c.id.in_(select(vms.c.migration_id)))
     found = [MigrationRecord.model_validate(row.document).migration for row in c.execute(held)]

@@ -18,9 +18,10 @@ from sterna.domain.fleet.admission import ending
 from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame, back, next_number
 from sterna.domain.fleet.course import OperationKind, OperationStatus
 from sterna.domain.fleet.snapshot import Snapshot
+from sterna.domain.model import GuestState
 from sterna.domain.status import Status
 from sterna.ports.clock import Clock
-from sterna.ports.fleet import Fleet
+from sterna.ports.fleet import Fleet, VmPage
 from sterna.ports.operations import Decision, OperationRecord, Standing, Tried
 
 log = structlog.get_logger(__name__)
@@ -33,6 +34,7 @@ _ENDED = {
     Status.CANCELLED: (AttemptState.CANCELLED, Blame.NOBODY),
 }
 _HOPES = "VMs that cannot be moved are looked at for half a minute"
+_CHANGED = "its hosts list other VMs than before: it is planned again"
 _NOT_BEGUN = "it had not begun when the operation was stopped"
 
 
@@ -56,6 +58,7 @@ class Looks:
         tried = [await self._followed(operation, one) for one in await self._fleet.attempts(operation.id)]
         attempts = [one.attempt for one in tried]
         active = any(not attempt.state.ended for attempt in attempts)
+        empty: tuple[str, ...] = ()
         if operation.status is OperationStatus.STOPPING:
             status, standing = ending(operation.status, active=active), self._stopping(operation, tried)
         elif operation.kind is OperationKind.ROLLING and operation.status is not OperationStatus.UNDOING:
@@ -72,13 +75,17 @@ class Looks:
             if awaited:
                 status, why = None, awaited
                 self._patience.renew(operation.id)
+            if status is OperationStatus.DONE:
+                empty = _expected(operation, look)
             standing = standing.model_copy(update={"waits_for": why})
             await self._begin(operation, look, next_number(attempts))
         if status is None:
             await self.stand(operation, standing)
             return False
         at = self._clock.now().isoformat()
-        if not await self._fleet.conclude(operation, status, standing.model_copy(update={"at": at}), at):
+        if not await self._fleet.conclude(operation, status, standing.model_copy(update={"at": at}), at, empty):
+            self._planning.again(operation.id)
+            await self.stand(operation, standing.model_copy(update={"waits_for": _CHANGED}))
             return False
         log.info("an operation has ended", operation=operation.id, status=status, left=len(standing.left))
         self._patience.renew(operation.id)  # an operator may have it go on
@@ -129,10 +136,10 @@ class Looks:
             return None, _HOPES
         if status is None:
             return None, look.waits_for(operation.status)
-        against = await self._against(operation, look)
+        against = await self._against(operation, look, status)
         return (None, against) if against else (status, "")
 
-    async def _against(self, operation: OperationRecord, look: Look) -> str:
+    async def _against(self, operation: OperationRecord, look: Look, status: OperationStatus) -> str:
         """Do the hosts themselves list the VMs that the records have there? Otherwise it does not end yet: why."""
         if operation.status is not OperationStatus.RUNNING:
             return ""
@@ -141,11 +148,18 @@ class Looks:
         if unheard:
             why = "; ".join(f"{host} has not listed its VMs: {said}" for host, said in unheard.items())
         elif _inside(now, hosts) != _inside(look.situation.snapshot, hosts):
-            why = "its hosts list other VMs than before: it is planned again"
-        else:
+            why = _CHANGED
+        elif status is not OperationStatus.DONE or not (why := await self._claimed(_expected(operation, look))):
             return ""
         self._planning.again(operation.id)
         return why
+
+    async def _claimed(self, hosts: Collection[str]) -> str:
+        """Which of the hosts says that it runs a VM, which has been claimed since by another one."""
+        for host in hosts:
+            for vm in await self._fleet.page_of_vms(VmPage(host=host, states=(GuestState.RUNNING,), limit=1)):
+                return f"{host} says that it runs {vm.name}, and so does {vm.host}: it is planned again"
+        return ""
 
     async def _begin(self, operation: OperationRecord, look: Look, number: int) -> None:
         """Write what begins now, and begin it; abort what comes into hosts that are to be empty."""
@@ -196,6 +210,12 @@ class Looks:
         if _words(old) == _words(standing) and not _is_old(old.at, now):
             return
         await self._fleet.stand(operation.id, operation.epoch, standing.model_copy(update={"at": now.isoformat()}))
+
+
+def _expected(operation: OperationRecord, look: Look) -> tuple[str, ...]:
+    """Those of the hosts that a drain has emptied of which something will be heard."""
+    gone = {host.name for host in look.situation.snapshot.hosts if host.gone}
+    return tuple(host for host in operation.hosts if host not in gone)
 
 
 def _inside(snapshot: Snapshot, hosts: Collection[str]) -> set[str]:
