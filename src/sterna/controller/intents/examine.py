@@ -76,9 +76,8 @@ class Examine:
 
     async def examine(self, names: Sequence[str] = ()) -> Diagnosis:
         """Of these hosts, all others left out; of all that are not gone, where none is named. Raises NotFound."""
-        for name in names:
-            await self._registry.host(name)
-        hosts = [h for h in await self._registry.hosts() if (h.name in names if names else not h.gone)]
+        known = await (self._registry.named(names) if names else self._registry.hosts())
+        hosts = [host for host in known if names or not host.gone]
         answering = [host for host in hosts if host.answers]
         until_ms = self._clock.monotonic_ms() + ENOUGH_S * 1000
         answers = await all_of(self._ask(host, _others(host, answering), until_ms) for host in answering)

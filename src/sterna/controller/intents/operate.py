@@ -196,7 +196,7 @@ class Operate:
 
     async def _check(self, record: OperationRecord) -> Snapshot:
         """The fleet. Raises NotFound, Refused."""
-        gone = [host for host in [await self._registry.host(name) for name in record.hosts] if host.gone]
+        gone = [host for host in await self._registry.named(record.hosts) if host.gone]
         if gone:
             reasons.refuse([reasons.host_gone(host.name, removed=host.removed) for host in gone])
         snapshot = (await self._observer.observe()).snapshot

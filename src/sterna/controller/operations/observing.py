@@ -99,9 +99,10 @@ class Observer:
         up = [host for host in hosts if self._registry.is_up(host)]
         unheard = {host: error.message for host, error in (await self._known.ask_now(up)).items()}
         listed = await self._fleet.marks() if len(up) < len(hosts) else {}
-        for host in set(hosts) - set(up) - set(listed):
-            if not (await self._registry.host(host)).gone:
-                unheard[host] = "it is down, and has never listed its VMs"
+        never = set(hosts) - set(up) - set(listed)
+        for host in await self._registry.named(never) if never else ():
+            if not host.gone:
+                unheard[host.name] = "it is down, and has never listed its VMs"
         return dict(sorted(unheard.items()))
 
     async def observe(self) -> Observed:

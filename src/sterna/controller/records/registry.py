@@ -292,10 +292,17 @@ class Registry:
 
     async def unusable(self) -> tuple[list[Host], int]:
         """The hosts where no migration may begin or end now, and how many others there are."""
-        away, up = await self.away()
-        described = [self._described[name] for name in up]
-        ill = [await self.host(one.facts.name) for one in described if one.trouble is not None]
-        return sorted([*away, *ill], key=lambda host: host.name), len(up) - len(ill)
+        records, well = await self._fleet.hosts(), self.usable()
+        found = [self._view(record) for record in records if record.name not in well]
+        new = [self._never_described(name) for name in self._only_undescribed(r.name for r in records)]
+        return sorted([*found, *new], key=lambda host: host.name), len(records) - len(found)
+
+    async def named(self, names: Collection[str]) -> list[Host]:
+        """These hosts, by name, in one read. Raises NotFound."""
+        found = {host.name: host for host in await self.hosts() if host.name in names}
+        for name in sorted(set(names) - found.keys()):
+            await self.host(name)  # which says that there is none
+        return list(found.values())
 
     async def page(
         self, after: str, limit: int, *, name: str = "", states: Collection[HostState] = ()
