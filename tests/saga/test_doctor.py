@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 
 import pytest
 
@@ -111,6 +112,23 @@ async def test_a_host_looks_at_another() -> None:
         assert seen == {scene.instances_dir: (False, False), FOLDER: (True, True)}
         tokens = [p for h in scene.fleet.world.hosts.values() for p, _ in h.files() if ".sterna-" in p]
         assert tokens == []
+
+    await play(scenario)
+
+
+async def test_its_clock_is_read_when_it_has_looked_at_all() -> None:
+    async def scenario(scene: Scene) -> None:
+        clock = scene.fleet.clock
+
+        async def slowly(address: str) -> str:
+            await clock.sleep(30)
+            return ""
+
+        scene.path.resolve = slowly  # type: ignore[method-assign]
+        began = clock.now()
+        look = (await scene.seen()).look
+        assert (datetime.fromisoformat(look.now) - began).total_seconds() >= 30
+        assert look.took_s is not None and 30 <= look.took_s <= (clock.now() - began).total_seconds()
 
     await play(scenario)
 

@@ -71,10 +71,14 @@ class Doctor:
         return (await self.seen(others)).model_dump(mode="json")
 
     async def seen(self, others: list[tuple[str, str]]) -> Seen:
-        """This host, and these others by name and address."""
+        """This host, and these others by name and address. Its clock is read at last: looks take a while."""
+        clock = self._host.clock
+        began_ms = clock.monotonic_ms()
         look = await self.look()
         peers = await all_of(self.look_at(name, address, look.facts) for name, address in others)
-        return Seen(look=look, peers=tuple(peers))
+        took_s = (clock.monotonic_ms() - began_ms) / 1000
+        last = look.model_copy(update={"now": clock.now().isoformat(), "took_s": took_s})
+        return Seen(look=last, peers=tuple(peers))
 
     async def look(self) -> HostLook:
         """This host. Raises nothing: what cannot be looked at is named."""
@@ -87,8 +91,7 @@ class Doctor:
                 found |= answer
             elif not part.of_libvirt or "facts" in found:  # which come first
                 unseen.append(f"{part.what}: {answer}")
-        now = self._host.clock.now().isoformat()
-        return HostLook.model_validate(found | {"now": now, "unseen": tuple(unseen)})
+        return HostLook.model_validate(found | {"unseen": tuple(unseen)})
 
     async def _facts(self) -> Data:
         try:

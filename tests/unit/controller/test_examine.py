@@ -76,18 +76,35 @@ async def test_clocks_are_compared_with_the_controllers(world: World, ahead_s: i
     assert clock.level is level
 
 
-async def test_what_the_answer_took_is_not_taken_for_a_wrong_clock(world: World) -> None:
-    """It answered at some moment in between."""
+def after(world: World, looked_s: float, stamped: str, **more: object) -> None:
+    """Host a looks for so long. Its clock is `more` ahead."""
+    ahead = timedelta(seconds=float(str(more.pop("ahead_s", 0))))
 
     def slowly() -> str:
-        world.clock.ms += 30_000
-        now = world.clock.now().isoformat()
-        world.clock.ms += 30_000
-        return now
+        began = (world.clock.now() + ahead).isoformat()
+        world.clock.ms += looked_s * 1000
+        return began if stamped == "before" else (world.clock.now() + ahead).isoformat()
 
     world.bus.now = slowly
-    diagnosis = await world.controller.doctor.examine(["a"])
-    assert of(diagnosis.findings, "clock", "a")[0].level is Level.OK
+    world.a.looks = more
+
+
+@pytest.mark.parametrize(("ahead_s", "level"), [(0, Level.OK), (-30, Level.WARNING), (-50, Level.WARNING)])
+async def test_a_clock_is_compared_when_the_host_has_looked(world: World, ahead_s: int, level: Level) -> None:
+    """Which took a minute."""
+    after(world, 60, "after", ahead_s=ahead_s, took_s=60.0)
+    (clock,) = of((await world.controller.doctor.examine(["a"])).findings, "clock", "a")
+    assert clock.level is level and ("behind" in clock.message) == (ahead_s < 0)
+
+
+@pytest.mark.parametrize("took_s", [None, -5.0, 600.0, float("nan")])
+async def test_what_the_answer_took_is_taken_neither_for_a_wrong_clock_nor_for_a_right_one(
+    world: World, took_s: float | None
+) -> None:
+    """It answered at some moment in between, and does not say when, or says nonsense."""
+    after(world, 60, "before", ahead_s=30, **({} if took_s is None else {"took_s": took_s}))
+    (clock,) = of((await world.controller.doctor.examine(["a"])).findings, "clock", "a")
+    assert clock.level is Level.WARNING and "cannot be compared" in clock.message and clock.fix
 
 
 async def test_a_host_speaks_of_itself_and_of_those_it_was_asked_about(world: World) -> None:
@@ -107,6 +124,16 @@ async def test_the_configuration_of_the_bus_beside_the_controller(world: World) 
     world.controller.doctor.bus_rights = seen
     (found,) = of((await world.controller.doctor.examine()).findings, "bus-rights", "controller")
     assert found.level is Level.WRONG and "sterna bus config" in found.fix
+
+
+async def test_a_fleet_without_hosts_is_not_well(world: World) -> None:
+    for name in "abc":
+        await world.controller.registry.set_dead(name, "2026-01-01T00:00:00+00:00")
+    world.clock.ms += 6_000
+    diagnosis = await world.controller.doctor.examine()
+    assert diagnosis.asked == 0 and diagnosis.level is Level.WARNING
+    (line,) = diagnosis.findings
+    assert (line.host, line.check) == ("controller", "agent") and line.fix
 
 
 async def test_hosts_for_which_there_was_no_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

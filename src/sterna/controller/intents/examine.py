@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from datetime import datetime
 
 import structlog
 from pydantic import Field
@@ -17,7 +16,7 @@ from sterna.controller.calls import AgentCalls, reading
 from sterna.controller.records.members import Members
 from sterna.controller.records.registry import Host, Registry
 from sterna.domain.doctor.findings import Finding, Level, worst
-from sterna.domain.doctor.fleet import compare
+from sterna.domain.doctor.fleet import Skew, compare, skew_of
 from sterna.domain.doctor.host import judge_host
 from sterna.domain.doctor.looks import HostLook, Seen
 from sterna.domain.doctor.pairs import judge_peer
@@ -39,6 +38,15 @@ ENOUGH_S = 100.0
 """For all hosts: a client waits for 120 s."""
 CONTROLLER = "controller"
 """In the place of a host, for what is on the controller's own machine."""
+
+
+_NO_HOST = Finding(
+    check="agent",
+    level=Level.WARNING,
+    host=CONTROLLER,
+    message="it knows no host that could be examined: each is dead or removed, or none has sent a heartbeat yet",
+    fix="start the Sterna agent on a host, and see that it uses the same message bus; `sterna hosts` lists all",
+)
 
 
 async def _not_seen() -> str:
@@ -85,12 +93,14 @@ class Examine:
         silent = {h.name: one for h, one in zip(answering, answers, strict=True) if isinstance(one, str)}
         silent |= {host.name: self._why(host) for host in hosts if not host.answers}
         findings = [self._not_asked(host, silent[host.name]) for host in hosts if host.name in silent]
+        if not hosts:
+            findings.append(_NO_HOST)
         for host in answering:
             if (answer := seen.get(host.name)) is not None:
                 findings += self._judged(host, answer.seen)
         findings += compare(
             [answer.seen.look for answer in seen.values()],
-            {name: answer.skew_s for name, answer in seen.items() if answer.skew_s is not None},
+            {name: answer.skew for name, answer in seen.items() if answer.skew is not None},
             {name: self._members.addresses(name) for name in seen},
         )
         findings += await self._own()
@@ -139,7 +149,7 @@ class Examine:
                 ended = self._clock.now()
                 with reading(host.name, "examine"):
                     seen = _own_word(Seen.model_validate(raw), host.name, {other["name"] for other in others})
-                    return _Answer(seen=seen, skew_s=_skew(seen.look.now, began, ended))
+                    return _Answer(seen=seen, skew=skew_of(seen.look.now, seen.look.took_s, began, ended))
             except Undelivered as error:
                 return f"its agent does not answer: {error.message}"
             except SternaError as error:
@@ -149,7 +159,7 @@ class Examine:
 
 class _Answer(Value):
     seen: Seen
-    skew_s: float | None = None
+    skew: Skew | None = None
 
 
 def _own_word(seen: Seen, host: str, asked: Collection[str]) -> Seen:
@@ -164,16 +174,3 @@ def _others(host: Host, hosts: Sequence[Host]) -> list[dict[str, str]]:
     at = next((n for n, other in enumerate(ring) if other.name == host.name), 0)
     following = [*ring[at + 1 :], *ring[:at]][:MOST_EACH]
     return [{"name": other.name, "address": other.facts.address} for other in following if other.facts.address]
-
-
-def _skew(now: str, began: datetime, ended: datetime) -> float | None:
-    """By how many seconds its clock is ahead: it answered between these two moments of ours, so what lies between
-    them proves nothing. None where it sent no time."""
-    try:
-        theirs = datetime.fromisoformat(now)
-        early, late = (theirs - began).total_seconds(), (theirs - ended).total_seconds()
-    except (ValueError, TypeError):
-        return None
-    if late > 0:
-        return late
-    return early if early < 0 else 0.0

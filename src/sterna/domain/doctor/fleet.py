@@ -4,23 +4,47 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from datetime import datetime
 
 from sterna.domain.addresses import is_among
 from sterna.domain.capabilities import dotted
 from sterna.domain.doctor.findings import Finding, Level
 from sterna.domain.doctor.looks import HostLook
+from sterna.domain.model import Value
 
 SKEW_S, LARGE_SKEW_S = 2.0, 60.0
 """Logs of two hosts can hardly be compared; permits and new certificates may be refused."""
 
 
+class Skew(Value):
+    """Of a host's clock, seen from the controller."""
+
+    ahead_s: float
+    """By so much at least, and in this direction; 0: it may agree."""
+    within_s: float = 0.0
+    """It may be more by so much."""
+
+
+def skew_of(now: str, took_s: float | None, began: datetime, ended: datetime) -> Skew | None:
+    """`now`, `took_s`: as in `HostLook`. `began`, `ended`: when the host was asked, and when its answer was there,
+    by the controller's clock. None where it sent no time."""
+    whole_s = (ended - began).total_seconds()
+    looked_s = took_s if took_s is not None and 0 <= took_s <= whole_s else 0.0
+    try:
+        theirs = datetime.fromisoformat(now)
+        early, late = (theirs - began).total_seconds() - looked_s, (theirs - ended).total_seconds()
+    except (ValueError, TypeError):
+        return None
+    return Skew(ahead_s=late if late > 0 else min(early, 0.0), within_s=whole_s - looked_s)
+
+
 def compare(
     looks: Sequence[HostLook],
-    skews: Mapping[str, float],
+    skews: Mapping[str, Skew],
     enrolled: Mapping[str, tuple[str, ...] | None],
 ) -> list[Finding]:
-    """What only several looks show. `skews`: by how many seconds each host's clock is ahead of the controller's.
-    `enrolled`: the addresses each host was enrolled with, None where that is not known."""
+    """What only several looks show. `skews`: of each host's clock. `enrolled`: the addresses each host was enrolled
+    with, None where that is not known."""
     found = [_skew(host, skew) for host, skew in skews.items()]
     found += [
         _enrolled(look, known) for look in looks if (known := enrolled.get(look.host)) is not None and look.facts
@@ -69,15 +93,26 @@ def _models(look: HostLook) -> str | None:
 def _page_sizes(look: HostLook) -> tuple[str, ...] | None:
     if look.huge_pages is None:
         return None
-    return tuple(f"{size >> 20} MiB" for size, pages in look.huge_pages.items() if pages)
+    return tuple(_size(size) for size, pages in look.huge_pages.items() if pages)
+
+
+def _size(number: int) -> str:
+    """Of a page, in bytes: a power of two."""
+    units = [(unit, bits) for unit, bits in (("GiB", 30), ("MiB", 20), ("KiB", 10)) if number >> bits]
+    return f"{number >> units[0][1]} {units[0][0]}" if units else f"{number} bytes"
 
 
 def _bridges(look: HostLook) -> tuple[str, ...] | None:
     return None if look.bridges is None else (*look.bridges, *look.ovs_bridges)
 
 
-def _skew(host: str, skew: float) -> Finding:
+def _skew(host: str, found: Skew) -> Finding:
+    skew = found.ahead_s
     words = f"its clock is {abs(skew):.1f} s {'ahead of' if skew > 0 else 'behind'} the controller's"
+    if abs(skew) < SKEW_S and found.within_s > SKEW_S:
+        message = f"its clock cannot be compared with the controller's: its answer took {found.within_s:.0f} s"
+        fix = "ask again when it has less to do; upgrade its agent if that is older than the controller"
+        return Finding(check="clock", level=Level.WARNING, host=host, message=message, fix=fix)
     if abs(skew) < SKEW_S:
         return Finding(check="clock", level=Level.OK, host=host, message="its clock agrees with the controller's")
     fix = "`chronyc makestep`, or `systemctl restart systemd-timesyncd`; see that both have the same time servers"

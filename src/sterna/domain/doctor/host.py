@@ -179,6 +179,9 @@ def _security(look: HostLook) -> Judged | None:
     if look.apparmor:
         fix = 'remove security_driver = "none" from qemu.conf, install `apparmor`, restart libvirtd'
         return _WARNING, "AppArmor is active, and libvirt does not confine guests with it", fix
+    if "dac" not in look.security_models:
+        fix = 'remove security_driver = "none" from qemu.conf, restart libvirtd'
+        return _WARNING, "libvirt confines no guest: who breaks out of one is root, or whatever QEMU runs as", fix
     return _OK, "libvirt confines guests by users and groups only", ""
 
 

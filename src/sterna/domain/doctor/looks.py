@@ -28,6 +28,8 @@ class HostLook(Value):
     host: str
     now: str = ""
     """ISO 8601 UTC, this host's clock, when it answered."""
+    took_s: float | None = None
+    """How long it had looked then, by its monotonic clock. None: `now` was read earlier, by an older version."""
     unseen: tuple[str, ...] = ()
     """What could not be looked at, each with why."""
     facts: HostFacts | None = None

@@ -8,7 +8,7 @@ import pytest
 
 from sterna.domain.doctor.catalogue import CHECKS, FLEET, HOST, PAIR
 from sterna.domain.doctor.findings import Finding, Level, worst
-from sterna.domain.doctor.fleet import compare
+from sterna.domain.doctor.fleet import Skew, compare
 from sterna.domain.doctor.host import judge_host
 from sterna.domain.doctor.looks import CertificateSeen, FolderSeen, Frames, HostLook, PeerLook
 from sterna.domain.doctor.pairs import judge_peer
@@ -94,6 +94,8 @@ ON_HOST: list[tuple[str, Level, dict[str, Any], str]] = [
     ("stream-ports", Level.WARNING, {"ports_free": 3}, "3 ports"),
     ("open-vswitch", Level.WRONG, {"ovs_error": "no connection"}, "no connection"),
     ("security-driver", Level.WARNING, {"security_models": ("dac",)}, "does not confine"),
+    ("security-driver", Level.WARNING, {"security_models": ("none",), "apparmor": False}, "confines no guest"),
+    ("security-driver", Level.WARNING, {"security_models": (), "apparmor": None}, "confines no guest"),
     ("journal", Level.WRONG, {"state_error": "Permission denied"}, "Permission denied"),
     ("journal", Level.WARNING, {"state_free_bytes": 5 << 20}, "5 MiB free"),
     ("instances-dir", Level.WRONG, {"instances_error": "there is no folder /x"}, "no folder /x"),
@@ -196,10 +198,18 @@ def test_hosts_side_by_side_are_red_and_the_fix_makes_them_green(
     ("skew", "level"), [(0.3, Level.OK), (-3.0, Level.WARNING), (5.0, Level.WARNING), (-90.0, Level.WRONG)]
 )
 def test_clocks(skew: float, level: Level) -> None:
-    (found,) = compare([look()], {"h1": skew}, {})
+    (found,) = compare([look()], {"h1": Skew(ahead_s=skew)}, {})
     assert (found.check, found.level, found.host) == ("clock", level, "h1") and bool(found.fix) != (
         level is Level.OK
     )
+
+
+@pytest.mark.parametrize(
+    "size, words", [(64 << 10, "64 KiB"), (2 << 20, "2 MiB"), (512 << 20, "512 MiB"), (1 << 30, "1 GiB")]
+)
+def test_sizes_of_pages_are_named(size: int, words: str) -> None:
+    found = of("huge-pages", compare([look(1, huge_pages={size: 7}), look(2, huge_pages={})], {}, {}))
+    assert any(f"huge pages of {words}," in one.message for one in found)
 
 
 def test_addresses_as_they_were_enrolled() -> None:
