@@ -50,7 +50,7 @@ class FleetSettings(Section):
     """N+1: so many of the largest hosts may fail, and the others keep room for their VMs. VMs that would need that
     room stay where they are."""
     preparing: int = Field(default=4, ge=1, le=64)
-    """Migrations that a host prepares at once, besides those that copy."""
+    """Migrations that a host prepares at once in each direction, besides those that copy."""
     between: Annotated[tuple[str, ...], AfterValidator(_command)] = ()
     """A command that `sterna rolling` has this controller run for each empty host, as the controller's user:
     `["/usr/local/bin/reboot-host"]`. The host, the operation and a key are added as arguments. Empty: none."""

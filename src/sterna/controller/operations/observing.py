@@ -44,7 +44,7 @@ class Capacity(Value):
     spare_hosts: int = 0
     """So many of the largest hosts may fail, and the rest has room for their VMs."""
     preparing: int = 4
-    """Migrations that a host prepares at once."""
+    """Migrations that a host prepares at once in each direction."""
 
 
 class Observed(Value):

@@ -1,7 +1,8 @@
 """Moves played through in virtual time: prepared, copied at rates that are cut again at each event, finished.
 
-The same rules that the controller admits by: a host prepares some, each budget carries its number of copies, a move
-waits for those it depends on. Only copies that share a budget with one that begins or ends are looked at.
+The same rules that the controller admits by: a host prepares some in each direction, each budget carries its number
+of copies, a move waits for those it depends on. Only copies that share a budget with one that begins or ends are
+looked at.
 """
 
 from __future__ import annotations
@@ -83,6 +84,10 @@ class Simulation:
         """Budget -> hosts with a copy that it keeps below its stream's rate."""
         self.full: dict[int, set[int]] = {}
         """Budget -> hosts with a prepared move that waits for a slot of it."""
+        self.coming: dict[int, int] = {}
+        """Target -> moves to it that have begun and do not copy yet."""
+        self.kept: dict[int, set[int]] = {}
+        """Target that prepares as many as it may -> hosts with a move that waits for that."""
         self.now = 0.0
         self.count = 0
         self.events: list[tuple[float, int, int, int, int]] = []
@@ -107,6 +112,7 @@ class Simulation:
         (lane.ready if job.begun else lane.queue).append(number)
         if job.begun:
             job.start_s = 0.0
+            self.coming[job.target] = self.coming.get(job.target, 0) + 1
 
     def run(self) -> float:
         """The last move's end. Moves whose copy never ends keep an `end_s` below 0."""
@@ -154,10 +160,16 @@ class Simulation:
             return
         chosen = []
         for number in lane.queue:
-            if not self.jobs[number].blocked:
-                chosen.append(number)
-                if len(chosen) == free:
-                    break
+            job = self.jobs[number]
+            if job.blocked:
+                continue
+            if self.coming.get(job.target, 0) >= self.limits.preparing:
+                self.kept.setdefault(job.target, set()).add(source)
+                continue
+            self.coming[job.target] = self.coming.get(job.target, 0) + 1
+            chosen.append(number)
+            if len(chosen) == free:
+                break
         for number in chosen:
             lane.queue.remove(number)
             self.jobs[number].start_s = self.now
@@ -191,10 +203,14 @@ class Simulation:
             begun.append(number)
             job.copy_s = self.now
             self._at(self.limits.job_s, SENDING, number)
+        waiting = {source} if begun else set[int]()
         for number in begun:
             lane.ready.remove(number)
-        if begun:
-            self._prepare(source)
+            target = self.jobs[number].target
+            self.coming[target] -= 1
+            waiting |= self.kept.pop(target, set())
+        for one in sorted(waiting):
+            self._prepare(one)
 
     def _carries(self, budget: int, job: Job) -> bool:
         """Has it a slot, and enough for what all its copies need? One copy runs anywhere."""

@@ -213,7 +213,7 @@ class Limits(Value):
     fleet_bytes_s: int | None = None
     """Of all copies at once. None: no limit."""
     preparing: int = 4
-    """Migrations that a host prepares at once, beside those that copy."""
+    """Migrations that a host prepares at once in each direction, beside those that copy."""
     prepare_s: float = SETUP_MS * 2 / 3000
     """Before the copy. Needs no copying slot."""
     job_s: float = JOB_MS / 1000

@@ -10,6 +10,10 @@ from sterna.domain.fleet.snapshot import Snapshot
 from sterna.domain.fleet.tables import Tables
 from sterna.domain.model import Value
 
+OUT, IN = "out", "in"
+Way = tuple[str, str]
+"""A host, and away from it or to it."""
+
 
 class Progress(Value):
     """How far a plan has come. Numbers of its moves."""
@@ -32,7 +36,7 @@ class Queue:
         self.paces = Paces(tables, may)
         self.budgets = Budgets(self.paces)
         self.move_of = {move.number: move for move in plan.moves}
-        self._counted: tuple[Progress, dict[str, list[Move]], dict[int, list[Move]]] | None = None
+        self._counted: tuple[Progress, dict[Way, list[Move]], dict[int, list[Move]]] | None = None
 
     def why(self, number: int, now: Progress) -> str:
         """Why the move has not begun; '' where nothing keeps it, or it has begun."""
@@ -58,9 +62,10 @@ class Queue:
 
     def _slots(self, move: Move, now: Progress) -> str:
         prepared, used = self._count(now)
-        preparing = [one.name for one in prepared.get(move.source, ())]
-        if len(preparing) >= self.limits.preparing:
-            return f"{move.source} prepares {len(preparing)} migrations already: {', '.join(preparing)}"
+        for host, way, which in ((move.source, OUT, "migrations"), (move.target, IN, "migrations to it")):
+            preparing = [one.name for one in prepared.get((host, way), ())]
+            if len(preparing) >= self.limits.preparing:
+                return f"{host} prepares {len(preparing)} {which} already: {', '.join(preparing)}"
         for budget in self._budgets(move):
             copies = used.get(budget, [])
             shown = ", ".join(copy.name for copy in copies[:4]) + (" and others" if len(copies) > 4 else "")
@@ -70,14 +75,17 @@ class Queue:
                 return f"{self.budgets.names[budget]} has too little left of what {move.name} needs beside {shown}"
         return ""
 
-    def _count(self, now: Progress) -> tuple[dict[str, list[Move]], dict[int, list[Move]]]:
-        """What each host prepares, and what each budget carries. Many moves are asked about at one moment."""
+    def _count(self, now: Progress) -> tuple[dict[Way, list[Move]], dict[int, list[Move]]]:
+        """What each host prepares in each direction, and what each budget carries. Many moves are asked about at
+        one moment."""
         if self._counted is not None and self._counted[0] is now:
             return self._counted[1:]
-        prepared: dict[str, list[Move]] = {}
+        prepared: dict[Way, list[Move]] = {}
         used: dict[int, list[Move]] = {}
         for number in sorted(now.preparing):
-            prepared.setdefault(self.move_of[number].source, []).append(self.move_of[number])
+            move = self.move_of[number]
+            for way in ((move.source, OUT), (move.target, IN)):
+                prepared.setdefault(way, []).append(move)
         for number in sorted(now.copying):
             for budget in self._budgets(self.move_of[number]):
                 used.setdefault(budget, []).append(self.move_of[number])

@@ -80,7 +80,8 @@ def test_an_operation_comes_to_its_end_within_its_slots(looks: Looks, random: Ra
         found = looks.look()
         assert looks.plan is not None
         sources = Counter(looks.running[vm].source for vm in looks.preparing)
-        assert max(sources.values(), default=0) <= looks.snapshot.limits.preparing
+        targets = Counter(looks.running[vm].target for vm in looks.preparing)
+        assert max([0, *sources.values(), *targets.values()]) <= looks.snapshot.limits.preparing
         started, waiting = {move.vm for move in found.start}, {wait.vm for wait in found.waits}
         planned = {move.vm for move in looks.plan.moves}
         assert planned == started | waiting | {move.vm for move in looks.plan.moves if move.begun}
@@ -112,6 +113,23 @@ def test_a_host_prepares_so_many_and_the_rest_says_so() -> None:
     found = admit(many(), plan(many(), A))
     assert [move.name for move in found.start] == ["x0", "x1", "x2", "x3"]
     assert {wait.reason for wait in found.waits} == {"a prepares 4 migrations already: x0, x1, x2, x3"}
+
+
+def test_a_host_prepares_so_many_that_come_to_it_from_wherever() -> None:
+    sources = [host(f"s{n}") for n in range(7)]
+    snapshot = fleet([*sources, host("t", gib=512)], [vm(f"x{n}", f"s{n}", dirty_bytes_s=0) for n in range(7)])
+    drain = Drain(hosts=frozenset(one.name for one in sources))
+    limits = snapshot.limits.model_copy(update={"preparing": 2})
+    snapshot = snapshot.model_copy(update={"limits": limits})
+    found = admit(snapshot, plan(snapshot, drain))
+    assert len(found.start) == 2 and {move.target for move in found.start} == {"t"}
+    names = ", ".join(move.name for move in found.start)
+    assert {wait.reason for wait in found.waits} == {f"t prepares 2 migrations to it already: {names}"}
+    begun = tuple(Moving(vm=move.vm, target="t") for move in found.start)
+    after = snapshot.model_copy(update={"moving": begun})
+    (first, _) = begun
+    again = admit(after, plan(after, drain), preparing=[first.vm])
+    assert len(again.start) == 1
 
 
 def test_what_somebody_else_has_started_takes_a_slot() -> None:

@@ -254,7 +254,8 @@ def test_no_plan_is_shorter_than_its_bound_and_no_promise_than_what_is_expected(
 def test_each_host_prepares_no_more_than_it_may(asked: tuple[Snapshot, Drain]) -> None:
     snapshot, drain = asked
     limit = snapshot.limits.preparing
-    begins: defaultdict[str, Counter[float]] = defaultdict(Counter)
+    begins: defaultdict[tuple[str, str], Counter[float]] = defaultdict(Counter)
     for move in plan(snapshot, drain).moves:
-        begins[move.source][move.start_s] += 1
+        begins[move.source, "out"][move.start_s] += 1
+        begins[move.target, "in"][move.start_s] += 1
     assert all(count <= limit for counts in begins.values() for count in counts.values())

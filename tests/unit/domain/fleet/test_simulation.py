@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -51,6 +52,16 @@ def test_no_more_copies_run_than_the_link_carries() -> None:
         running += change
         most = max(most, running)
     assert most <= 4 + Limits().preparing + 4  # copying, preparing, finishing
+
+
+def test_a_target_prepares_no_more_than_it_may_and_all_arrive() -> None:
+    hosts = [*(host(f"s{n}") for n in range(9)), host("t", gib=512)]
+    snapshot = fleet(hosts, [vm(f"x{n}", f"s{n}", gib=1, dirty_bytes_s=0) for n in range(9)])
+    snapshot = snapshot.model_copy(update={"limits": Limits(preparing=2)})
+    moves = plan(snapshot, Drain(hosts=frozenset(one.name for one in hosts[:9]))).moves
+    assert len(moves) == 9 and all(move.end_s > move.start_s >= 0 for move in moves)
+    begins = Counter(move.start_s for move in moves)
+    assert max(begins.values()) <= 2 and len(begins) >= 5
 
 
 @pytest.mark.parametrize(
