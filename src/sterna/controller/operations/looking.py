@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 STAND_EVERY_MS = 10_000.0
 """How often the forecast of an operation is stored where nothing else of it has changed."""
+ASK_AGAIN_MS = 10_000.0
+"""After hosts have not listed their VMs: all hosts of an operation are asked together."""
 _ENDED = {
     Status.COMPLETED: (AttemptState.ARRIVED, Blame.NOBODY),
     Status.FAILED: (AttemptState.FAILED, Blame.HOST),
@@ -44,6 +46,9 @@ class Looks:
     def __init__(self, fleet: Fleet, observer: Observer, acting: Acting, clock: Clock) -> None:
         self._fleet, self._acting, self._clock = fleet, acting, clock
         self._observer, self._planning, self._patience = observer, Planning(observer, clock), Patience(clock)
+        self._unheard: dict[str, tuple[float, str]] = {}
+        """Of operations that could end, but for hosts that have not listed their VMs: until when none is asked
+        again (monotonic ms), and why."""
         self.between = BetweenCalls(fleet, clock)
         self._rolling = RollingLooks(fleet, observer, self._planning, self._patience, self.between, clock)
 
@@ -52,6 +57,8 @@ class Looks:
         self._patience.forget(unfinished)
         self._planning.forget(unfinished)
         self.between.forget(unfinished)
+        for id in self._unheard.keys() - set(unfinished):
+            del self._unheard[id]
 
     async def look_at(self, operation: OperationRecord) -> bool:
         """Has it ended? Raises Unreachable."""
@@ -143,10 +150,14 @@ class Looks:
         """Do the hosts themselves list the VMs that the records have there? Otherwise it does not end yet: why."""
         if operation.status is not OperationStatus.RUNNING:
             return ""
+        until_ms, why = self._unheard.get(operation.id, (0.0, ""))
+        if self._clock.monotonic_ms() < until_ms:
+            return why
         unheard = await self._observer.ask(operation.hosts)
         now, hosts = (await self._observer.observe()).snapshot, look.situation.hosts
         if unheard:
             why = "; ".join(f"{host} has not listed its VMs: {said}" for host, said in unheard.items())
+            self._unheard[operation.id] = self._clock.monotonic_ms() + ASK_AGAIN_MS, why
         elif _inside(now, hosts) != _inside(look.situation.snapshot, hosts):
             why = _CHANGED
         elif status is not OperationStatus.DONE or not (why := await self._claimed(_expected(operation, look))):

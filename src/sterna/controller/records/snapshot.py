@@ -16,7 +16,7 @@ import structlog
 from sterna.controller.calls import AgentCalls, reading
 from sterna.controller.records.registry import Registry
 from sterna.domain import untrusted
-from sterna.domain.errors import BadRequest, SternaError, Unknown
+from sterna.domain.errors import BadRequest, SternaError, Unknown, Unreachable
 from sterna.domain.model import Data
 from sterna.domain.sightings import Mark, News
 from sterna.domain.trust.bounds import Load, no_place_for_news
@@ -33,6 +33,10 @@ LONGEST_S = 10.0
 ASK_AGAIN_S = 2.0
 AT_ONCE = 32
 """Hosts that are asked at the same time."""
+ENOUGH_S = 60.0
+"""For all that are asked for somebody who waits: clients wait for 120 s."""
+STORED_AT_ONCE = 64
+"""Lists of hosts, in one transaction: others want to write, too."""
 MARKS_EVERY_S = 60.0
 """The records may have been put back to an older state."""
 ALL_DIGESTS_S = 600.0
@@ -230,22 +234,37 @@ class Snapshot:
         await asyncio.gather(*asking, return_exceptions=True)
 
     async def ask_now(self, hosts: Collection[str]) -> dict[str, SternaError]:
-        """Ask these hosts for their whole lists and store them; what went wrong, by host. Raises Unreachable where
-        they cannot be stored."""
-        answers = dict(zip(hosts, await asyncio.gather(*(self._try(host) for host in hosts)), strict=True))
-        failed = {host: answer for host, answer in answers.items() if isinstance(answer, SternaError)}
-        taken, unkept = await self._take([(h, a) for h, a in answers.items() if isinstance(a, News)], ())
-        self._taken |= taken.marks
+        """Ask these hosts for their whole lists and store them; what went wrong, by host: there may not have been
+        time for all. Raises Unreachable where they cannot be stored."""
+        until_ms = self._clock.monotonic_ms() + ENOUGH_S * 1000
+        failed, doubtful = await self._asked(hosts, (), until_ms)
         # one may have answered before a switch-over, and the other after it
-        again = {host: await self._try(host) for host in taken.doubtful if host not in failed}
-        if news := [(host, answer) for host, answer in again.items() if isinstance(answer, News)]:
-            taken, _ = await self._take(news, again)
-            self._taken |= taken.marks
-        return failed | unkept
+        again = [host for host in doubtful if host not in failed]
+        await self._asked(again, again, until_ms)
+        return failed
 
-    async def _try(self, host: str) -> News | SternaError:
-        try:
-            return await self.whole(host)
-        except SternaError as error:
-            log.info("a host does not list its VMs", host=host, error=error.message)
-            return error
+    async def _asked(
+        self, hosts: Collection[str], asked: Collection[str], until_ms: float
+    ) -> tuple[dict[str, SternaError], set[str]]:
+        """What went wrong, and the hosts that must be asked again. `asked`: those that are asked again now."""
+        answers = dict(zip(hosts, await asyncio.gather(*(self._try(one, until_ms) for one in hosts)), strict=True))
+        failed = {host: answer for host, answer in answers.items() if isinstance(answer, SternaError)}
+        news, doubtful = [(host, one) for host, one in answers.items() if isinstance(one, News)], set[str]()
+        for begin in range(0, len(news), STORED_AT_ONCE):
+            some = news[begin : begin + STORED_AT_ONCE]
+            taken, unkept = await self._take(some, [host for host, _ in some if host in asked])
+            self._taken |= taken.marks
+            failed |= unkept
+            doubtful |= taken.doubtful
+        return failed, doubtful
+
+    async def _try(self, host: str, until_ms: float) -> News | SternaError:
+        async with self._places:
+            if self._clock.monotonic_ms() >= until_ms:
+                why = f"it was not asked: others have taken {ENOUGH_S:g} s"
+                return Unreachable(why, fix="see which hosts do not answer, and ask again")
+            try:
+                return await self.whole(host)
+            except SternaError as error:
+                log.info("a host does not list its VMs", host=host, error=error.message)
+                return error
