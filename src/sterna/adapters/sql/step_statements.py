@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, or_, select, update
 
 from sterna.adapters.sql import host_statements
 from sterna.adapters.sql.fleet_schema import attempts, migrations, operation_hosts, sightings, vms
@@ -12,7 +12,6 @@ from sterna.domain.errors import Conflict
 from sterna.domain.fleet.attempts import AttemptState
 from sterna.domain.fleet.stages import HostStep, Stage, resumed, undone
 from sterna.domain.model import GuestState
-from sterna.ports.fleet import MigrationRecord
 from sterna.ports.operations import OperationRecord
 
 ACTIVE = [state.value for state in AttemptState if not state.ended]
@@ -111,9 +110,9 @@ def is_free(c: Connection, host: str) -> bool:
     is_dead = known is not None and known.dead_at and not known.back_at
     if not is_dead and says_it_runs_vms(c, host):
         return False
-    held = select(migrations.c.document).where(migrations.c.id.in_(select(vms.c.migration_id)))
-    found = [MigrationRecord.model_validate(row.document).migration for row in c.execute(held)]
-    if any(host in (one.source, one.destination) for one in found):
+    ends = [migrations.c.document["migration"][end].as_string() == host for end in ("source", "destination")]
+    held = select(migrations.c.id).join(vms, vms.c.migration_id == migrations.c.id).where(or_(*ends)).limit(1)
+    if c.execute(held).first() is not None:
         return False
     decided = c.execute(select(attempts.c.document).where(attempts.c.state.in_(ACTIVE)))
     return not any(host in (row.document["source"], row.document["target"]) for row in decided)

@@ -5,14 +5,13 @@ It is how drains choose. What a host's agent has against the VM is asked when a 
 
 from __future__ import annotations
 
+from sterna.controller.operations.calculating import calculated
 from sterna.controller.operations.observing import Observer
-from sterna.controller.operations.planning import SMALL
 from sterna.controller.records.inventory import Inventory
 from sterna.domain.fleet.ranking import Ranking, rank
 from sterna.domain.fleet.snapshot import Snapshot
 from sterna.domain.model import Value
 from sterna.domain.policies import DEFAULT, POLICIES
-from sterna.kit.threads import in_thread
 from sterna.ports.fleet import VmRecord
 
 
@@ -46,6 +45,4 @@ async def _ranked(snapshot: Snapshot, vm: VmRecord) -> Ranking:
     ):
         return Ranking(stays=f"{vm.name} has just left {vm.host}")
     may = POLICIES[DEFAULT].may
-    if len(snapshot.vms) <= SMALL:
-        return rank(snapshot, vm.uuid, may)
-    return await in_thread(lambda: rank(snapshot, vm.uuid, may), name="ranking")
+    return await calculated(len(snapshot.vms), lambda: rank(snapshot, vm.uuid, may))

@@ -7,8 +7,10 @@ not count any more. What begins between the two is found when a decision is writ
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import NamedTuple
 
 from sterna.controller.calls import AgentCalls
+from sterna.controller.operations.calculating import calculated
 from sterna.controller.records.forecasts import ForecastHistory
 from sterna.controller.records.registry import Host, Registry
 from sterna.controller.records.snapshot import Snapshot
@@ -108,37 +110,61 @@ class Observer:
     async def observe(self) -> Observed:
         """The fleet as it is known. Raises Unreachable."""
         running = await under_way(self._fleet)
-        active = await self._fleet.active_attempts()
-        hosts, known, rules = await self._registry.hosts(), await self._fleet.vms(), await self.rules()
-        holders = {vm.uuid: vm.migration_id for vm in known if vm.migration_id is not None}
-        running = [one for one in running if holders.get(one.migration.vm_uuid) == one.id]
-        at = {vm.uuid: vm.host for vm in known}
-        vms = [vm for vm in known if vm.state is not GuestState.ABSENT]
-        resolved = resolve(rules, VmNames((vm.uuid, vm.name) for vm in vms))
-        bus, loads, capacity = self._calls.bus_state(), self._history.loads(), self.capacity
-        return Observed(
-            snapshot=planner.Snapshot(
-                hosts=tuple(_host(host, bus, capacity, resolved) for host in hosts),
-                vms=tuple(_vm(vm, loads.get(vm.uuid), resolved) for vm in vms),
-                rules=resolved.rules,
-                moving=tuple(_moving(running, active, at)),
-                limits=planner.Limits(spare_hosts=capacity.spare_hosts, preparing=capacity.preparing),
-            ),
-            migrations=frozenset([*(one.id for one in running), *(one.migration for one in active)]),
-            preparing=frozenset(
-                [
-                    *(one.migration.vm_uuid for one in running if one.status in PREPARING),
-                    *({one.vm for one in active} - {one.migration.vm_uuid for one in running}),
-                ]
-            ),
-            holders=holders,
-            settling=tuple(_settling(one.migration) for one in running if _has_arrived(one, at)),
-            rules=rules,
+        read = _Read(
+            running=running,
+            active=await self._fleet.active_attempts(),
+            hosts=await self._registry.hosts(),
+            vms=await self._fleet.vms(),
+            rules=await self.rules(),
+            loads=self._history.loads(),
+            bus=self._calls.bus_state(),
         )
+        return await calculated(len(read.vms), lambda: _observed(read, self.capacity))
 
     async def rules(self) -> tuple[Rule, ...]:
         """All placement rules. Raises Unreachable."""
         return tuple(await self._fleet.rules())
+
+
+class _Read(NamedTuple):
+    """From the records, and what this controller knows besides."""
+
+    running: list[MigrationRecord]
+    active: list[Attempt]
+    hosts: list[Host]
+    vms: list[VmRecord]
+    rules: tuple[Rule, ...]
+    loads: dict[str, Load]
+    bus: BusState
+
+
+def _observed(read: _Read, capacity: Capacity) -> Observed:
+    """Only calculates."""
+    holders = {vm.uuid: vm.migration_id for vm in read.vms if vm.migration_id is not None}
+    running = [one for one in read.running if holders.get(one.migration.vm_uuid) == one.id]
+    at = {vm.uuid: vm.host for vm in read.vms}
+    vms = [vm for vm in read.vms if vm.state is not GuestState.ABSENT]
+    resolved = resolve(read.rules, VmNames((vm.uuid, vm.name) for vm in vms))
+    known = {one.migration.vm_uuid for one in running}
+    return Observed(
+        snapshot=planner.Snapshot(
+            hosts=tuple(_host(host, read.bus, capacity, resolved) for host in read.hosts),
+            vms=tuple(_vm(vm, read.loads.get(vm.uuid), resolved) for vm in vms),
+            rules=resolved.rules,
+            moving=tuple(_moving(running, read.active, at)),
+            limits=planner.Limits(spare_hosts=capacity.spare_hosts, preparing=capacity.preparing),
+        ),
+        migrations=frozenset([*(one.id for one in running), *(one.migration for one in read.active)]),
+        preparing=frozenset(
+            [
+                *(one.migration.vm_uuid for one in running if one.status in PREPARING),
+                *({one.vm for one in read.active} - known),
+            ]
+        ),
+        holders=holders,
+        settling=tuple(_settling(one.migration) for one in running if _has_arrived(one, at)),
+        rules=read.rules,
+    )
 
 
 def _host(host: Host, bus: BusState, capacity: Capacity, by_rules: Resolved) -> planner.Host:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from sterna.controller.operations.calculating import calculated
 from sterna.controller.operations.observing import PREPARING, Observed, Observer
 from sterna.domain.fleet.admission import Situation, Wait, admit, ending, held, waits_for
 from sterna.domain.fleet.attempts import Attempt, explained, marked, resting, rests_until, returns, since_arrival
@@ -22,14 +23,11 @@ from sterna.domain.fleet.rules import Rule
 from sterna.domain.fleet.snapshot import Snapshot
 from sterna.domain.fleet.stages import HostStep, Stage, between_s, named
 from sterna.domain.policies import DEFAULT, POLICIES
-from sterna.kit.threads import in_thread
 from sterna.ports.clock import Clock
 from sterna.ports.operations import OperationRecord, Standing, Tried
 
 AGAIN_MS = 10_000.0
 """How old a plan may be while nothing of its operation changes."""
-SMALL = 500
-"""VMs of a fleet whose plan is made in some milliseconds: no thread is needed."""
 
 
 @dataclass(frozen=True)
@@ -176,36 +174,52 @@ class Planning:
     async def _planned(
         self, operation: OperationRecord, attempts: Sequence[Attempt], observed: Observed, wave: Wave
     ) -> Look:
-        undoing, now = operation.status is OperationStatus.UNDOING, self._clock.now()
-        counted = [one for one in attempts if one.number >= operation.counts_from]
-        tried, back = since_arrival(counted, undoing=undoing), returns(attempts)
-        vms = marked(observed.snapshot.vms, tried, undoing=undoing)
-        snapshot = observed.snapshot.model_copy(update={"vms": vms})
-        drain = drain_of(operation, now).model_copy(update={"hosts": wave.draining, "prefer": wave.done})
-        wanted = BringBack(returns=back, may=may_of(operation)) if undoing else drain
-        made = await made_plan(snapshot, wanted, self._plans.get(operation.id))
-        if operation.kind is OperationKind.DRAIN or undoing:
-            self._plans[operation.id] = made
-        rest = resting(tried, now, undoing=undoing) | held(snapshot, observed.holders)
-        rests_s = {vm: (at - now).total_seconds() for vm, at in rests_until(tried, now, undoing=undoing).items()}
-        own = {attempt.vm for attempt in attempts if not attempt.state.ended}
-        situation = Situation(
-            hosts=_places(back, snapshot) if undoing else wave.draining,
-            snapshot=snapshot,
-            plan=made,
-            admitted=admit(snapshot, made, wanted.may, preparing=observed.preparing, resting=rest),
-            own=frozenset(own),
-            settling=observed.settling,
+        now, previous = self._clock.now(), self._plans.get(operation.id)
+        look = await calculated(
+            len(observed.snapshot.vms), lambda: _look(operation, attempts, observed, wave, now, previous)
         )
-        return Look(
-            situation=situation,
-            left=explained(made.left, tried),
-            forecast=forecast_of(made, wanted, own, rests_s),
-            aborts=tuple(observed.holders[vm] for vm in made.aborts if vm in observed.holders),
-            migrations=observed.migrations,
-            rules=observed.rules,
-            paused="the operation is paused" if operation.status is OperationStatus.PAUSED else "",
-        )
+        if operation.kind is OperationKind.DRAIN or operation.status is OperationStatus.UNDOING:
+            self._plans[operation.id] = look.situation.plan
+        return look
+
+
+def _look(
+    operation: OperationRecord,
+    attempts: Sequence[Attempt],
+    observed: Observed,
+    wave: Wave,
+    now: datetime,
+    previous: Plan | None,
+) -> Look:
+    """What is found in the fleet as it was observed. Only calculates."""
+    undoing = operation.status is OperationStatus.UNDOING
+    counted = [one for one in attempts if one.number >= operation.counts_from]
+    tried, back = since_arrival(counted, undoing=undoing), returns(attempts)
+    vms = marked(observed.snapshot.vms, tried, undoing=undoing)
+    snapshot = observed.snapshot.model_copy(update={"vms": vms})
+    drain = drain_of(operation, now).model_copy(update={"hosts": wave.draining, "prefer": wave.done})
+    wanted = BringBack(returns=back, may=may_of(operation)) if undoing else drain
+    made = plan(snapshot, wanted, previous)
+    rest = resting(tried, now, undoing=undoing) | held(snapshot, observed.holders)
+    rests_s = {vm: (at - now).total_seconds() for vm, at in rests_until(tried, now, undoing=undoing).items()}
+    own = {attempt.vm for attempt in attempts if not attempt.state.ended}
+    situation = Situation(
+        hosts=_places(back, snapshot) if undoing else wave.draining,
+        snapshot=snapshot,
+        plan=made,
+        admitted=admit(snapshot, made, wanted.may, preparing=observed.preparing, resting=rest),
+        own=frozenset(own),
+        settling=observed.settling,
+    )
+    return Look(
+        situation=situation,
+        left=explained(made.left, tried),
+        forecast=forecast_of(made, wanted, own, rests_s),
+        aborts=tuple(observed.holders[vm] for vm in made.aborts if vm in observed.holders),
+        migrations=observed.migrations,
+        rules=observed.rules,
+        paused="the operation is paused" if operation.status is OperationStatus.PAUSED else "",
+    )
 
 
 def forecast_of(
@@ -231,9 +245,7 @@ def forecast_of(
 
 async def made_plan(snapshot: Snapshot, wanted: Wanted, previous: Plan | None = None) -> Plan:
     """The plan. One of many VMs is made beside the event loop."""
-    if len(snapshot.vms) <= SMALL:
-        return plan(snapshot, wanted, previous)
-    return await in_thread(lambda: plan(snapshot, wanted, previous), name="planner")
+    return await calculated(len(snapshot.vms), lambda: plan(snapshot, wanted, previous))
 
 
 def may_of(operation: OperationRecord) -> Mays:

@@ -7,12 +7,15 @@ by itself, so each takes its copying slot when it begins.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple
+
+from pydantic import PrivateAttr
 
 from sterna.domain.fleet.course import OperationStatus
 from sterna.domain.fleet.operations import Mays
 from sterna.domain.fleet.plans import Move, Plan
-from sterna.domain.fleet.snapshot import Snapshot
+from sterna.domain.fleet.snapshot import Moving, Snapshot, Vm
 from sterna.domain.fleet.waiting import Progress, Queue
 from sterna.domain.model import Value
 
@@ -111,25 +114,52 @@ class Situation(Value):
     """UUIDs of the VMs in its own migrations."""
     settling: tuple[Settling, ...] = ()
 
+    _seen: _Seen = PrivateAttr()
+    """The same for all hosts of the snapshot, so that each of many costs little."""
+
+    def model_post_init(self, _: object) -> None:
+        """Look through the snapshot, once: copies of this one for single hosts have it, too."""
+        self._seen = _Seen(self.snapshot, self.settling)
+
     def silent(self) -> dict[str, str]:
         """Of the hosts, those that may come back, and why they cannot be reached now."""
-        found = (one for one in self.snapshot.hosts if one.name in self.hosts)
-        return {host.name: host.unreachable for host in found if host.unreachable and not host.gone}
+        return {host: why for host, why in self._seen.silent.items() if host in self.hosts}
 
     def coming(self) -> tuple[str, ...]:
         """Migrations of others that keep one of the hosts from being empty, or may."""
-        at = {vm.uuid: vm for vm in self.snapshot.vms}
-        found = []
-        for moving in self.snapshot.moving:
-            vm = at.get(moving.vm)
-            if moving.vm in self.own or not self.hosts & {moving.target, vm.host if vm else ""}:
-                continue
-            who = f"{vm.name} from {vm.host}" if vm else moving.vm  # no host has listed it yet
-            found.append(f"the migration of {who} to {moving.target}")
-        for one in self.settling:
-            if one.vm not in self.own and self.hosts & {one.source, one.target}:
-                found.append(f"the end of the migration of {one.name} from {one.source} to {one.target}")
-        return tuple(found)
+        found = (one for one in self._seen.coming if one.vm not in self.own and self.hosts & one.ends)
+        return tuple(one.words for one in found)
+
+    def inside(self) -> frozenset[str]:
+        """Of the hosts, those that say that they have a VM."""
+        return self.hosts & self._seen.full
+
+
+class _Coming(NamedTuple):
+    vm: str
+    ends: frozenset[str]
+    words: str
+
+
+class _Seen:
+    """Of a snapshot, by host."""
+
+    def __init__(self, snapshot: Snapshot, settling: Iterable[Settling]) -> None:
+        self.silent = {h.name: h.unreachable for h in snapshot.hosts if h.unreachable and not h.gone}
+        self.full = frozenset(name for vm in snapshot.vms for name in (vm.host, *vm.also))
+        moving = {moving.vm for moving in snapshot.moving}
+        at = {vm.uuid: vm for vm in snapshot.vms if vm.uuid in moving}
+        self.coming = [_coming(one, at.get(one.vm)) for one in snapshot.moving]
+        for one in settling:
+            words = f"the end of the migration of {one.name} from {one.source} to {one.target}"
+            self.coming.append(_Coming(one.vm, frozenset({one.source, one.target}), words))
+
+
+def _coming(moving: Moving, vm: Vm | None) -> _Coming:
+    if vm is None:  # no host has listed it yet
+        return _Coming(moving.vm, frozenset({moving.target}), f"the migration of {moving.vm} to {moving.target}")
+    words = f"the migration of {vm.name} from {vm.host} to {moving.target}"
+    return _Coming(moving.vm, frozenset({moving.target, vm.host}), words)
 
 
 def ending(status: OperationStatus, *, active: bool, situation: Situation | None = None) -> OperationStatus | None:
@@ -145,22 +175,17 @@ def ending(status: OperationStatus, *, active: bool, situation: Situation | None
         return None
     if status is OperationStatus.UNDOING:
         return OperationStatus.UNDONE
-    return OperationStatus.INCOMPLETE if _inside(situation) else OperationStatus.DONE
+    return OperationStatus.INCOMPLETE if situation.inside() else OperationStatus.DONE
 
 
 def waits_for(status: OperationStatus, situation: Situation) -> str:
     """What keeps an operation from its end beside its own moves: one sentence, '' where that is nothing."""
     silent = situation.silent()
     if status is OperationStatus.UNDOING:
-        needed = set(silent)
+        needed = frozenset(silent)
     elif coming := situation.coming():
         return ", ".join(coming[:MOST_NAMED]) + (" and others" if len(coming) > MOST_NAMED else "")
     else:
-        needed = _inside(situation) & silent.keys()
+        needed = situation.inside() & silent.keys()
     named = [f"{host} cannot be reached: {silent[host]}" for host in sorted(needed)[:MOST_NAMED]]
     return "; ".join(named) + (f"; and {len(needed) - MOST_NAMED} others" if len(needed) > MOST_NAMED else "")
-
-
-def _inside(situation: Situation) -> set[str]:
-    """Hosts that are to be empty and are not."""
-    return {host for vm in situation.snapshot.vms for host in vm.may_be_on(situation.hosts)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from random import Random
 
 import pytest
@@ -211,6 +212,31 @@ def test_an_undo_waits_for_the_hosts_that_it_needs_and_that_may_come_back(gone: 
 def test_a_drain_does_not_wait_for_a_host_that_is_gone() -> None:
     hosts = [host("a", unreachable="it was declared dead", gone=True), host("b")]
     assert ends(fleet(hosts, [vm("x", "a")])) is OperationStatus.INCOMPLETE
+
+
+class Counted(tuple[Vm, ...]):
+    """VMs, and how often they are looked through."""
+
+    times = 0
+
+    def __iter__(self) -> Iterator[Vm]:
+        Counted.times += 1
+        return super().__iter__()
+
+
+def test_each_of_many_hosts_is_asked_about_without_a_look_at_all_vms() -> None:
+    names = [f"h{n}" for n in range(50)]
+    vms = Counted(vm(f"x{n}", name) for n, name in enumerate(names))
+    coming = tuple(Moving(vm=f"x{n}", target=names[n - 1], may_abort=False) for n in range(1, 50, 7))
+    snapshot = fleet([host(name) for name in names], []).model_copy(update={"vms": vms, "moving": coming})
+    situation = Situation(hosts=frozenset(names), snapshot=snapshot, plan=Plan(), admitted=Admitted())
+    before = Counted.times
+    for n, name in enumerate(names):
+        one = situation.model_copy(update={"hosts": frozenset({name})})
+        busy = n % 7 == 1 or (n % 7 == 0 and n < 49)
+        assert bool(waits_for(RUNNING, one)) == busy
+        assert ending(RUNNING, active=False, situation=one) is (None if busy else OperationStatus.INCOMPLETE)
+    assert Counted.times == before
 
 
 def test_what_a_drain_waits_for_is_named() -> None:
