@@ -10,9 +10,9 @@ import httpx2
 from sterna.domain import webhooks
 from sterna.domain.errors import Permanent, Temporary, Unreachable
 from sterna.domain.plain_text import printable
-from sterna.kit.command import run
+from sterna.kit.tethered import run_tethered
 from sterna.kit.threads import in_thread
-from sterna.ports.hooks import Notice
+from sterna.ports.hooks import Notice, Right
 
 ANSWER_S = 10.0
 """Of each connection and of each read."""
@@ -43,22 +43,27 @@ class OwnHooks:
         """Why that address is not called; '' where it is."""
         return webhooks.against(url, self._allowed)
 
-    async def call(self, url: str, notice: Notice) -> None:
-        """In a thread: a resolver has no limit. Redirections are not followed, and answers are not shown."""
+    async def call(self, url: str, notice: Notice, right: Right) -> None:
+        """In a thread: a resolver has no limit. Redirections are not followed, and answers are not shown. Nothing
+        is sent once the right to is over, however long resolving and connecting have taken."""
         why = self.against(url)
         if why:
             raise Permanent(f"the webhook {printable(url)} is not called: {why}")
         address = webhooks.address_of(url)
         try:
             status = await in_thread(
-                lambda: self._post(address, notice), name="webhook", of=address.server, limit_s=LONGEST_S
+                lambda: self._post(address, notice, right), name="webhook", of=address.server, limit_s=LONGEST_S
             )
         except TimeoutError as error:
             raise Unreachable(f"{address.server} has not answered within {LONGEST_S:g} s") from error
         if not 200 <= status < 300:
             raise Permanent(f"{address.server} answers with status {status}", fix="its log may say why")
 
-    def _post(self, address: webhooks.Address, notice: Notice) -> int:
+    def _post(self, address: webhooks.Address, notice: Notice, right: Right) -> int:
+        def may_be_sent(event: str, _: object) -> None:
+            if event.endswith("send_request_headers.started") and right() <= 0:
+                raise Unreachable(f"{address.server} was not called: the right to call it was over")
+
         headers = {"Idempotency-Key": notice.key}
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
@@ -68,7 +73,9 @@ class OwnHooks:
             trusted = ssl.create_default_context(cafile=self._ca_file)
             with (
                 httpx2.Client(verify=trusted, timeout=ANSWER_S, trust_env=False, follow_redirects=False) as client,
-                client.stream("POST", address.url, json=body, headers=headers) as answer,
+                client.stream(
+                    "POST", address.url, json=body, headers=headers, extensions={"trace": may_be_sent}
+                ) as answer,
             ):
                 return answer.status_code
         except (httpx2.LocalProtocolError, UnicodeError) as error:  # its text has the header, so nothing follows it
@@ -79,15 +86,16 @@ class OwnHooks:
         except (httpx2.HTTPError, OSError) as error:
             raise Unreachable(f"{address.server} cannot be called: {error or type(error).__name__}") from error
 
-    async def run(self, notice: Notice, limit_s: float) -> None:
+    async def run(self, notice: Notice, limit_s: float, right: Right) -> None:
         """With the host, the operation and the key as its last arguments."""
         if not self._command:
             raise Permanent(
                 "this controller has no command in `between` of [fleet]", fix="give all controllers one"
             )
         name = self._command[0]
+        command = [*self._command, notice.host, notice.operation, notice.key]
         try:
-            ended = await run([*self._command, notice.host, notice.operation, notice.key], limit_s=limit_s)
+            ended = await run_tethered(command, limit_s=limit_s, right=right)
         except OSError as error:
             raise Permanent(f"`{name}` cannot be run: {error.strerror or error}") from error
         if ended.code < 0:

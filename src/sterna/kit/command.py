@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sterna.domain.errors import Permanent, Temporary
 from sterna.kit.environment import clean_environment
 
-_KILLED_S = 5.0
+KILLED_S = 5.0
 """A killed process is gone at once, unless it waits in the kernel for storage that is away: it is left behind."""
 
 
@@ -72,6 +72,6 @@ async def run(
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_KILLED_S):
+                async with asyncio.timeout(KILLED_S):
                     await process.wait()
     return Finished(process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace"))

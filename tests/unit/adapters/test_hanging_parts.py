@@ -86,7 +86,7 @@ async def test_a_name_that_is_not_resolved_is_no_port_that_is_taken(folder: Path
 
 
 async def test_a_killed_command_that_waits_in_the_kernel_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "_KILLED_S", 0.1)
+    monkeypatch.setattr(command, "KILLED_S", 0.1)
     monkeypatch.setattr(asyncio.subprocess.Process, "kill", lambda self: None)  # as good as killed
     began = time.monotonic()
     with pytest.raises(Temporary, match="no answer"):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,6 +17,7 @@ from sterna.adapters import hooks
 from sterna.adapters.hooks import OwnHooks
 from sterna.domain import webhooks
 from sterna.domain.errors import Permanent, SternaError, Temporary, Unreachable
+from sterna.kit import tethered
 from sterna.ports.hooks import Notice
 
 NOTICE = Notice(
@@ -25,6 +27,11 @@ NOTICE = Notice(
     reason="new kernel",
     requested_by="token:ops",
 )
+
+
+def held() -> float:
+    """The operation is this controller's for another minute."""
+    return 60.0
 
 
 @dataclass
@@ -72,21 +79,21 @@ def server() -> Iterator[Server]:
 
 async def test_a_webhook_is_told_all_that_it_needs(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-    await OwnHooks(allowed=(server.url,), token="secret").call(f"{server.url}/reboot", NOTICE)
+    await OwnHooks(allowed=(server.url,), token="secret").call(f"{server.url}/reboot", NOTICE, held)
     ((path, headers, body),) = server.asked
     assert (path, headers["Idempotency-Key"], headers["Authorization"]) == ("/reboot", NOTICE.key, "Bearer secret")
     assert body == NOTICE.model_dump() | {"done": f"/v1/operations/{NOTICE.operation}/hosts/host1/done"}
 
 
 async def test_without_a_token_none_is_sent(server: Server) -> None:
-    await OwnHooks(allowed=(server.url,)).call(server.url, NOTICE)
+    await OwnHooks(allowed=(server.url,)).call(server.url, NOTICE, held)
     assert "Authorization" not in server.asked[0][1]
 
 
 @pytest.mark.parametrize("token", ["s3cret\n", "s3crét", "s3\x00cret"])
 async def test_no_error_shows_the_token(server: Server, token: str) -> None:
     with pytest.raises(Permanent, match="cannot be called") as raised:
-        await OwnHooks(allowed=(server.url,), token=token).call(server.url, NOTICE)
+        await OwnHooks(allowed=(server.url,), token=token).call(server.url, NOTICE, held)
     assert "s3" not in raised.value.message + raised.value.fix and not server.asked
 
 
@@ -94,7 +101,7 @@ async def test_no_error_shows_the_token(server: Server, token: str) -> None:
 async def test_an_answer_that_is_no_yes_is_a_no_and_is_not_followed(server: Server, status: int) -> None:
     server.status, server.headers = status, {"Location": f"{server.url}/elsewhere"}
     with pytest.raises(Permanent, match=f"answers with status {status}"):
-        await OwnHooks(allowed=(server.url,)).call(f"{server.url}/reboot", NOTICE)
+        await OwnHooks(allowed=(server.url,)).call(f"{server.url}/reboot", NOTICE, held)
     assert len(server.asked) == 1
 
 
@@ -104,19 +111,25 @@ async def test_a_server_that_hangs_or_is_away_is_unreachable(
     monkeypatch.setattr(hooks, "ANSWER_S", 0.1)
     server.hangs = threading.Event()
     with pytest.raises(Unreachable, match="cannot be called"):
-        await OwnHooks(allowed=(server.url,)).call(server.url, NOTICE)
+        await OwnHooks(allowed=(server.url,)).call(server.url, NOTICE, held)
     monkeypatch.setattr(hooks, "ANSWER_S", 10.0)
     monkeypatch.setattr(hooks, "LONGEST_S", 0.1)
     with pytest.raises(Unreachable, match=r"has not answered within 0\.1 s"):
-        await OwnHooks(allowed=(server.url,)).call(server.url, NOTICE)
+        await OwnHooks(allowed=(server.url,)).call(server.url, NOTICE, held)
     monkeypatch.setattr(hooks, "LONGEST_S", 30.0)
     with pytest.raises(Unreachable, match="cannot be called"):
-        await OwnHooks(allowed=("http://127.0.0.1:9",)).call("http://127.0.0.1:9", NOTICE)
+        await OwnHooks(allowed=("http://127.0.0.1:9",)).call("http://127.0.0.1:9", NOTICE, held)
+
+
+async def test_what_has_become_anothers_while_it_was_prepared_is_not_sent(server: Server) -> None:
+    with pytest.raises(Unreachable, match="was not called: the right to call it was over"):
+        await OwnHooks(allowed=(server.url,)).call(server.url, NOTICE, lambda: 0.0)
+    assert not server.asked
 
 
 async def test_what_is_not_allowed_is_not_called(server: Server) -> None:
     with pytest.raises(Permanent, match="it is not below any address of `webhooks`"):
-        await OwnHooks(allowed=("https://jobs.example",)).call(server.url, NOTICE)
+        await OwnHooks(allowed=("https://jobs.example",)).call(server.url, NOTICE, held)
     assert not server.asked and not OwnHooks().has_command()
 
 
@@ -192,7 +205,7 @@ async def test_the_command_is_told_the_host(tmp_path: Path, monkeypatch: pytest.
     command = program(tmp_path, f'echo "$@" "$STERNA_TOKEN" > {said}')
     own = OwnHooks((command, "--now"))
     assert own.has_command()
-    await own.run(NOTICE, 10.0)
+    await own.run(NOTICE, 10.0, held)
     assert said.read_text().split() == ["--now", "host1", NOTICE.operation, NOTICE.key]
 
 
@@ -208,7 +221,7 @@ async def test_a_command_that_fails_says_how(
     tmp_path: Path, text: str, kind: type[SternaError], words: str
 ) -> None:
     with pytest.raises(kind, match=words):
-        await OwnHooks((program(tmp_path, text),)).run(NOTICE, 0.2 if "sleep" in text else 10.0)
+        await OwnHooks((program(tmp_path, text),)).run(NOTICE, 0.2 if "sleep" in text else 10.0, held)
 
 
 async def test_a_command_that_cannot_be_run_says_why(tmp_path: Path) -> None:
@@ -220,4 +233,68 @@ async def test_a_command_that_cannot_be_run_says_why(tmp_path: Path) -> None:
     ):
         with pytest.raises(Permanent, match=words):
             async with asyncio.timeout(10):
-                await OwnHooks(command).run(NOTICE, 10.0)
+                await OwnHooks(command).run(NOTICE, 10.0, held)
+
+
+# ------------------------------------------------------------ the command ends with the right to run it
+
+CHILD = "sleep 60 & echo $! > {}\nwait"
+"""A command with a child: it writes the child's process id."""
+
+
+async def until(what: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not what():  # noqa: ASYNC110 - another process writes it
+            await asyncio.sleep(0.01)
+
+
+def runs(file: Path) -> bool:
+    """Does the process with the id in that file run? One that has ended may wait for its parent."""
+    try:
+        state = Path(f"/proc/{file.read_text().strip()}/stat").read_text().rpartition(") ")[2][0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+async def test_what_is_cancelled_ends_with_its_children(tmp_path: Path) -> None:
+    file = tmp_path / "child"
+    task = asyncio.create_task(OwnHooks((program(tmp_path, CHILD.format(file)),)).run(NOTICE, 60.0, held))
+    await until(lambda: file.exists() and runs(file))
+    task.cancel()
+    await asyncio.wait([task], timeout=10)
+    await until(lambda: not runs(file))
+
+
+async def test_it_ends_when_the_right_to_run_it_is_over_though_nobody_says_so_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the controller hangs: it tells the command nothing any more."""
+    monkeypatch.setattr(tethered, "SAY_S", 60.0)
+    file = tmp_path / "child"
+    own = OwnHooks((program(tmp_path, CHILD.format(file)),))
+    with pytest.raises(Temporary, match="was ended by signal 9"):
+        await own.run(NOTICE, 60.0, lambda: 0.6)
+    await until(lambda: not runs(file))
+
+
+async def test_it_goes_on_as_long_as_the_right_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tethered, "SAY_S", 0.05)
+    await OwnHooks((program(tmp_path, "sleep 2"),)).run(NOTICE, 60.0, lambda: 1.5)
+
+
+async def test_it_ends_with_a_controller_that_is_killed(tmp_path: Path) -> None:
+    file = tmp_path / "child"
+    controller = f"""
+import asyncio
+from sterna.adapters.hooks import OwnHooks
+from sterna.ports.hooks import Notice
+notice = Notice(operation="o", host="h", key="k")
+asyncio.run(OwnHooks(({program(tmp_path, CHILD.format(file))!r},)).run(notice, 60.0, lambda: 60.0))
+"""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", controller)
+    await until(lambda: file.exists() and runs(file))
+    process.kill()
+    async with asyncio.timeout(10):
+        await process.wait()
+    await until(lambda: not runs(file))

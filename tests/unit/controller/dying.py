@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.domain.errors import Unreachable
 from sterna.domain.model import Data
-from sterna.ports.hooks import Hooks, Notice
+from sterna.ports.hooks import Hooks, Notice, Right
 from tests.matrix.virtual import AtOnce
 from tests.unit.controller.fakes import FakeBus
 
@@ -82,12 +82,12 @@ class MortalHooks:
     def against(self, url: str) -> str:
         return self._hooks.against(url)
 
-    async def call(self, url: str, notice: Notice) -> None:
+    async def call(self, url: str, notice: Notice, right: Right) -> None:
         self._death.moment("call", after=False)
-        await self._hooks.call(url, notice)
+        await self._hooks.call(url, notice, right)
         self._death.moment("call", after=True)
 
-    async def run(self, notice: Notice, limit_s: float) -> None:
+    async def run(self, notice: Notice, limit_s: float, right: Right) -> None:
         self._death.moment("run", after=False)
-        await self._hooks.run(notice, limit_s)
+        await self._hooks.run(notice, limit_s, right)
         self._death.moment("run", after=True)

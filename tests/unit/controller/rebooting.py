@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from sterna.domain.errors import SternaError
 from sterna.domain.fleet.course import OperationKind, Order
 from sterna.domain.fleet.stages import Between, HostStep, Stage
-from sterna.ports.hooks import Notice
+from sterna.ports.hooks import Notice, Right
 from sterna.ports.operations import OperationRecord
 from tests.unit.controller.operating import OPERATION
 from tests.unit.controller.operating import Stage as Drains
@@ -36,11 +36,11 @@ class Reboots:
     def against(self, url: str) -> str:
         return "" if url == HOOK else "it is not on the list"
 
-    async def call(self, url: str, notice: Notice) -> None:
+    async def call(self, url: str, notice: Notice, right: Right) -> None:
         assert url == HOOK
-        await self.run(notice, 0.0)
+        await self.run(notice, 0.0, right)
 
-    async def run(self, notice: Notice, limit_s: float) -> None:
+    async def run(self, notice: Notice, limit_s: float, right: Right) -> None:
         seen = notice.key in {one.key for one in self.called}
         self.called.append(notice)
         if not seen and notice.host not in self.ignores:

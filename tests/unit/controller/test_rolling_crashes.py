@@ -20,7 +20,7 @@ from sterna.controller.controller import Controller
 from sterna.domain.errors import Unreachable
 from sterna.domain.fleet.course import OperationStatus, Order
 from sterna.domain.fleet.stages import Between, Stage
-from sterna.ports.hooks import Notice
+from sterna.ports.hooks import Notice, Right
 from sterna.ports.operations import OperationRecord
 from tests.matrix.virtual import AtOnce
 from tests.unit.controller.dying import Death, MortalBus, MortalFleet, MortalHooks
@@ -167,8 +167,8 @@ async def test_a_request_that_was_answered_is_not_made_again_though_that_could_n
             raise Unreachable("the database is away")
         return await advance(*more)
 
-    async def called(url: str, notice: Notice) -> None:
-        await call(url, notice)
+    async def called(url: str, notice: Notice, right: Right) -> None:
+        await call(url, notice, right)
         away.append(True)
 
     stage.controller.fleet.advance_hosts = broken  # type: ignore[method-assign, assignment]

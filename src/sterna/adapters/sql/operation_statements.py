@@ -143,7 +143,14 @@ def set_maintenance(c: Connection, name: str, on: bool, reason: str) -> HostReco
     """See ports.fleet.Fleet.set_maintenance."""
     if not on and required_host(c, name).maintenance:
         for operation in unfinished(c):
-            if name in operation.hosts and operation.status.keeps_closed:
+            if name not in operation.hosts:
+                continue
+            if not operation.status.keeps_closed and on_steps.is_asked_for(c, operation, name):
+                raise Conflict(
+                    f"what operation {operation.id} has asked for {name} may still run: it is {operation.status}",
+                    fix=f"wait for its end; of an undo: `sterna operation done {operation.id} {name}`",
+                )
+            if operation.status.keeps_closed:
                 if on_steps.is_open_to_people(c, operation, name):
                     continue
                 raise Conflict(

@@ -100,6 +100,13 @@ def says_it_runs_vms(c: Connection, host: str) -> bool:
     return c.execute(select(sightings.c.uuid).where(*said).limit(1)).first() is not None
 
 
+def is_asked_for(c: Connection, operation: OperationRecord, host: str) -> bool:
+    """May a webhook's call or a command be under way for the host?"""
+    found = step(c, operation.id, host)
+    between = found is not None and found.stage is Stage.BETWEEN and not found.accepted_at
+    return between and operation.between.asks
+
+
 def is_free(c: Connection, host: str) -> bool:
     """Is no VM there by the records and by its own list, and none on its way to it or away from it? What a host has
     said that was declared dead since does not count."""

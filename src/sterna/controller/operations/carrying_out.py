@@ -86,7 +86,7 @@ class Operations:
         self._held.clear()
 
     async def _let_go(self, id: str, epoch: int, why: str) -> None:
-        self.between.leave(id)
+        await self.between.leave(id)  # before another controller may take it
         with contextlib.suppress(SternaError):  # the lease ends by itself
             if why:
                 operation = (await self._fleet.operation(id)).model_copy(update={"epoch": epoch})
@@ -190,7 +190,7 @@ class Operations:
                 )
         if held is None:
             if self._held.pop(known.id, None) is not None:
-                self.between.leave(known.id)
+                await self.between.leave(known.id)
             return None
         self._leases.pop(held.id, None)
         self._held[held.id] = held.epoch

@@ -67,7 +67,10 @@ class Looks:
         active = any(not attempt.state.ended for attempt in attempts)
         empty: tuple[str, ...] = ()
         if operation.status is OperationStatus.STOPPING:
+            running = await self._rolling.still_runs(operation)
             status, standing = ending(operation.status, active=active), self._stopping(operation, tried)
+            if running:
+                status, standing = None, standing.model_copy(update={"waits_for": running})
         elif operation.kind is OperationKind.ROLLING and operation.status is not OperationStatus.UNDOING:
             found = await self._rolling.look(operation, tried, self._acting.trouble)
             operation, standing, status = found.operation, found.standing, None if active else found.status

@@ -17,7 +17,7 @@ from sterna.controller.operations.patience import Patience
 from sterna.controller.operations.planning import Forecast, Look, Planning, Wave
 from sterna.domain.errors import Conflict
 from sterna.domain.fleet.admission import Admitted, Situation, ending, waits_for
-from sterna.domain.fleet.course import OperationStatus
+from sterna.domain.fleet.course import OperationKind, OperationStatus
 from sterna.domain.fleet.plans import LeftOver
 from sterna.domain.fleet.snapshot import Snapshot
 from sterna.domain.fleet.stages import (
@@ -45,6 +45,7 @@ log = structlog.get_logger(__name__)
 
 MOST_NAMED = 3
 _THERE = tuple(state for state in GuestState if state is not GuestState.ABSENT)
+_STILL_RUNS = "what was asked for {} has not ended yet"
 _CHANGED = "its hosts list other VMs than before: it is planned again"
 
 
@@ -124,13 +125,28 @@ class RollingLooks:
         heard = await self._observer.heard([step.host for step in steps if step.stage.closed])
         at = _At(operation, steps, heard, {})
         for _ in (Stage.BACK, Stage.DONE):
-            await self._advance(at, come_back(at.steps, operation.between, heard, self._clock.now()))
+            back = come_back(at.steps, operation.between, heard, self._clock.now())
+            await self._advance(at, self._unless_asked(at, back))
         why = overdue(at.steps, operation.between, heard, self._clock.now())
         if why and operation.status is OperationStatus.RUNNING:
             await self._advance(at, (), pause=why)
             at.operation = operation.model_copy(update={"status": OperationStatus.PAUSED, "paused_because": why})
             log.warning("an operation pauses", operation=operation.id, why=why)
         return at
+
+    def _unless_asked(self, at: _At, changes: Sequence[Change]) -> list[Change]:
+        """Those of hosts for which nothing is asked at this moment: a command that ran on would reboot a host that
+        takes VMs."""
+        running = self._between.still_runs(at.operation, [change.was for change in changes])
+        at.says |= {host: _STILL_RUNS.format(host) for host in running}
+        return [change for change in changes if change.was.host not in running]
+
+    async def still_runs(self, operation: OperationRecord) -> str:
+        """Of one that is being stopped: what it has asked for and has not ended. ''; nothing."""
+        if operation.kind is not OperationKind.ROLLING:
+            return ""
+        running = self._between.still_runs(operation, await self._fleet.host_steps(operation.id))
+        return _some({host: _STILL_RUNS.format(host) for host in running})
 
     async def _advance(self, at: _At, changes: Sequence[Change], *, pause: str = "") -> None:
         """Raises Conflict where that is out of date."""
