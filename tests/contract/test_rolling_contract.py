@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from sterna.adapters.sql.fleet import SqlFleet
-from sterna.domain.errors import Conflict, NotFound
+from sterna.domain.errors import Conflict, NotFound, Refused
 from sterna.domain.fleet.course import OperationKind, OperationStatus, Order
+from sterna.domain.fleet.rules import Rule, RuleKind
 from sterna.domain.fleet.stages import Change, HostStep, Stage
-from sterna.ports.operations import OperationRecord, Standing
+from sterna.ports.operations import OperationRecord, Seen, Standing
 from tests.contract.operation_records import FIRST, SECOND, attempt, decision, drain
 from tests.contract.records import AT, facts, move, saw, seen
 
@@ -138,6 +139,33 @@ async def test_nothing_begins_after_an_order_that_was_not_seen_and_what_ends_is_
     assert await go(fleet, known, "b", Stage.DONE) and await closed(fleet) == set()
 
 
+QUORUM = Rule(name="quorum", kind=RuleKind.NOT_DOWN_TOGETHER, hosts=("b", "c"))
+ALL = frozenset("abc")
+
+
+async def test_no_host_is_closed_or_handed_over_while_its_partner_is_away(fleet: SqlFleet) -> None:
+    known = await held(fleet, "b")
+    await fleet.put_rule(QUORUM, replace=False)
+    for stage in (Stage.DRAINING, Stage.BETWEEN):
+        was = (await steps(fleet))["b"]
+        begin = [Change(was=was, now=was.model_copy(update={"stage": stage}))]
+        with pytest.raises(Refused, match="from being down together; c cannot be used"):
+            await fleet.advance_hosts(known, begin, seen=Seen(usable=ALL - {"c"}))
+        assert (await steps(fleet))["b"] == was
+        assert await fleet.advance_hosts(known, begin, seen=Seen(usable=ALL))
+        assert stage is Stage.BETWEEN or await go(fleet, known, "b", Stage.EMPTY)
+
+
+async def test_no_host_is_closed_where_another_was_closed_since(fleet: SqlFleet) -> None:
+    known = await held(fleet, "b")
+    await fleet.set_maintenance("c", True, "by hand")
+    was = (await steps(fleet))["b"]
+    begin = [Change(was=was, now=was.model_copy(update={"stage": Stage.DRAINING}))]
+    assert not await fleet.advance_hosts(known, begin, seen=Seen(usable=ALL))
+    assert await closed(fleet) == {"c"}
+    assert await fleet.advance_hosts(known, begin, seen=Seen(usable=ALL, closed=frozenset("c")))
+
+
 async def test_it_pauses_by_itself_and_says_why(fleet: SqlFleet) -> None:
     known = await held(fleet)
     assert await fleet.advance_hosts(known, [], "b is late")
@@ -191,7 +219,7 @@ async def test_an_undo_opens_hosts_but_not_one_that_may_be_rebooted(fleet: SqlFl
     assert await closed(fleet) == set()
 
 
-async def test_what_was_stopped_closes_its_hosts_again_and_empties_them_again(fleet: SqlFleet) -> None:
+async def test_what_was_stopped_takes_hosts_that_are_open_in_their_turn(fleet: SqlFleet) -> None:
     known = await held(fleet, "b", "c")
     assert await go(fleet, known, "b", Stage.DRAINING, Stage.EMPTY, Stage.BETWEEN)
     assert await go(fleet, known, "c", Stage.DRAINING, Stage.SKIPPED)
@@ -201,8 +229,8 @@ async def test_what_was_stopped_closes_its_hosts_again_and_empties_them_again(fl
     await fleet.set_maintenance("b", False)
     await fleet.order_operation(FIRST, Order.RESUME, "me", LATER)
     now = await steps(fleet)
-    assert (now["b"].stage, now["c"].stage) == (Stage.DRAINING, Stage.WAITING)
-    assert await closed(fleet) == {"b"}
+    assert (now["b"].stage, now["c"].stage) == (Stage.WAITING, Stage.WAITING)
+    assert await closed(fleet) == set()
 
 
 async def test_one_that_is_late_has_its_time_again(fleet: SqlFleet) -> None:

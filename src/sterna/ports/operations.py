@@ -63,6 +63,8 @@ class OperationRecord(Value):
     """What may be done to VMs whose copies do not converge. None: by the policy."""
     policy: str = DEFAULT
     finish_within_s: float | None = None
+    ignores_host_rules: bool = False
+    """Rules about hosts that are not to be down together do not count, also when it is resumed."""
     reason: str = ""
     """The operator's own words."""
     requested_by: str = ""
@@ -122,6 +124,14 @@ class Decision(Value):
     """All placement rules that there were."""
 
 
+class Seen(Value):
+    """What was known of all hosts when it was decided that something begins on some of them."""
+
+    usable: frozenset[str]
+    closed: frozenset[str] = frozenset()
+    """In maintenance, whoever has put them there."""
+
+
 class OperationPage(Value):
     """Which operations to list, newest first."""
 
@@ -155,12 +165,16 @@ class OperationRecords(Protocol):
     async def unfinished_operations(self) -> list[OperationRecord]:
         """Oldest first."""
 
-    async def order_operation(self, id: str, order: Order, by: str, at: str) -> OperationRecord:
+    async def order_operation(
+        self, id: str, order: Order, by: str, at: str, up: Collection[str] | None = None
+    ) -> OperationRecord:
         """Do what an operator asks of it. An undo opens the hosts again that it has closed, but
-        not those that a person has closed since. What had ended and goes on closes its hosts again. Earlier
-        failures do not count any more, then.
+        not those that a person has closed since. A drain that had ended and goes on closes its hosts again;
+        hosts of a rolling operation that are open wait for their turn. Earlier failures do not count any more,
+        then. `up`: as of `add_operation`.
 
-        Raises NotFound; Conflict where that cannot be asked now.
+        Raises NotFound; Conflict where that cannot be asked now; Refused where a rule speaks against closing a host
+        again.
         """
 
     async def take_operation(self, known: OperationRecord, holder: str) -> OperationRecord | None:
@@ -197,12 +211,18 @@ class OperationRecords(Protocol):
     async def host_steps(self, operation: str) -> list[HostStep]:
         """Of a rolling operation: its hosts, by name."""
 
-    async def advance_hosts(self, known: OperationRecord, changes: Sequence[Change], pause: str = "") -> bool:
+    async def advance_hosts(
+        self, known: OperationRecord, changes: Sequence[Change], pause: str = "", seen: Seen | None = None
+    ) -> bool:
         """Write how far hosts are, close those that begin, and open those that it has closed and that are over.
-        `pause`: why the operation pauses.
+        `pause`: why the operation pauses. `seen`: of the fleet, where something begins; None: no other host counts.
 
         False, and nothing is written, where that is out of date: another holder, a host that is at another step,
-        or one that is said to be empty and is not. To begin something, or to pause, also in another status."""
+        or one that is said to be empty and is not. To begin something, or to pause, also in another status; to
+        close hosts, also where others are closed than were seen.
+
+        Raises Refused where a rule says that a host on which something begins is not to be down together with one
+        that is closed or cannot be used."""
 
     async def host_done(self, id: str, host: str, by: str, at: str) -> OperationRecord:
         """Somebody says that what was to be done to the host is done. Repeated, nothing changes.

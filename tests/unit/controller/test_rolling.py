@@ -170,6 +170,7 @@ async def test_a_stopped_run_leaves_its_hosts_closed_and_goes_on_later(stage: Re
     assert await stage.closed() == {"a"}
     await stage.controller.registry.set_maintenance("a", False)
     await stage.order(Order.RESUME)
+    await stage.tick()
     assert await stage.closed() == {"a"}
     assert (await stage.run()).status is S.DONE
     assert stage.reboots == Counter("a") and await stage.closed() == set()
@@ -187,7 +188,7 @@ async def test_a_host_that_took_vms_again_meanwhile_is_emptied_again(stage: Rebo
     await stage.refresh()
     stage.hooks.ignores.clear()
     await stage.order(Order.RESUME)
-    assert await stage.stages() == {"a": "draining"}
+    assert await stage.stages() == {"a": "waiting"}
     assert (await stage.run()).status is S.DONE
     assert stage.reboots == Counter("a") and len(stage.hooks.keys()["a"]) == 2
 

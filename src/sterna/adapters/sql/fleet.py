@@ -58,7 +58,7 @@ from sterna.ports.fleet import (
     VmPage,
     VmRecord,
 )
-from sterna.ports.operations import Decision, OperationPage, OperationRecord, Standing, Tried
+from sterna.ports.operations import Decision, OperationPage, OperationRecord, Seen, Standing, Tried
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -243,9 +243,11 @@ class SqlFleet:
         """Oldest first."""
         return await self._run(on_operations.unfinished)
 
-    async def order_operation(self, id: str, order: Order, by: str, at: str) -> OperationRecord:
-        """Raises NotFound, Conflict."""
-        return await self._write(on_operations.order, id, order, by, at)
+    async def order_operation(
+        self, id: str, order: Order, by: str, at: str, up: Collection[str] | None = None
+    ) -> OperationRecord:
+        """Raises NotFound, Conflict, Refused."""
+        return await self._write(on_operations.order, id, order, by, at, up)
 
     async def take_operation(self, known: OperationRecord, holder: str) -> OperationRecord | None:
         """Hold it, unless somebody was faster."""
@@ -285,9 +287,11 @@ class SqlFleet:
         """By name."""
         return await self._run(on_steps.steps, operation)
 
-    async def advance_hosts(self, known: OperationRecord, changes: Sequence[Change], pause: str = "") -> bool:
-        """Write how far hosts are, unless that is out of date."""
-        return await self._write(on_rolling.advance, known, changes, pause)
+    async def advance_hosts(
+        self, known: OperationRecord, changes: Sequence[Change], pause: str = "", seen: Seen | None = None
+    ) -> bool:
+        """Write how far hosts are, unless that is out of date. Raises Refused."""
+        return await self._write(on_rolling.advance, known, changes, pause, seen)
 
     async def host_done(self, id: str, host: str, by: str, at: str) -> OperationRecord:
         """Raises NotFound, Conflict."""

@@ -99,6 +99,11 @@ def open_after(c: Connection, operation: str, names: Iterable[str]) -> None:
             _set_maintenance(c, host, False, "")
 
 
+def closed_hosts(c: Connection) -> frozenset[str]:
+    """Those in maintenance."""
+    return frozenset(c.execute(select(hosts.c.name).where(hosts.c.maintenance)).scalars())
+
+
 def set_dead(c: Connection, name: str, at: str) -> HostRecord:
     """See ports.fleet.Fleet.set_dead."""
     new = required_host(c, name).model_copy(update={"dead_at": at, "back_at": ""})

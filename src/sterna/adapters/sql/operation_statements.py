@@ -111,7 +111,9 @@ def unfinished(c: Connection) -> list[OperationRecord]:
     return [_record(row) for row in c.execute(select(operations).where(going_on).order_by(operations.c.number))]
 
 
-def order(c: Connection, id: str, order: Order, by: str, at: str) -> OperationRecord:
+def order(
+    c: Connection, id: str, order: Order, by: str, at: str, up: Collection[str] | None = None
+) -> OperationRecord:
     """See ports.operations.OperationRecords.order_operation."""
     known = required(c, id)
     status = obeying(known.status, order, left=bool(known.standing.left), undo=known.undo)
@@ -120,6 +122,10 @@ def order(c: Connection, id: str, order: Order, by: str, at: str) -> OperationRe
     change: dict[str, Any] = {"status": status, "changed_by": by, "ended_at": at if status.final else ""}
     if order in (Order.UNDO, Order.RESUME):
         _refuse_busy(c, known)
+        if order is Order.RESUME and known.kind is OperationKind.DRAIN and up is not None:
+            opened = [name for name in known.hosts if not required_host(c, name).maintenance]
+            if not known.ignores_host_rules:
+                check_closing(c, opened, up)
         change |= {"undo": order is Order.UNDO, "counts_from": _next_number(c, id)}
     change |= {"paused_because": "", "closed": _closed_after(c, known, order, at)}
     new = known.model_copy(update=change)

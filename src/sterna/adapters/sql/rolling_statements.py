@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from sterna.adapters.sql import step_statements as on_steps
-from sterna.adapters.sql.host_statements import open_after
+from sterna.adapters.sql.host_statements import closed_hosts, open_after
 from sterna.adapters.sql.operation_statements import held, required, save
+from sterna.adapters.sql.rule_statements import check_closing
 from sterna.domain.errors import Conflict, NotFound
 from sterna.domain.fleet.course import OperationStatus
 from sterna.domain.fleet.stages import Change, Stage
-from sterna.ports.operations import OperationRecord
+from sterna.ports.operations import OperationRecord, Seen
 
 _TOO_EARLY = {
     Stage.WAITING: ("its turn has not come", "wait until it is empty: `sterna operation show` says how far it is"),
@@ -22,13 +23,17 @@ _TOO_EARLY = {
 }
 
 
-def advance(c: Connection, known: OperationRecord, changes: Sequence[Change], pause: str) -> bool:
+def advance(
+    c: Connection, known: OperationRecord, changes: Sequence[Change], pause: str, seen: Seen | None = None
+) -> bool:
     """See ports.operations.OperationRecords.advance_hosts."""
     now = held(c, known.id, known.epoch)
     if now is None or not all(_is_true(c, known.id, change) for change in changes):
         return False
     begins = [change for change in changes if on_steps.begins(change.was, change.now)]
     if (begins or pause) and now.status is not known.status:
+        return False
+    if seen is not None and not _may_begin(c, now, begins, seen):
         return False
     for change in changes:
         on_steps.save(c, known.id, change.now)
@@ -41,6 +46,21 @@ def advance(c: Connection, known: OperationRecord, changes: Sequence[Change], pa
     new = now.model_copy(update=update)
     if new != now:
         save(c, new)
+    return True
+
+
+def _may_begin(c: Connection, known: OperationRecord, begins: Sequence[Change], seen: Seen) -> bool:
+    """False where others are closed than were seen. Raises Refused by the rules about hosts."""
+    closing = [change.now.host for change in begins if not change.was.stage.closed]
+    if closing and not closed_hosts(c) <= seen.closed:
+        return False
+    if known.ignores_host_rules:
+        return True
+    if closing:
+        check_closing(c, closing, seen.usable)
+    for change in begins:
+        if change.now.stage is Stage.BETWEEN:
+            check_closing(c, [change.now.host], seen.usable)
     return True
 
 

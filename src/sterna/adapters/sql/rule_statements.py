@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, insert, or_, select, update
 
 from sterna.adapters.sql.fleet_schema import attempts, hosts, migrations, rules, vms
+from sterna.adapters.sql.host_statements import closed_hosts
 from sterna.domain.errors import Conflict, NotFound, Refused
 from sterna.domain.fleet.attempts import AttemptState
 from sterna.domain.fleet.rule_checks import Placed, RuleFacts, away_of, down_together
@@ -116,8 +117,7 @@ def facts(c: Connection, uuid: str, name: str) -> RuleFacts:
         return RuleFacts()
     domains = [rule for rule in every if rule.kind is RuleKind.FAILURE_DOMAIN]
     named = {one for rule in about for one in rule.vms}
-    closed = c.execute(select(hosts.c.name).where(hosts.c.maintenance)).scalars()
-    return RuleFacts(rules=(*about, *domains), placed=tuple(placed(c, named)), closed=frozenset(closed))
+    return RuleFacts(rules=(*about, *domains), placed=tuple(placed(c, named)), closed=closed_hosts(c))
 
 
 # ---------------------------------------------------------------- rules that are judged where something begins

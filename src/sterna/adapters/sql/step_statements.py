@@ -77,15 +77,16 @@ def undo(c: Connection, operation: OperationRecord) -> None:
 
 
 def resume(c: Connection, operation: OperationRecord, at: str) -> tuple[str, ...]:
-    """Close its hosts again that are to be closed; all that it has closed so far. Raises NotFound."""
-    before = steps(c, operation.id)
-    names = [one.host for one in before if one.stage.closed]
-    opened = {name for name in names if not host_statements.required_host(c, name).maintenance}
-    for one in before:
-        new = resumed(one, at, was_opened=one.host in opened)
+    """Its hosts that are still closed stay so, and the others wait for their turn; all that it has closed so far.
+    Raises NotFound."""
+    closed = []
+    for one in steps(c, operation.id):
+        is_closed = one.stage.closed and host_statements.required_host(c, one.host).maintenance
+        new = resumed(one, at, was_opened=not is_closed)
         if new != one:
             save(c, operation.id, new)
-    return tuple(sorted({*operation.closed, *close(c, operation, names)}))
+        closed += [one.host] if is_closed else []
+    return tuple(sorted({*operation.closed, *close(c, operation, closed)}))
 
 
 def is_open_to_people(c: Connection, operation: OperationRecord, host: str) -> bool:

@@ -143,8 +143,10 @@ class Operate:
 
     async def order(self, id: str, order: Order, by: str) -> OperationRecord:
         """Pause, resume, stop or undo it. May be repeated. Raises NotFound; Conflict where that cannot be asked
-        now."""
-        record = await self._fleet.order_operation(id, order, by, self._clock.now().isoformat())
+        now; Refused where it would close a host that is not to be down together with one that is away."""
+        record = await self._fleet.order_operation(
+            id, order, by, self._clock.now().isoformat(), self._registry.usable()
+        )
         log.info("an operation was asked for something", operation=id, order=order, by=by, status=record.status)
         self._wake()
         return record
@@ -176,6 +178,7 @@ class Operate:
             may=request.may,
             policy=request.policy,
             finish_within_s=request.finish_within_s,
+            ignores_host_rules=request.ignore_host_rules,
             reason=request.reason,
             requested_by=request.requested_by,
             created_at=self._clock.now().isoformat(),

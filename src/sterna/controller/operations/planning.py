@@ -271,6 +271,8 @@ def rolling_of(operation: OperationRecord, steps: Sequence[HostStep]) -> Rolling
         of_one_domain=operation.of_one_domain,
         reboot_s=between_s(steps),
         done=done,
+        opening=frozenset(step.host for step in steps if step.stage.closed),
+        host_rules=not operation.ignores_host_rules,
         may=may_of(operation),
     )
 

@@ -15,10 +15,11 @@ from sterna.controller.operations.between import BetweenCalls, is_asked
 from sterna.controller.operations.observing import Observer
 from sterna.controller.operations.patience import Patience
 from sterna.controller.operations.planning import Forecast, Look, Planning, Wave
-from sterna.domain.errors import Conflict
+from sterna.domain.errors import Conflict, Refused
 from sterna.domain.fleet.admission import Admitted, Situation, ending, waits_for
 from sterna.domain.fleet.course import OperationKind, OperationStatus
 from sterna.domain.fleet.plans import LeftOver
+from sterna.domain.fleet.rules import RuleKind
 from sterna.domain.fleet.snapshot import Snapshot
 from sterna.domain.fleet.stages import (
     Change,
@@ -39,7 +40,7 @@ from sterna.domain.fleet.stages import (
 from sterna.domain.model import GuestState
 from sterna.ports.clock import Clock
 from sterna.ports.fleet import Fleet, VmPage
-from sterna.ports.operations import OperationRecord, Standing, Tried
+from sterna.ports.operations import OperationRecord, Seen, Standing, Tried
 
 log = structlog.get_logger(__name__)
 
@@ -148,15 +149,19 @@ class RollingLooks:
         running = self._between.still_runs(operation, await self._fleet.host_steps(operation.id))
         return _some({host: _STILL_RUNS.format(host) for host in running})
 
-    async def _advance(self, at: _At, changes: Sequence[Change], *, pause: str = "") -> None:
+    async def _advance(
+        self, at: _At, changes: Sequence[Change], *, pause: str = "", seen: Seen | None = None
+    ) -> None:
         """Raises Conflict where that is out of date."""
-        if not await self._written(at, changes, pause=pause):
+        if not await self._written(at, changes, pause=pause, seen=seen):
             raise Conflict("something of it has changed meanwhile")
 
-    async def _written(self, at: _At, changes: Sequence[Change], *, pause: str = "") -> bool:
+    async def _written(
+        self, at: _At, changes: Sequence[Change], *, pause: str = "", seen: Seen | None = None
+    ) -> bool:
         if not changes and not pause:
             return True
-        if not await self._fleet.advance_hosts(at.operation, changes, pause):
+        if not await self._fleet.advance_hosts(at.operation, changes, pause, seen):
             self._planning.again(at.operation.id)
             return False
         new = {change.now.host: change.now for change in changes}
@@ -213,12 +218,18 @@ class RollingLooks:
 
     async def _begin_between(self, at: _At) -> None:
         """Something may be done to the hosts that are empty, and is asked for."""
+        seen = await self._partners_of(at, named(at.steps, Stage.EMPTY))
         for step in at.at(Stage.EMPTY):
             now, heard = self._clock.now(), at.heard[step.host]
             if at.operation.between.asks and not heard.up:  # the life of its agent may be another one already
                 at.says[step.host] = f"nothing is asked for {step.host}, which cannot be used: {heard.why}"
                 continue
-            if not await self._written(at, [begun(step, heard.boot, now)]):
+            try:
+                is_begun = await self._written(at, [begun(step, heard.boot, now)], seen=seen)
+            except Refused as error:  # another host has gone down since this one was closed
+                at.says[step.host] = error.refusals[0].message
+                continue
+            if not is_begun:
                 again = moved(step, Stage.DRAINING, now)  # somebody has started a VM there
                 await self._advance(at, [Change(was=step, now=again)])
         for step in at.at(Stage.BETWEEN):
@@ -229,6 +240,14 @@ class RollingLooks:
                 at.says[step.host] = f"nothing is asked for {step.host}: {vms[0].name} has been started there"
             else:
                 self._between.ask(at.operation, step)
+
+    async def _partners_of(self, at: _At, hosts: Collection[str]) -> Seen:
+        """Which hosts can be used, of these and those that rules name with them."""
+        rules = await self._observer.rules() if hosts and not at.operation.ignores_host_rules else ()
+        near = (rule.hosts for rule in rules if rule.kind is RuleKind.NOT_DOWN_TOGETHER)
+        partners = {name for group in near if not set(group).isdisjoint(hosts) for name in group}
+        heard = await self._observer.heard(sorted(partners.union(hosts)))
+        return Seen(usable=frozenset(name for name, one in heard.items() if one.up))
 
     # ------------------------------------------------------------ waves
 
@@ -248,7 +267,7 @@ class RollingLooks:
         self._patience.renew(at.operation.id)
         now, number = self._clock.now(), wave_of(at.steps)
         begin = [Change(was=step, now=moved(step, Stage.DRAINING, now, wave=number)) for step in _of(at, heard)]
-        await self._advance(at, begin)
+        await self._advance(at, begin, seen=_seen(fleet))
         log.info("a wave begins", operation=at.operation.id, wave=number, hosts=sorted(heard))
 
     async def _give_up(self, at: _At, reasons: Mapping[str, str], steps: Sequence[HostStep]) -> None:
@@ -308,6 +327,11 @@ def _of(at: _At, hosts: Collection[str]) -> list[HostStep]:
 
 def _vms_of(fleet: Snapshot, hosts: Collection[str]) -> set[tuple[str, str, str]]:
     return {(vm.uuid, vm.host, vm.pinned) for vm in fleet.vms if vm.host in hosts}
+
+
+def _seen(fleet: Snapshot) -> Seen:
+    usable = frozenset(host.name for host in fleet.hosts if not host.unreachable)
+    return Seen(usable=usable, closed=frozenset(host.name for host in fleet.hosts if host.closed))
 
 
 def _of_host(situation: Situation, host: str) -> Situation:

@@ -33,6 +33,10 @@ class Rolling(Value):
     """Of `hosts`, those it has been done to."""
     of_one_domain: int | None = Field(default=1, gt=0)
     """Hosts of one failure domain that are closed at once. None: no limit."""
+    opening: frozenset[str] = frozenset()
+    """Hosts of the wave that is under way: they are open before the next one."""
+    host_rules: bool = True
+    """Rules about hosts that are not to be down together hold."""
     may: Mays = frozenset()
 
 

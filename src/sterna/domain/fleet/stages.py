@@ -230,9 +230,7 @@ def undone(step: HostStep) -> HostStep:
 
 def resumed(step: HostStep, at: str, *, was_opened: bool) -> HostStep:
     """After a resumption. A host that was skipped is tried again, and one that is late has its time again.
-    `was_opened`: it took VMs meanwhile, so it is emptied again."""
-    if step.stage is Stage.SKIPPED:
+    `was_opened`: it takes VMs, so its turn comes again: others may have been closed since."""
+    if step.stage is Stage.SKIPPED or (step.stage.closed and was_opened):
         return HostStep(host=step.host, rounds=step.rounds)
-    if step.stage.closed and was_opened:
-        return step.model_copy(update={"stage": Stage.DRAINING, "since": at})
     return step.model_copy(update={"since": at}) if step.stage is Stage.BETWEEN else step

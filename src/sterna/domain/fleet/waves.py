@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sterna.domain.fleet.board import USUAL, Board
+from sterna.domain.fleet.closing import Closing
 from sterna.domain.fleet.emptying import Emptied, empty, leftover, rewind
 from sterna.domain.fleet.operations import Rolling
 from sterna.domain.fleet.pace import Paces
@@ -47,6 +48,9 @@ class Waves:
     skipped: dict[str, str] = field(default_factory=dict)
     on_host: dict[int, set[int]] = field(default_factory=dict)
     """VMs that run there, as moves end."""
+
+    def __post_init__(self) -> None:
+        self.closing = Closing(self.board.tables, self.rolling)
 
     def begin(self) -> None:
         """Look at all hosts before anything moves: which cannot be emptied whatever is done?"""
@@ -120,19 +124,9 @@ class Waves:
         for *_, h in in_turn:
             if len(closed) + len(chosen) == self.rolling.most_closed:
                 break
-            if self._independent(h, [*closed, *chosen]):
+            if not self.closing.against(h, [*closed, *chosen]):
                 chosen.append(h)
         return chosen
-
-    def _independent(self, h: int, others: Sequence[int]) -> bool:
-        """May it be closed together with the others?"""
-        tables, most = self.board.tables, self.rolling.of_one_domain
-        host = tables.hosts[h]
-        same = sum(tables.domain_of[other] == tables.domain_of[h] for other in others)
-        if most is not None and same >= most:
-            return False
-        names = {tables.hosts[other].name for other in others}
-        return not any(host.name in group and group & names for group in tables.snapshot.rules.not_down_together)
 
     def _close(self, wave: Chosen, candidates: Sequence[int]) -> list[LeftOver]:
         """Close them and find places for their VMs. Those that cannot be emptied are opened again; why not."""
@@ -171,7 +165,10 @@ class Waves:
             self.skipped.setdefault(one.host, one.reason)
         for h in self.remaining:
             name = self.board.tables.hosts[h].name
-            self.skipped.setdefault(name, f"{name} could not be emptied together with what was tried before it")
+            why = self.closing.against(h)
+            self.skipped.setdefault(
+                name, why or f"{name} could not be emptied together with what was tried before it"
+            )
 
     def end(self, wave: Chosen) -> None:
         """The wave is over: its VMs are where they were to go, its hosts are done and open."""
