@@ -131,8 +131,53 @@ async def test_a_host_that_is_declared_dead_is_not_waited_for(stage: Rebooting) 
     await stage.refresh()
     await stage.controller.deaths.declare("b", fenced=True)
     assert (await stage.run()).status is S.INCOMPLETE
-    assert (await stage.steps())["b"].reason == "b was declared dead"
+    why = "b was declared dead while something was done to it: it stays closed"
+    assert (await stage.steps())["b"].reason == why
     assert (await stage.stages())["c"] == "done"
+
+
+async def test_a_host_that_dies_while_something_is_done_to_it_stays_closed(stage: Rebooting) -> None:
+    """Its state is unknown when it answers again."""
+    stage.hooks.ignores.add("b")
+    await stage.roll("b", "c")
+    await stage.until("b", Stage.BETWEEN)
+    stage.bus.agents["b"].listening = False
+    stage.clock.ms += 30_000
+    await stage.refresh()
+    await stage.controller.deaths.declare("b", fenced=True)
+    assert (await stage.run()).status is S.INCOMPLETE
+    assert await stage.closed() == {"b"}
+    stage.bus.agents["b"].listening = True
+    await stage.order(Order.UNDO)
+    assert (await stage.run()).status is S.UNDONE and await stage.closed() == {"b"}
+    await stage.controller.registry.set_maintenance("b", False)
+    assert await stage.closed() == set()
+
+
+async def test_a_host_that_dies_while_it_is_emptied_is_opened(stage: Rebooting) -> None:
+    """Nothing has been done to it."""
+    await stage.roll("a")
+    await stage.until("a", Stage.DRAINING)
+    stage.bus.agents["a"].listening = False
+    stage.clock.ms += 30_000
+    await stage.refresh()
+    await stage.controller.deaths.declare("a", fenced=True)
+    assert (await stage.run()).status is S.INCOMPLETE and await stage.closed() == set()
+
+
+async def test_one_that_was_left_closed_is_opened_by_a_run_that_succeeds(stage: Rebooting) -> None:
+    stage.hooks.ignores.add("b")
+    await stage.roll("b")
+    await stage.until("b", Stage.BETWEEN)
+    stage.bus.agents["b"].listening = False
+    stage.clock.ms += 30_000
+    await stage.refresh()
+    await stage.controller.deaths.declare("b", fenced=True)
+    assert (await stage.run()).status is S.INCOMPLETE and await stage.closed() == {"b"}
+    stage.bus.agents["b"].listening = True
+    stage.hooks.ignores.clear()
+    await stage.order(Order.RESUME)
+    assert (await stage.run()).status is S.DONE and await stage.closed() == set()
 
 
 async def test_a_vm_that_is_started_on_an_empty_host_is_moved_away_before_the_reboot(stage: Rebooting) -> None:

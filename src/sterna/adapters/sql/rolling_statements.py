@@ -39,7 +39,7 @@ def advance(
         on_steps.save(c, known.id, change.now)
     closing = [one.now.host for one in begins if one.now.stage is Stage.DRAINING]
     closed = {*now.closed, *on_steps.close(c, now, closing)} if closing else {*now.closed}
-    open_after(c, known.id, [one.now.host for one in changes if one.was.stage.closed and one.now.stage.ended])
+    open_after(c, known.id, [one.now.host for one in changes if one.opens])
     update: dict[str, object] = {"closed": tuple(sorted(closed))}
     if pause:
         update |= {"status": OperationStatus.PAUSED, "paused_because": pause, "changed_by": ""}

@@ -67,12 +67,12 @@ def close(c: Connection, operation: OperationRecord, names: Iterable[str]) -> tu
 
 
 def undo(c: Connection, operation: OperationRecord) -> None:
-    """Open the hosts again that it has closed, but for those to which something may happen still."""
+    """Open the hosts again that it has closed, but for those to which something may happen still, or has."""
     before = steps(c, operation.id)
     for one in before:
         if (new := undone(one)) != one:
             save(c, operation.id, new)
-    still = {one.host for one in before if undone(one).stage.closed}
+    still = {one.host for one in before if undone(one).keeps_closed}
     host_statements.open_after(c, operation.id, [name for name in operation.closed if name not in still])
 
 

@@ -91,6 +91,14 @@ class HostStep(Value):
     done_by: str = ""
     took_s: float | None = None
     """From its being empty until it was back."""
+    left_closed: bool = False
+    """It was gone while something was done to it: its state is unknown. Until it is done, or a person opens it, it
+    stays closed."""
+
+    @property
+    def keeps_closed(self) -> bool:
+        """Must it take no VMs, also after an undo?"""
+        return self.stage.closed or (self.left_closed and self.stage is not Stage.DONE)
 
 
 class Heard(Value):
@@ -113,6 +121,11 @@ class Change(Value):
 
     was: HostStep
     now: HostStep
+
+    @property
+    def opens(self) -> bool:
+        """Does the host take VMs again?"""
+        return self.was.stage.closed and self.now.stage.ended and not self.now.keeps_closed
 
 
 def missing(step: HostStep, between: Between, heard: Heard) -> str:
@@ -172,6 +185,9 @@ def come_back(
 
 
 def _come_back(step: HostStep, between: Between, heard: Heard, now: datetime) -> HostStep:
+    if heard.gone and step.stage in (Stage.BETWEEN, Stage.BACK):
+        reason = f"{step.host} {heard.gone} while something was done to it: it stays closed"
+        return moved(step, Stage.SKIPPED, now, reason=reason, left_closed=True)
     if heard.gone:
         return moved(step, Stage.SKIPPED, now, reason=f"{step.host} {heard.gone}")
     if step.stage is Stage.BETWEEN and not missing(step, between, heard):
@@ -232,5 +248,5 @@ def resumed(step: HostStep, at: str, *, was_opened: bool) -> HostStep:
     """After a resumption. A host that was skipped is tried again, and one that is late has its time again.
     `was_opened`: it takes VMs, so its turn comes again: others may have been closed since."""
     if step.stage is Stage.SKIPPED or (step.stage.closed and was_opened):
-        return HostStep(host=step.host, rounds=step.rounds)
+        return HostStep(host=step.host, rounds=step.rounds, left_closed=step.left_closed)
     return step.model_copy(update={"since": at}) if step.stage is Stage.BETWEEN else step
