@@ -146,6 +146,37 @@ async def test_a_preview_has_the_waves_and_changes_nothing(stage: Rebooting) -> 
     assert await stage.closed() == set() and not await stage.controller.fleet.unfinished_operations()
 
 
+OTHER = "bbbbbbbb-0000-4000-8000-000000000002"
+
+
+async def test_a_host_that_a_drain_keeps_closed_stays_closed(stage: Rebooting) -> None:
+    await stage.begin("a", id=OTHER)
+    assert (await stage.run(id=OTHER)).status is S.DONE
+    before = await stage.controller.fleet.host("a")
+    await stage.roll("a", "b")
+    assert (await stage.run()).status is S.DONE and stage.reboots == Counter("ab")
+    assert await stage.closed() == {"a"}
+    after = await stage.controller.fleet.host("a")
+    assert (after.closed_by, after.maintenance_reason) == (OTHER, before.maintenance_reason)
+    await stage.controller.operate.order(OTHER, Order.UNDO, "token:ops")
+    assert (await stage.run(id=OTHER)).status is S.UNDONE and await stage.closed() == set()
+
+
+async def test_a_host_that_a_run_left_closed_is_opened_by_the_next_one(stage: Rebooting) -> None:
+    await stage.roll("a", id=OTHER, between=BY_HAND)
+    await stage.tick()
+    await stage.controller.operate.order(OTHER, Order.STOP, "token:ops")
+    assert (await stage.run(id=OTHER)).status is S.STOPPED and await stage.closed() == {"a"}
+    await stage.roll("a")
+    assert (await stage.run()).status is S.DONE and await stage.closed() == set()
+
+
+async def test_a_drain_takes_over_hosts_that_another_one_keeps_closed(stage: Rebooting) -> None:
+    await stage.begin("a", id=OTHER)
+    assert (await stage.run(id=OTHER)).status is S.DONE
+    assert (await stage.begin("a")).closed == ("a",)
+
+
 # ------------------------------------------------------------ what operators ask
 
 

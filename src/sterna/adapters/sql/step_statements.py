@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from sqlalchemy import Connection, delete, insert, or_, select, update
 
 from sterna.adapters.sql import host_statements
-from sterna.adapters.sql.fleet_schema import attempts, migrations, operation_hosts, sightings, vms
+from sterna.adapters.sql.fleet_schema import attempts, migrations, operation_hosts, operations, sightings, vms
 from sterna.domain.errors import Conflict
 from sterna.domain.fleet.attempts import AttemptState
+from sterna.domain.fleet.course import OperationKind
 from sterna.domain.fleet.stages import HostStep, Stage, resumed, undone
 from sterna.domain.model import GuestState
 from sterna.ports.operations import OperationRecord
@@ -60,10 +61,22 @@ def remove(c: Connection, operation: str) -> None:
 
 
 def close(c: Connection, operation: OperationRecord, names: Iterable[str]) -> tuple[str, ...]:
-    """Close these hosts for it. Those that were open, or that an operation had closed. Raises NotFound."""
+    """Close these hosts for it. Those that were open, or that an operation had closed; a rolling operation, which
+    opens its hosts, leaves to drains what they keep closed. Raises NotFound."""
+    names = tuple(names)
+    if operation.kind is OperationKind.ROLLING:
+        closers = {name: host_statements.required_host(c, name).closed_by for name in names}
+        kept = _not_rolling(c, set(closers.values()) - {"", operation.id})
+        names = tuple(name for name in names if closers[name] not in kept)
     why = f"operation {operation.id[:8]} of {operation.requested_by or 'nobody named'}"
     why += f": {operation.reason}" if operation.reason else ""
     return host_statements.close_for(c, operation.id, names, why)
+
+
+def _not_rolling(c: Connection, ids: set[str]) -> set[str]:
+    """Those of these operations that are none, or are not known any more."""
+    found = c.execute(select(operations.c.id, operations.c.document).where(operations.c.id.in_(ids)))
+    return ids - {row.id for row in found if row.document["kind"] == OperationKind.ROLLING}
 
 
 def undo(c: Connection, operation: OperationRecord) -> None:
