@@ -5,14 +5,16 @@ from __future__ import annotations
 import pytest
 
 from sterna.controller.intents.request import MigrateRequest
-from sterna.domain.errors import BadRequest, Conflict, Undelivered
+from sterna.controller.operations.observing import Capacity
+from sterna.domain.errors import BadRequest, Conflict, Temporary, Undelivered
 from sterna.domain.fleet.attempts import Attempt
 from sterna.domain.fleet.course import OperationStatus, Order
-from sterna.domain.model import Refusal
+from sterna.domain.model import Data, Refusal
 from sterna.domain.refusals import Code
 from sterna.domain.status import Status
 from sterna.ports.bus import BusState
 from sterna.ports.operations import OperationRecord
+from tests.unit.controller.fakes import FakeAgent
 from tests.unit.controller.operating import OPERATION, Stage, X
 
 S = OperationStatus
@@ -246,3 +248,44 @@ async def test_a_stop_says_which_host_it_cannot_ask(stage: Stage) -> None:
     await stage.tick()
     standing = (await stage.operation()).standing
     assert standing.waits_for == "a cannot be asked how its migrations have ended"
+
+
+async def turned_away(stage: Stage, name: str, why: str = "too many requests") -> list[str]:
+    """The source has no time for that VM. The migrations that it was asked for."""
+    start, asked = stage.bus._start_migration, list[str]()
+
+    def busy(agent: FakeAgent, params: Data) -> Data:
+        if agent.vms[params["vm"]].name == name:
+            asked.append(params["id"])
+            raise Temporary(why)
+        return start(agent, params)
+
+    stage.bus._start_migration = busy  # type: ignore[method-assign]
+    return asked
+
+
+async def test_what_can_never_begin_keeps_no_slot_and_is_planned_again(stage: Stage) -> None:
+    stage.controller.fill_hosts(Capacity(preparing=1))
+    asked = await turned_away(stage, "x1")
+    await stage.begin()
+    for _ in range(40):
+        await stage.tick()
+        stage.complete_all()
+    assert {name for name, _, _ in stage.moved} == {"x2", "x3"}
+    assert (await stage.operation()).status is S.RUNNING
+    reason = (await stage.reasons())["x1"]
+    assert "too many requests" in reason and "it is tried again at" in reason
+    assert len(asked) < 20 and len(set(asked)) > 1
+    del stage.bus._start_migration
+    assert (await stage.run()).status is S.DONE
+
+
+async def test_what_is_turned_away_for_a_moment_begins_as_it_was_decided(stage: Stage) -> None:
+    asked = await turned_away(stage, "x1")
+    await stage.begin()
+    for _ in range(3):
+        await stage.tick()
+    del stage.bus._start_migration
+    assert (await stage.run()).status is S.DONE
+    assert len(asked) == 3 and len(set(asked)) == 1
+    assert len(await stage.controller.fleet.attempts(OPERATION)) == 3

@@ -7,6 +7,7 @@ The attempt was written before. How that ended is written after; where it is not
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 
 import structlog
@@ -20,6 +21,9 @@ from sterna.ports.operations import OperationRecord
 
 log = structlog.get_logger(__name__)
 
+MOST_TRIES = 5
+"""Times that an attempt is asked for in vain, one at each look. Then it is given up: it would keep its slots. Its
+VM rests a while, and is planned again."""
 Begin = Callable[[OperationRecord, Attempt], Awaitable[object]]
 Abort = Callable[[str], Awaitable[object]]
 
@@ -33,6 +37,8 @@ class Acting:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.trouble: dict[str, str] = {}
         """Migration -> why it could not be begun when that was last tried."""
+        self._tries: Counter[str] = Counter()
+        """Migration -> how often that was tried in vain."""
 
     def busy(self, migration: str) -> bool:
         """Is something done about it at the moment?"""
@@ -68,10 +74,18 @@ class Acting:
             state, blame, reason = AttemptState.FAILED, Blame.HOST, error.message
         except SternaError as error:
             self.trouble[attempt.migration] = error.message
-            raise
-        self.trouble.pop(attempt.migration, None)
+            self._tries[attempt.migration] += 1
+            if self._tries[attempt.migration] < MOST_TRIES:
+                raise
+            state, reason = AttemptState.REFUSED, error.message
         at = self._clock.now().isoformat()
         await self._fleet.settle_attempt(attempt, operation.epoch, state, reason=reason, blame=blame, at=at)
+        self.forget(attempt.migration)
+
+    def forget(self, migration: str) -> None:
+        """It has begun, or will not be begun any more."""
+        self.trouble.pop(migration, None)
+        self._tries.pop(migration, None)
 
     async def _end(self, migration: str) -> None:
         try:

@@ -131,7 +131,7 @@ class Looks:
         at, words = self._clock.now().isoformat(), "" if state is AttemptState.ARRIVED else reason
         attempt, epoch = tried.attempt, operation.epoch
         now = await self._fleet.settle_attempt(attempt, epoch, state, reason=words, blame=blame, at=at)
-        self._acting.trouble.pop(attempt.migration, None)
+        self._acting.forget(attempt.migration)
         return tried.model_copy(update={"attempt": now or attempt})
 
     async def _ending(
