@@ -11,8 +11,10 @@ from sterna.adapters.sql.fleet import SqlFleet
 from sterna.domain.errors import Conflict, NotFound
 from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame
 from sterna.domain.fleet.course import OperationStatus, Order
+from sterna.domain.fleet.rules import Rule, RuleKind, orders
 from sterna.domain.journal import Migration
 from sterna.domain.status import Status
+from sterna.kit.digests import digest_of
 from sterna.ports.operations import OperationPage, OperationRecord, Standing, Tried
 from tests.contract.operation_records import FIRST, SECOND, attempt, decision, drain
 from tests.contract.records import AT, facts, move, saw, seen, uuid
@@ -358,6 +360,19 @@ async def test_an_attempt_that_was_given_up_never_begins(fleet: SqlFleet) -> Non
     with pytest.raises(Conflict, match="has given up this migration of vm1"):
         await fleet.admit(migration_of(attempt()), AT)
     assert [vm.migration_id for vm in await fleet.vms()] == [None, None]
+
+
+async def test_an_attempt_begins_only_by_the_rules_by_which_it_was_decided(fleet: SqlFleet) -> None:
+    mine = await held(fleet)
+    await fleet.put_rule(Rule(name="new", kind=RuleKind.NEVER_MOVE, vms=("vm9",)), replace=False)
+    rules = tuple(await fleet.rules())
+    decided = decision(mine, attempt().model_copy(update={"rules": digest_of(orders(rules))}))
+    assert await fleet.decide(decided.model_copy(update={"rules": rules}))
+    await fleet.remove_rule("new")
+    with pytest.raises(Conflict, match="placement rules have changed since operation"):
+        await fleet.admit(migration_of(attempt()), AT)
+    await fleet.put_rule(rules[0], replace=False)
+    assert (await fleet.admit(migration_of(attempt()), AT))[1] is False
 
 
 async def test_an_attempt_begins_only_where_its_vm_was(fleet: SqlFleet) -> None:

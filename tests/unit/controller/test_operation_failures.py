@@ -7,8 +7,9 @@ import pytest
 from sterna.controller.intents.request import MigrateRequest
 from sterna.controller.operations.observing import Capacity
 from sterna.domain.errors import BadRequest, Conflict, Temporary, Undelivered
-from sterna.domain.fleet.attempts import Attempt
+from sterna.domain.fleet.attempts import Attempt, AttemptState
 from sterna.domain.fleet.course import OperationStatus, Order
+from sterna.domain.fleet.rules import Rule, RuleKind
 from sterna.domain.model import Data, Refusal
 from sterna.domain.refusals import Code
 from sterna.domain.status import Status
@@ -288,4 +289,36 @@ async def test_what_is_turned_away_for_a_moment_begins_as_it_was_decided(stage: 
     del stage.bus._start_migration
     assert (await stage.run()).status is S.DONE
     assert len(asked) == 3 and len(set(asked)) == 1
+    assert len(await stage.controller.fleet.attempts(OPERATION)) == 3
+
+
+NEVER = Rule(name="stays", kind=RuleKind.NEVER_MOVE, vms=("x1",))
+PRIORITY = Rule(name="first", kind=RuleKind.PRIORITY, vms=("x1",), priority=3)
+
+
+async def test_what_was_decided_before_a_rule_was_written_does_not_begin_after_it(stage: Stage) -> None:
+    await turned_away(stage, "x1")
+    await stage.begin()
+    await stage.tick()
+    await asked(stage, Order.PAUSE)
+    stage.complete_all()
+    stage.clock.ms += 86_400_000
+    await stage.tick()
+    await stage.controller.fleet.put_rule(NEVER, replace=False)
+    del stage.bus._start_migration
+    await asked(stage, Order.RESUME)
+    assert (await stage.run()).status is S.INCOMPLETE
+    assert stage.places()["x1"] == "a" and {name for name, _, _ in stage.moved} == {"x2", "x3"}
+    tried = [one.attempt for one in await stage.controller.fleet.attempts(OPERATION) if one.attempt.name == "x1"]
+    assert [one.state for one in tried] == [AttemptState.REFUSED]
+    assert "placement rules have changed since operation bbbbbbbb" in tried[0].reason
+
+
+async def test_a_rule_that_says_nothing_of_places_changes_no_decision(stage: Stage) -> None:
+    await turned_away(stage, "x1")
+    await stage.begin()
+    await stage.tick()
+    await stage.controller.fleet.put_rule(PRIORITY, replace=False)
+    del stage.bus._start_migration
+    assert (await stage.run()).status is S.DONE
     assert len(await stage.controller.fleet.attempts(OPERATION)) == 3

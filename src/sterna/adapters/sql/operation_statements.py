@@ -17,8 +17,10 @@ from sterna.adapters.sql.step_statements import ACTIVE
 from sterna.domain.errors import Conflict, NotFound
 from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame
 from sterna.domain.fleet.course import UNFINISHED, OperationKind, OperationStatus, Order, obeying
+from sterna.domain.fleet.rules import orders
 from sterna.domain.journal import Migration
 from sterna.domain.status import Status
+from sterna.kit.digests import digest_of
 from sterna.ports.fleet import HostRecord, MigrationRecord
 from sterna.ports.operations import Decision, OperationPage, OperationRecord, Standing, Tried
 
@@ -315,13 +317,18 @@ def settle(
 
 def check_not_over(c: Connection, migration: Migration) -> None:
     """Nothing, unless it is an attempt of an operation. Raises Conflict where that has ended, or was decided for a
-    VM on another host: whoever asks has slept over it."""
+    VM on another host, or by other placement rules: whoever asks has slept over it."""
     row = c.execute(select(attempts).where(attempts.c.migration == migration.id)).first()
     if row is None:
         return
     attempt = _attempt(row)
     if attempt.state.ended:
         raise Conflict(f"operation {attempt.operation} has given up this migration of {attempt.name}")
+    if attempt.rules and attempt.rules != digest_of(orders(all_rules(c))):
+        raise Conflict(
+            f"the placement rules have changed since operation {attempt.operation} decided on this migration of "
+            f"{attempt.name}"
+        )
     if attempt.source != migration.source:
         raise Conflict(
             f"operation {attempt.operation} wants {attempt.name} moved from {attempt.source}, and it is on "

@@ -81,7 +81,7 @@ def request_of(operation: OperationRecord, attempt: Attempt) -> MigrateRequest:
         vm=attempt.vm,
         destination=attempt.target,
         asked=Asked(policy=operation.policy, may=operation.may),
-        ignore_rules=True,  # the plan has kept them, and they were the same when it was decided on
+        ignore_rules=True,  # the plan has kept them, and the records look whether they are still the same
         requested_by=operation.asked_by(attempt),
     )
 

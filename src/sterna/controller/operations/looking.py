@@ -17,9 +17,11 @@ from sterna.controller.operations.rolling import RollingLooks
 from sterna.domain.fleet.admission import ending
 from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame, back, next_number
 from sterna.domain.fleet.course import OperationKind, OperationStatus
+from sterna.domain.fleet.rules import orders
 from sterna.domain.fleet.snapshot import Snapshot
 from sterna.domain.model import GuestState
 from sterna.domain.status import Status
+from sterna.kit.digests import digest_of
 from sterna.ports.clock import Clock
 from sterna.ports.fleet import Fleet, VmPage
 from sterna.ports.operations import Decision, OperationRecord, Standing, Tried
@@ -181,7 +183,7 @@ class Looks:
             self._acting.abort(migration)
         if not look.situation.admitted.start or not operation.status.starts:
             return
-        at = self._clock.now().isoformat()
+        at, rules = self._clock.now().isoformat(), digest_of(orders(look.rules))
         new = tuple(
             Attempt(
                 migration=migration_id(operation.id, move.vm, number + place),
@@ -193,6 +195,7 @@ class Looks:
                 target=move.target,
                 purpose=move.purpose,
                 decided_at=at,
+                rules=rules,
             )
             for place, move in enumerate(look.situation.admitted.start)
         )

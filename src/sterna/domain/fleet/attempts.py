@@ -78,6 +78,9 @@ class Attempt(Value):
     """Why it did not arrive."""
     decided_at: str = ""
     """ISO 8601 UTC, the clock of the controller that wrote it; so is `ended_at`."""
+    rules: str = ""
+    """Digest of what the placement rules ordered by which it was decided (`rules.orders`). '': by an earlier
+    version."""
     ended_at: str = ""
 
 

@@ -84,6 +84,15 @@ _LEAST: dict[RuleKind, tuple[int, int]] = {
 """How many VMs and hosts a rule names at least; 0: none."""
 
 
+_NOT_OF_PLACES = frozenset({RuleKind.PRIORITY, RuleKind.NOT_DOWN_TOGETHER})
+
+
+def orders(rules: Iterable[Rule]) -> str:
+    """What rules order about where VMs may be. Where that differs, a decision made by them may not hold now."""
+    unlike = {"name", "reason", "changed_by", "changed_at"}
+    return "\n".join(sorted(one.model_dump_json(exclude=unlike) for one in rules if one.kind not in _NOT_OF_PLACES))
+
+
 def well_formed(rule: Rule) -> Rule:
     """The rule with each name once, UUIDs in lower case, and its scope. Raises BadRequest for one that makes no
     sense."""

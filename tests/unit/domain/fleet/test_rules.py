@@ -14,7 +14,16 @@ from sterna.domain.fleet.operations import Drain
 from sterna.domain.fleet.planner import plan
 from sterna.domain.fleet.ranking import rank
 from sterna.domain.fleet.rule_checks import Judge, Placed, RuleFacts, down_together, problems
-from sterna.domain.fleet.rules import Resolved, Rule, RuleKind, VmNames, refuse_contradiction, resolve, well_formed
+from sterna.domain.fleet.rules import (
+    Resolved,
+    Rule,
+    RuleKind,
+    VmNames,
+    orders,
+    refuse_contradiction,
+    resolve,
+    well_formed,
+)
 from sterna.domain.fleet.snapshot import Apart, HostGroup, Moving, Rules, Scope, Snapshot, Together
 from sterna.domain.policies import May
 from tests.unit.domain.fleet.fleets import fleets
@@ -244,3 +253,19 @@ def test_a_drain_parts_no_vms_that_have_to_be_together(snapshot: Snapshot, data:
     for uuid in some & {move.vm for move in made.moves}:
         mates = {at[other] for other in some - {uuid}} & opened
         assert not mates or at[uuid] in mates, made.moves
+
+
+def test_what_rules_order_about_places() -> None:
+    one = Rule(name="one", kind=RuleKind.APART, vms=("a", "b"), scope=Scope.HOST)
+    rack = Rule(name="rack", kind=RuleKind.FAILURE_DOMAIN, hosts=("h1", "h2"))
+    first = Rule(name="first", kind=RuleKind.PRIORITY, vms=("a",), priority=1)
+    assert orders([one, rack]) == orders([rack, one, first])
+    same = one.model_copy(update={"name": "two", "reason": "two databases", "changed_at": "2026-01-01"})
+    assert orders([same, rack]) == orders([one, rack])
+    for other in (
+        [one],
+        [one.model_copy(update={"vms": ("a", "c")}), rack],
+        [one.model_copy(update={"scope": Scope.DOMAIN}), rack],
+        [one, rack.model_copy(update={"hosts": ("h1",)})],
+    ):
+        assert orders(other) != orders([one, rack])
