@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 import pytest
 
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.controller.intents.request import MigrateRequest
+from sterna.controller.operations.observing import Observer
 from sterna.domain.errors import Conflict, Undelivered, Unreachable
 from sterna.domain.fleet.course import OperationStatus, Order
 from sterna.domain.fleet.stages import Between, Stage
@@ -207,6 +208,30 @@ async def test_nothing_is_asked_for_a_host_that_is_silent(stage: Rebooting) -> N
     assert await stage.stages() == {"b": "empty"} and not stage.hooks.called
     assert (await stage.operation()).standing.waits_for.startswith("nothing is asked for b, which cannot be used: ")
     stage.bus.agents["b"].listening = True
+    assert (await stage.run()).status is S.DONE
+
+
+async def test_an_agent_that_restarts_while_its_host_is_looked_at_is_not_the_restart_that_is_waited_for(
+    stage: Rebooting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its host would be opened, and rebooted then."""
+    stage.hooks.ignores.add("b")
+    ask = Observer.ask
+
+    async def restarts_meanwhile(self: Observer, hosts: Collection[str]) -> dict[str, str]:
+        if (await stage.steps())["b"].stage is Stage.DRAINING:
+            stage.bus.agents["b"].boot = "life-of-another-reason"
+            await stage.bus.beat(stage.controller)
+        return await ask(self, hosts)
+
+    monkeypatch.setattr(Observer, "ask", restarts_meanwhile)
+    await stage.roll("b")
+    await stage.until("b", Stage.BETWEEN)
+    assert (await stage.steps())["b"].boot == "life-of-another-reason"
+    for _ in range(5):
+        await stage.tick()
+    assert await stage.stages() == {"b": "between"} and await stage.closed() == {"b"}
+    stage.reboot("b")
     assert (await stage.run()).status is S.DONE
 
 

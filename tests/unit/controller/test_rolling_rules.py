@@ -136,3 +136,24 @@ async def test_a_host_that_was_opened_while_a_run_was_stopped_waits_for_its_turn
     await stage.until("b", Stage.BETWEEN)
     await stage.controller.operate.host_done(OPERATION, "b", "token:ops")
     assert (await stage.run()).status is S.DONE
+
+
+async def test_partners_that_were_closed_together_before_the_rule_are_rebooted_one_after_the_other(
+    stage: Rebooting,
+) -> None:
+    await stage.controller.fleet.remove_rule("quorum")
+    stage.hooks.ignores.update("bc")
+    await stage.roll("b", "c", most_closed=2)
+    await stage.tick()
+    await stage.order(Order.PAUSE)
+    await stage.until("b", Stage.EMPTY)
+    assert (await stage.steps())["c"].stage is Stage.EMPTY
+    await stage.controller.fleet.put_rule(QUORUM, replace=False)
+    await stage.order(Order.RESUME)
+    for _ in range(5):
+        await stage.tick()
+    assert await stage.stages() == {"b": "between", "c": "empty"}
+    for host in "bc":
+        await stage.until(host, Stage.BETWEEN)
+        stage.reboot(host)
+    assert (await stage.run()).status is S.DONE

@@ -12,7 +12,7 @@ from sterna.adapters.sql.operation_statements import held, required, save
 from sterna.adapters.sql.rule_statements import check_closing
 from sterna.domain.errors import Conflict, NotFound
 from sterna.domain.fleet.course import OperationStatus
-from sterna.domain.fleet.stages import Change, Stage
+from sterna.domain.fleet.stages import Change, Stage, named
 from sterna.ports.operations import OperationRecord, Seen
 
 _TOO_EARLY = {
@@ -58,9 +58,10 @@ def _may_begin(c: Connection, known: OperationRecord, begins: Sequence[Change], 
         return True
     if closing:
         check_closing(c, closing, seen.usable)
-    for change in begins:
-        if change.now.stage is Stage.BETWEEN:
-            check_closing(c, [change.now.host], seen.usable)
+    handed_over = [change.now.host for change in begins if change.now.stage is Stage.BETWEEN]
+    if handed_over:
+        emptied = named(on_steps.steps(c, known.id), Stage.DRAINING, Stage.EMPTY)
+        check_closing(c, handed_over, seen.usable, but=emptied)
     return True
 
 

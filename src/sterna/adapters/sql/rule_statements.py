@@ -132,12 +132,14 @@ def check_migration(c: Connection, migration: Migration, up: Collection[str]) ->
         raise Refused(against)
 
 
-def check_closing(c: Connection, closing: Collection[str], up: Collection[str]) -> None:
+def check_closing(c: Connection, closing: Collection[str], up: Collection[str], but: Collection[str] = ()) -> None:
     """Raises Refused where a rule says that these hosts are not to be down together, or with one that is closed or
-    not in `up`."""
+    not in `up`. `but`: hosts that are closed, and do not count for that."""
     every = all_rules(c)
     if not any(rule.kind is RuleKind.NOT_DOWN_TOGETHER for rule in every):
         return
     known = c.execute(select(hosts.c.name, hosts.c.maintenance)).all()
-    if against := down_together(every, closing, away_of({row.name: row.maintenance for row in known}, up)):
+    if against := down_together(
+        every, closing, away_of({row.name: row.maintenance and row.name not in but for row in known}, up)
+    ):
         raise Refused(against)

@@ -218,20 +218,7 @@ class RollingLooks:
 
     async def _begin_between(self, at: _At) -> None:
         """Something may be done to the hosts that are empty, and is asked for."""
-        seen = await self._partners_of(at, named(at.steps, Stage.EMPTY))
-        for step in at.at(Stage.EMPTY):
-            now, heard = self._clock.now(), at.heard[step.host]
-            if at.operation.between.asks and not heard.up:  # the life of its agent may be another one already
-                at.says[step.host] = f"nothing is asked for {step.host}, which cannot be used: {heard.why}"
-                continue
-            try:
-                is_begun = await self._written(at, [begun(step, heard.boot, now)], seen=seen)
-            except Refused as error:  # another host has gone down since this one was closed
-                at.says[step.host] = error.refusals[0].message
-                continue
-            if not is_begun:
-                again = moved(step, Stage.DRAINING, now)  # somebody has started a VM there
-                await self._advance(at, [Change(was=step, now=again)])
+        await self._hand_over(at, at.at(Stage.EMPTY))
         for step in at.at(Stage.BETWEEN):
             if not is_asked(at.operation, step):
                 continue
@@ -241,13 +228,39 @@ class RollingLooks:
             else:
                 self._between.ask(at.operation, step)
 
-    async def _partners_of(self, at: _At, hosts: Collection[str]) -> Seen:
-        """Which hosts can be used, of these and those that rules name with them."""
+    async def _hand_over(self, at: _At, steps: Sequence[HostStep]) -> None:
+        """Write that something may be done to these hosts. All together, or else one by one.
+
+        The life of an agent that is written with it is read right before: the next one counts as its return."""
+        heard, seen = await self._partners_of(at, [step.host for step in steps])
+        asks, now, begin = at.operation.between.asks, self._clock.now(), list[Change]()
+        for step in steps:
+            if asks and not heard[step.host].up:  # the life of its agent may be another one already
+                why = heard[step.host].why
+                at.says[step.host] = f"nothing is asked for {step.host}, which cannot be used: {why}"
+            else:
+                begin.append(begun(step, heard[step.host].boot, now))
+        why = ""
+        try:
+            if await self._written(at, begin, seen=seen):
+                return
+        except Refused as error:  # another host has gone down since they were closed
+            why = error.refusals[0].message
+        if len(begin) > 1:
+            for change in begin:
+                await self._hand_over(at, [change.was])
+        elif why:
+            at.says[begin[0].was.host] = why
+        else:  # somebody has started a VM there
+            await self._advance(at, [Change(was=begin[0].was, now=moved(begin[0].was, Stage.DRAINING, now))])
+
+    async def _partners_of(self, at: _At, hosts: Collection[str]) -> tuple[Mapping[str, Heard], Seen]:
+        """What is known now of these hosts, and of those that rules name with them: which of all can be used."""
         rules = await self._observer.rules() if hosts and not at.operation.ignores_host_rules else ()
         near = (rule.hosts for rule in rules if rule.kind is RuleKind.NOT_DOWN_TOGETHER)
         partners = {name for group in near if not set(group).isdisjoint(hosts) for name in group}
         heard = await self._observer.heard(sorted(partners.union(hosts)))
-        return Seen(usable=frozenset(name for name, one in heard.items() if one.up))
+        return heard, Seen(usable=frozenset(name for name, one in heard.items() if one.up))
 
     # ------------------------------------------------------------ waves
 
