@@ -1,4 +1,4 @@
-"""What a setup will do: shown as a whole, agreed to, then done in this order."""
+"""The changes of a setup: shown first, confirmed, then made in this order."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Action:
 
 
 def carry_out(actions: Sequence[Action], questions: Questions) -> bool:
-    """Show them, ask, and do them. False where there are none. Leaves with exit code 3 where that is not wanted."""
+    """Show them, ask, and make them. False if there are none. Exits with code 3 if not confirmed."""
     if not actions:
         out.print("nothing to change")
         return False

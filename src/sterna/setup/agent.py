@@ -1,7 +1,8 @@
-"""`sterna setup agent`: a compute host takes part."""
+"""`sterna setup agent`: sets up the agent of a compute host."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,7 +35,7 @@ USUAL_FOLDER = Path("/etc/sterna/identity")
 
 @dataclass(frozen=True)
 class AgentOptions:
-    """As they were typed; None for what was not."""
+    """Options as typed; None if not given."""
 
     config: Path
     host: str | None = None
@@ -46,6 +47,7 @@ class AgentOptions:
     folder: Path | None = None
     pki: tuple[Path | None, Path | None, Path | None] = (None, None, None)
     """With `external`: the CA's certificates, the host's certificate and its key."""
+    state_dir: Path | None = None
     instances_dir: Path | None = None
     ovsdb: str | None = None
     insecure: bool = False
@@ -85,6 +87,9 @@ class AgentSetup:
         if changes or self._file.is_open:
             written = Action.of(self._file.described(changes), lambda: self._file.write(text))
             actions.append(written)
+        if not (journal := settings.state_dir).exists():
+            words = f"make {journal}, the folder of the journal (mode 0700)"
+            actions.append(Action.of(words, lambda: identity.folder_of(journal, "root")))
         instead = self._with_start(actions)
         carry_out(actions, self._ask)
         return self._finish(settings, instead)
@@ -161,8 +166,9 @@ class AgentSetup:
                 default=checks.bus_url(f"nats://{in_uri(near)}:4222") if near and self._ask.has_terminal else "",
                 check=checks.bus_url,
             )
-        if options.instances_dir is not None:
-            wanted[key("instances_dir")] = str(options.instances_dir.absolute())
+        for name, folder in (("state_dir", options.state_dir), ("instances_dir", options.instances_dir)):
+            if folder is not None:
+                wanted[key(name)] = str(folder.absolute())
         if options.ovsdb is not None:
             wanted[key("network.ovsdb")] = options.ovsdb
         elif not self._complete and file.get("network", "ovsdb") is None and not self._machine.has_ovs:
@@ -233,6 +239,7 @@ class AgentSetup:
     def _finish(self, settings: AgentSettings, instead: str) -> Exit:
         code = Exit.OK
         if self._options.check:
+            logging.getLogger("asyncio").setLevel(logging.ERROR)  # it tells of each connection that a bus has ended
             findings = [one.model_dump(mode="json") for one in run_on_loop(examine(self._file.path, []))]
             show(findings, problems=True)
             code = exit_of(findings)

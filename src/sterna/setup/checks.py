@@ -1,4 +1,4 @@
-"""What is typed, in the form in which it is kept. Each raises BadRequest, with what would be right."""
+"""Checks of typed values. Each returns the value in its stored form, or raises BadRequest with a fix."""
 
 from __future__ import annotations
 

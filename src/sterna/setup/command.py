@@ -43,6 +43,7 @@ def agent(  # noqa: PLR0913 - one option per setting
     ca_file: options.CaFile = None,
     cert_file: options.CertFile = None,
     key_file: options.KeyFile = None,
+    state_dir: options.StateDir = None,
     instances_dir: options.InstancesDir = None,
     ovsdb: options.Ovsdb = None,
     insecure: options.Insecure = False,
@@ -64,9 +65,9 @@ def agent(  # noqa: PLR0913 - one option per setting
 
         given = AgentOptions(
             config=config, host=host, addresses=address or [], bus=bus, server=server, token_file=token_file,
-            enrol=enrol, folder=folder, pki=(ca_file, cert_file, key_file), instances_dir=instances_dir,
-            ovsdb=ovsdb, insecure=insecure, libvirt=libvirt, overwrite=overwrite, qemu_group=qemu_group,
-            start=start, check=check,
+            enrol=enrol, folder=folder, pki=(ca_file, cert_file, key_file), state_dir=state_dir,
+            instances_dir=instances_dir, ovsdb=ovsdb, insecure=insecure, libvirt=libvirt, overwrite=overwrite,
+            qemu_group=qemu_group, start=start, check=check,
         )  # fmt: skip
         set_up_agent(given, yes=yes)
 

@@ -1,4 +1,4 @@
-"""`sterna setup controller`: the API, the CA, and the bus beside it."""
+"""`sterna setup controller`: sets up a controller, with a CA and the message bus if they are on this machine."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ API_PORT, LOCAL_BUS = 8774, "nats://127.0.0.1:4222"
 
 @dataclass(frozen=True)
 class ControllerOptions:
-    """As they were typed; None for what was not."""
+    """Options as typed; None if not given."""
 
     config: Path
     name: str | None = None

@@ -1,4 +1,4 @@
-"""Certificates of what is set up: are they there already, and how they are made."""
+"""Certificates: whether a process has one already, and how it gets one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What setup needs of the machine it runs on: systemd, a terminal, whether other software is there."""
+"""The machine that is set up: its systemd, a terminal, other installed software."""
 
 from __future__ import annotations
 

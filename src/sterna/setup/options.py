@@ -79,6 +79,10 @@ TokenFile = Annotated[
         help="File with the token from `sterna host add`; - reads standard input. Default: ask for it.",
     ),
 ]
+StateDir = Annotated[
+    Path | None,
+    typer.Option("--state-dir", metavar="FOLDER", help="Folder of the journal. Default: /var/lib/sterna."),
+]
 InstancesDir = Annotated[
     Path | None, typer.Option("--instances-dir", metavar="FOLDER", help="Folder of local disks.")
 ]

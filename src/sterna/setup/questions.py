@@ -1,4 +1,4 @@
-"""What has to be known: from options, from the settings that are there, or from a person at a terminal."""
+"""The values that a setup needs: from options, from existing settings, or typed at a terminal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def as_given(text: str) -> str:
 
 @dataclass
 class Questions:
-    """Asks each one once. Without a terminal nothing is asked: what is missing is collected and named."""
+    """Gets the values that a setup needs. Without a terminal it asks nothing, and collects the missing options."""
 
     has_terminal: bool
     accepts_defaults: bool = False
@@ -41,8 +41,8 @@ class Questions:
         default: str = "",
         check: Check = as_given,
     ) -> str:
-        """What was given, else what is known already, else what a person says, else the default. '' where it is
-        missing. Raises BadRequest for a given value that will not do."""
+        """The first of: the given value, the known one, the answer of a person, the default. '' if it is missing.
+        Raises BadRequest if the given value is not valid."""
         if given is not None:
             return _checked(option, given, check)
         if known is not None:
@@ -60,7 +60,7 @@ class Questions:
                 err.print(f"  {error.message}: {error.fix}", style="yellow")
 
     def secret(self, option: str, question: str) -> str:
-        """What a person types, unseen; '' where it is missing."""
+        """What a person types, without echo; '' without a terminal."""
         if not self.has_terminal:
             self.missing.append(option)
             return ""
@@ -75,7 +75,7 @@ class Questions:
             )
 
     def confirmed(self) -> bool:
-        """May it be done? Raises BadRequest where there is no terminal to ask."""
+        """Has somebody agreed? Raises BadRequest if there is no terminal to ask."""
         if self.accepts_defaults:
             return True
         if not self.has_terminal:
@@ -94,5 +94,5 @@ def _checked(option: str, given: str, check: Check) -> str:
 
 
 def typed(given: str | None) -> str | None:
-    """What was given; `-`: a line of standard input, which no list of processes shows."""
+    """The given value; for `-`, a line of standard input, which is not in the process list."""
     return sys.stdin.readline(LONGEST_LINE).strip() if given == "-" else given

@@ -1,4 +1,4 @@
-"""The controller that was set up, as it answers: does it work, and the first token for its API."""
+"""The controller after its setup: does it work? And the first token for its API."""
 
 from __future__ import annotations
 

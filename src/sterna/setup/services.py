@@ -1,4 +1,4 @@
-"""The unit of the process that is set up: enabled and started, or what to run where there is none."""
+"""The systemd unit of the process: enabled and started, or the command to run if there is no unit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings file of a process: what it has, what it will have, and how that is written."""
+"""The settings file of a process: its present and its future content, and how it is written."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class SettingsFile:
 
     @classmethod
     def read(cls, path: Path) -> SettingsFile:
-        """What is there now."""
+        """The present file. Without one: an empty one."""
         path = path.absolute()
         path = path.resolve() if path.is_symlink() else path
         try:

@@ -1,1 +1,1 @@
-"""`sterna support-bundle`: one file with what somebody needs who helps from elsewhere, and without secrets."""
+"""`sterna support-bundle`: collects versions, settings, logs and state for support, without secrets."""

@@ -1,4 +1,4 @@
-"""What goes into the bundle: from this machine, and from the controller."""
+"""Collects the contents of the bundle, from this machine and from the controller."""
 
 from __future__ import annotations
 

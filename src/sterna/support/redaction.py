@@ -1,4 +1,4 @@
-"""What may leave a machine: settings and texts without secrets. Pure.
+"""Removes secrets from settings and texts. Pure.
 
 In settings a key is secret by its type (SecretStr) or its name. Keys that this version does not know are left out.
 In texts, every secret that is known is replaced wherever it stands, and whatever has the form of one.

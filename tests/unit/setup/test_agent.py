@@ -25,6 +25,7 @@ def options(host: Host, /, **more: object) -> list[object]:
         "bus": "nats://10.0.0.1:4222",
         "config": host.agent,
         "folder": host.folder / "identity",
+        "state_dir": host.folder / "state",
     }
     given |= more
     words = [(f"--{name.replace('_', '-')}", value) for name, value in given.items() if value is not None]
@@ -44,12 +45,14 @@ def test_a_host_from_nothing(host: Host, ca: Authority) -> None:
     result = host(*joining(host))
     assert settings(host) == {
         "host": "compute1",
+        "state_dir": str(host.folder / "state"),
         "migration": {"address": "10.0.0.11"},
         "identity": {"enrol": "sterna", "folder": str(host.folder / "identity"), "server": SERVER},
         "bus": {"url": "nats://10.0.0.1:4222"},
         "network": {"ovsdb": ""},
     }
     assert stat.S_IMODE(host.agent.stat().st_mode) == 0o600
+    assert stat.S_IMODE((host.folder / "state").stat().st_mode) == 0o700
     assert OwnFiles(host.folder / "identity").name() == "compute1" and host.desk.asked == [SERVER]
     assert (host.folder / "pki/libvirt/servercert.pem").exists()
     assert host.units.calls == ["enable sterna-agent.service", "restart sterna-agent.service"]
@@ -92,7 +95,8 @@ def test_a_person_is_asked(host: Host, ca: Authority) -> None:
     host.has_terminal = True
     token = host.token("compute1").read_text().strip()
     typed = f"\nlocalhost\n10.0.0.11\nhttp://10.0.0.1\n{SERVER}\n{token}\n\ny\n"
-    result = host("agent", "--config", host.agent, "--folder", host.folder / "identity", typed=typed)
+    folders = ["--folder", host.folder / "identity", "--state-dir", host.folder / "state"]
+    result = host("agent", "--config", host.agent, *folders, typed=typed)
     assert settings(host)["host"] == "compute1" and settings(host)["bus"]["url"] == "nats://10.0.0.1:4222"
     assert "not an address at which other hosts" in result.stderr and token not in result.output
 
@@ -151,7 +155,8 @@ def test_a_token_of_another_host_or_of_another_ca_changes_nothing(
 def test_settings_that_are_there_and_name_no_certificate_stay_so(host: Host) -> None:
     host.agent.parent.mkdir()
     host.agent.write_text(
-        'host = "old"\n[migration]\naddress = "10.0.0.9"\n[network]\novsdb = ""\n[bus]\nurl = "nats://x:1"\n'
+        f'host = "old"\nstate_dir = "{host.folder}"\n[migration]\naddress = "10.0.0.9"\n'
+        '[network]\novsdb = ""\n[bus]\nurl = "nats://x:1"\n'
     )
     host.agent.chmod(0o644)
     result = host("agent", "--config", host.agent, "--yes")

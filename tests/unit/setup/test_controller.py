@@ -138,7 +138,7 @@ def test_a_host_that_has_joined_since_is_let_in(host: Host, api: Api, place: Pat
         "https://10.0.0.1:8774",
     ]
     words += ["--config", host.agent, "--folder", host.folder / "own", "--token-file", host.token("compute1")]
-    host(*words, "--yes")
+    host(*words, "--state-dir", host.folder / "state", "--yes")
     assert "compute1.agents" not in config.read_text()
     host("controller", "--config", host.controller, "--yes")
     assert "compute1.agents.sterna" in config.read_text()
