@@ -131,10 +131,10 @@ class _Auditor:
             if vm.uuid not in self.found.lost and len(self.runs[vm.uuid]) != 1:
                 where = ", ".join(sorted(self.runs[vm.uuid])) or "nowhere"
                 self.found.violations.append(f"at the end {vm.name} runs on: {where}")
-        for host, vms in self.inside.items():
-            for vm in sorted(vms):
-                if host not in self.runs[vm]:
-                    self.found.violations.append(f"at the end {host} has a QEMU of {self.name(vm)} left over")
+        for host, inside in self.inside.items():
+            for uuid in sorted(inside):
+                if host not in self.runs[uuid]:
+                    self.found.violations.append(f"at the end {host} has a QEMU of {self.name(uuid)} left over")
         return self.found
 
 

@@ -160,7 +160,8 @@ async def test_a_refusal_names_its_code(play: Play) -> None:
 async def test_what_makes_no_sense_is_a_bad_request(play: Play) -> None:
     async def test(stage: AgentStage) -> None:
         params = to_start(VM, "host2")
-        for wrong in ({"id": ""}, {"options": {}}, {"destination": None}):
+        wrongs: tuple[Data, ...] = ({"id": ""}, {"options": {}}, {"destination": None})
+        for wrong in wrongs:
             with pytest.raises(BadRequest):
                 await stage.ask("host1", "start_migration", params | wrong)
         with pytest.raises(BadRequest, match="knows no method"):

@@ -14,7 +14,8 @@ GB = 1e9
 
 def acts(may: Collection[May], *, stubborn: bool = False, dirty: float = 4 * GB, limit_s: float = 600) -> list[Act]:
     copy = Copy("vm", "a", "b", 10 * GB, dirty, rate=GB)
-    steering, found = Steering(may, 40.0, 1.0, stubborn=stubborn), []
+    steering = Steering(may, 40.0, 1.0, stubborn=stubborn)
+    found: list[Act] = []
     while copy.elapsed_s < limit_s and copy.left > GB / 100:
         copy.advance(1.0)
         act = steering.judge(copy)
