@@ -106,11 +106,12 @@ CLI_INTRODUCTION = """\
 4. `api` in `~/.config/sterna/cli.toml`
 5. `unix:/run/sterna/api.sock`
 
-Each of 1, 2 and 4 can hold [several addresses](../how-to/postgres.md#4-let-clients-reach-them), separated by commas.
+Each of 1, 2 and 4 can contain [several addresses](../how-to/postgres.md#4-let-clients-reach-them), separated by
+commas.
 
-`sterna --install-completion` has the shell complete commands, options, and names of VMs and hosts, and IDs of migrations
-and operations. It asks the controller for them, for 1.5 s at most. Names with characters that mean something to a shell
-are left out.
+After `sterna --install-completion`, the shell completes commands, options, names of VMs and hosts, and IDs of
+migrations and operations. It asks the controller for them, for 1.5 s at most. Names with characters that are special in
+a shell are left out.
 
 Durations are written as `300ms`, `90s`, `10m` or `2h`. Rates are written as `200MiB/s`, `1GB/s` or `10Gbit/s`.
 A plain number is MiB/s. Exit codes have [a page of their own](exit-codes.md)."""

@@ -66,16 +66,21 @@ def example(name: str, *, whole: bool = False) -> str:
     return _KEY.sub("", text) if whole else text
 
 
+def loaded(name: str) -> BaseModel:
+    file = FOLDER / f"{name}.toml"
+    return load(AgentSettings, file) if name == "agent" else load(ControllerSettings, file)
+
+
 @pytest.mark.parametrize("name", PROCESSES)
 def test_the_example_is_accepted_as_it_is(name: str) -> None:
-    load(PROCESSES[name], FOLDER / f"{name}.toml")
+    loaded(name)
 
 
 def values(given: dict[str, Any], model: type[BaseModel], place: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Place, value and field of each key. Raises KeyError for one that the model does not have."""
     for key, value in given.items():
         field, inner = model.model_fields[key], f"{place}{key}"
-        kind = next((k for k in (field.annotation, *get_args(field.annotation)) if _is_section(k)), None)
+        kind: Any = next((k for k in (field.annotation, *get_args(field.annotation)) if _is_section(k)), None)
         if kind is None:
             yield inner, value, field
         for one in () if kind is None else value if isinstance(value, list) else [value]:
@@ -109,7 +114,7 @@ def test_each_line_of_an_example_would_be_accepted(name: str) -> None:
 
 @pytest.mark.parametrize("name", PROCESSES)
 def test_a_default_in_an_example_is_the_default(name: str) -> None:
-    plain = load(PROCESSES[name], FOLDER / f"{name}.toml")
+    plain = loaded(name)
     for place, value, field in values(tomllib.loads(example(name, whole=True)), PROCESSES[name]):
         if field.default is not None and not field.is_required():
             assert accepted(field, value) == _at(plain, place), place

@@ -89,4 +89,5 @@ def post_copy(id: MigrationArg, api: Api = None, as_json: AsJson = False) -> Non
         if as_json:
             print_json(migration)
         else:
-            out.print(f"asked {migration['source']} to switch to post-copy; follow it with: sterna show {migration['id']}")
+            to = f"asked {migration['source']} to switch to post-copy"
+            out.print(f"{to}; follow it with: sterna show {migration['id']}")
