@@ -110,8 +110,8 @@ Each of 1, 2 and 4 can contain [several addresses](../how-to/postgres.md#4-let-c
 commas.
 
 After `sterna --install-completion`, the shell completes commands, options, names of VMs and hosts, and IDs of
-migrations and operations. It asks the controller for them, for 1.5 s at most. Names with characters that are special in
-a shell are left out.
+migrations and operations. It asks the controller for them, for 1.5 s at most. It leaves out names with characters
+that are special in a shell.
 
 Durations are written as `300ms`, `90s`, `10m` or `2h`. Rates are written as `200MiB/s`, `1GB/s` or `10Gbit/s`.
 A plain number is MiB/s. Exit codes have [a page of their own](exit-codes.md)."""

@@ -14,6 +14,7 @@ from sterna.adapters.openstack.session import Cloud, CloudAccess
 from sterna.adapters.sealing import HpkeSealing
 from sterna.adapters.vif.plugs import Plugs
 from sterna.adapters.volumes.cinder.volumes import CinderVolumes, Connector
+from sterna.adapters.volumes.rbd import RbdVolumes
 from sterna.adapters.volumes.shared_file import SharedFileVolumes
 from sterna.adapters.volumes.tgt import TgtVolumes
 from sterna.config import AgentSettings
@@ -62,6 +63,7 @@ def volumes_of(settings: AgentSettings, cloud: Cloud | None, keyring: Keyring) -
         me = Connector(name, settings.migration.address, settings.volumes.initiator)
         volumes.append(CinderVolumes(cloud, me, keyring=keyring))
     volumes.append(SharedFileVolumes())
+    volumes.append(RbdVolumes())
     if settings.volumes.initiator:
         volumes.append(
             TgtVolumes(settings.volumes.initiator, tgt_socket=settings.volumes.tgt_socket, keyring=keyring)

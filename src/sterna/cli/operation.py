@@ -47,11 +47,13 @@ IgnoreHostRules = Annotated[
 Watch = Annotated[bool, typer.Option("--watch", help="Show progress, and wait for the end.")]
 
 
+HostNames = Annotated[
+    list[str], typer.Argument(metavar="HOST", help="Names of the hosts.", autocompletion=completion.hosts)
+]
+
+
 def drain(  # noqa: PLR0913 - one option per setting
-    hosts: Annotated[
-        list[str],
-        typer.Argument(metavar="HOST", help="Names of the hosts.", autocompletion=completion.hosts),
-    ],
+    hosts: HostNames,
     *,
     plan: Annotated[bool, typer.Option("--plan", help="Show the plan, and change nothing.")] = False,
     watch: Watch = False,

@@ -51,29 +51,30 @@ def show(name: NameArg, api: Api = None, as_json: AsJson = False) -> None:
         print_json(answer) if as_json else _show([answer])
 
 
+Vms = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--vm",
+        metavar="VM",
+        help="Name or UUID of a VM. Separate several with commas, or repeat it.",
+        autocompletion=completion.vms,
+    ),
+]
+Hosts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--host", metavar="HOST", help="Name of a host; several as for --vm.", autocompletion=completion.hosts
+    ),
+]
+
+
 @rules_app.command()
 def add(  # noqa: PLR0913 - one option per setting
     kind: Annotated[RuleKind, typer.Argument(metavar="KIND", help=f"One of {', '.join(RuleKind)}.")],
     name: NameArg,
     *,
-    vm: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--vm",
-            metavar="VM",
-            help="Name or UUID of a VM. Separate several with commas, or repeat it.",
-            autocompletion=completion.vms,
-        ),
-    ] = None,
-    host: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--host",
-            metavar="HOST",
-            help="Name of a host; several as for --vm.",
-            autocompletion=completion.hosts,
-        ),
-    ] = None,
+    vm: Vms = None,
+    host: Hosts = None,
     scope: Annotated[
         Scope | None,
         typer.Option(help="For `apart`: no two VMs on the same `host` (default) or in the same `failure-domain`."),

@@ -7,7 +7,8 @@ when a migration is accepted, and at P6. docs/reference/definitions.md has the t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import posixpath
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 from typing import Protocol
 
@@ -173,6 +174,9 @@ class HostResources(Protocol):
     def thing(self, path: str, *, digest: bool = False) -> Thing:
         """What a path leads to here; with `digest`, what is in the file."""
 
+    def makes(self, folder: str) -> bool:
+        """Is that the VM's own folder, which P8 makes on this host?"""
+
     def bindable(self, address: str, port: int = 0, *, udp: bool = False) -> str:
         """`` if a program could listen there, `address` if this host does not have the address, `port` if another
         program has the port."""
@@ -291,3 +295,9 @@ def less_promised(references: Iterable[Reference], others: Iterable[Iterable[Ref
 def huge_bytes(references: Iterable[Reference]) -> int:
     """How much of the guest's memory is in huge pages."""
     return sum(r.count * int(r.name) * 1024 for r in references if r.kind is Kind.PAGES and not r.cold)
+
+
+def outputs_in(references: Iterable[Reference], folders: Collection[str]) -> tuple[str, ...]:
+    """The files in these folders that a VM's output goes to, such as the log of its console."""
+    found = (ref.name for ref in references if ref.kind is Kind.OUTPUT)
+    return tuple(dict.fromkeys(name for name in found if posixpath.dirname(name) in folders))

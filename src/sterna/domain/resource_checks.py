@@ -116,7 +116,7 @@ def _peer(ref: Reference, host: HostResources) -> Iterator[Refusal]:
 def _without_folder(ref: Reference, host: HostResources, what: str) -> Iterator[Refusal]:
     folder = posixpath.dirname(ref.name)
     seen = host.thing(ref.name)
-    if not seen.folder:
+    if not seen.folder and not host.makes(folder):
         message = f"{ref.where} {what} {ref.name}, but {host.name} has no folder {folder}"
         yield Refusal(code="folder-missing", message=message, fix=f"mkdir -p {folder} there")
     elif seen.form is Form.FOLDER:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os.path
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import partial
 
 from sterna.domain.calls import SeesFile
 from sterna.domain.claims import inside
-from sterna.domain.errors import Permanent, StorageSilent
+from sterna.domain.errors import Permanent, SternaError, StorageSilent
 from sterna.domain.files import Created, Removed
 from sterna.domain.model import StateFile, Vm
+from sterna.domain.references import outputs_in
 from sterna.migration.context import Context
 from sterna.migration.sharing import silent_on
 
@@ -45,6 +47,13 @@ async def remove(
         if why:
             kept[created.directories[0]] = why
     return Removed(removed=tuple(removed), kept=kept)
+
+
+async def remove_outputs(ctx: Context, vm: Vm, folders: tuple[str, ...]) -> None:
+    """F10, R7: the logs that the VM's console left in its own folders here, so that these are empty. A log that may
+    be the other host's as well stays, and nothing waits for one."""
+    with suppress(SternaError):
+        await remove(ctx, Created(files=outputs_in(vm.references, folders)), {})
 
 
 async def _is_missing(ctx: Context, path: str) -> bool:

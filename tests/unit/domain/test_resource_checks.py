@@ -16,6 +16,7 @@ from sterna.domain.references import (
     in_words,
     less_promised,
     numbers,
+    outputs_in,
     translations,
 )
 from sterna.domain.resource_checks import clashes, refusals
@@ -34,6 +35,9 @@ class FakeHost:
         found = self.has.get(path, Thing())
         assert isinstance(found, Thing)
         return found if digest else found.model_copy(update={"digest": None})
+
+    def makes(self, folder: str) -> bool:
+        return folder == self.has.get("made")
 
     def bindable(self, address: str, port: int = 0, *, udp: bool = False) -> str:
         if address not in self.has.get("addresses", ("0.0.0.0", "10.0.0.2", "10.1.0.2")):
@@ -102,6 +106,18 @@ def test_a_path_at_which_the_source_could_not_look_is_refused() -> None:
     found = refusals([ref(Kind.FILE, "/a/b", silent=True)], FakeHost(**{"/a/b": FILE}))
     assert [refusal.code for refusal in found] == ["path-silent"]
     assert "/a/b" in found[0].message and found[0].fix
+
+
+def test_the_vms_own_folder_is_made_for_it() -> None:
+    log = ref(Kind.OUTPUT, "/srv/instances/UUID/console.log")
+    absent = {log.name: Thing(folder=False)}
+    assert [r.code for r in refusals([log], FakeHost(**absent))] == ["folder-missing"]
+    assert refusals([log], FakeHost(made="/srv/instances/UUID", **absent)) == []
+
+
+def test_output_in_the_vms_own_folders() -> None:
+    named = [ref(Kind.OUTPUT, f"/a/{n}") for n in ("b/log", "c/log", "log")] + [ref(Kind.FILE, "/a/b/x")]
+    assert outputs_in(named, ("/a/b",)) == ("/a/b/log",)
 
 
 def test_references_are_looked_at_apart_by_what_may_not_answer() -> None:

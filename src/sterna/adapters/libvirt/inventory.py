@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import posixpath
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,7 +20,7 @@ from sterna.adapters.libvirt.outgoing import against_leaving
 from sterna.adapters.libvirt.qemu.schema import Schemas
 from sterna.adapters.libvirt.queries import load_of, pid_of, read_vm, refusals_of
 from sterna.adapters.libvirt.reference_facts import seen
-from sterna.adapters.libvirt.resources import Facts, LibvirtHostResources, ask
+from sterna.adapters.libvirt.resources import LibvirtHostResources, ask
 from sterna.adapters.libvirt.session.connection import Connect, close_quietly, open_connection
 from sterna.adapters.libvirt.session.host import HostSettings, LibvirtHost
 from sterna.adapters.libvirt.xml.cloud import read_nova, read_volumes
@@ -120,7 +121,9 @@ class LibvirtInventory(LibvirtHost):
         """
         emulator = await emulators.target_of(vm.emulator)
         found = await self._ask(lambda conn: refusals_of(conn, vm, emulator))
-        host = self._resources(await self._passes.run(lambda conn: ask(conn, vm.references, vm.uuid)))
+        facts = await self._passes.run(lambda conn: ask(conn, vm.references, vm.uuid))
+        made = posixpath.join(self._settings.instances_dir, vm.uuid) if self._settings.instances_dir else ""
+        host = LibvirtHostResources(self._settings.name, self._settings.address, facts, made=made)
         for some in await looks.at_each(vm.references, lambda refs: resource_checks.refusals(refs, host)):
             found += some
         if not any(refusal.code == "uuid-taken" for refusal in found):
@@ -140,12 +143,10 @@ class LibvirtInventory(LibvirtHost):
 
     async def listens_for(self, vm: Vm) -> dict[str, str]:
         """See ports.hypervisor.Inventory.listens_for. Raises Temporary where a name is not looked up."""
-        listens, host = [ref for ref in vm.references if ref.kind is Kind.ADDRESS], self._resources()
+        listens = [ref for ref in vm.references if ref.kind is Kind.ADDRESS]
+        host = LibvirtHostResources(self._settings.name, self._settings.address)
         found = await looks.at_each(listens, lambda refs: translations(refs, host))
         return {old: new for some in found for old, new in some.items()}
-
-    def _resources(self, facts: Facts | None = None) -> LibvirtHostResources:
-        return LibvirtHostResources(self._settings.name, self._settings.address, facts)
 
     async def taken_for_local(self, paths: tuple[str, ...]) -> tuple[str, ...]:
         """See ports.hypervisor.Inventory.taken_for_local. Raises Temporary."""

@@ -60,9 +60,14 @@ class LibvirtHostResources:
     """What this host has: libvirt's part as it was read before, the rest as the kernel shows it now. A look may
     never end (a dead NFS server, a name that is not resolved): not to be made in libvirt's thread."""
 
-    def __init__(self, host: str, address: str, facts: Facts | None = None) -> None:
-        self._facts = facts or Facts()
+    def __init__(self, host: str, address: str, facts: Facts | None = None, *, made: str = "") -> None:
+        """`made`: the folder that P8 makes for the VM."""
+        self._facts, self._made = facts or Facts(), made
         self.name, self.address = host or "this host", address
+
+    def makes(self, folder: str) -> bool:
+        """See domain.references.HostResources."""
+        return bool(self._made) and folder == self._made
 
     def thing(self, path: str, *, digest: bool = False) -> Thing:
         """See domain.references.HostResources."""

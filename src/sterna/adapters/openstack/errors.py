@@ -99,8 +99,8 @@ def _of_status(status: int, message: str, error: Exception, *, changing: bool) -
 
 
 def _is_the_services_own(error: Exception) -> bool:
-    """Does the body say what is not there, in the words of Cinder, Neutron, Keystone or Glance? A proxy's 404 says
-    nothing about a volume or a port: what it was to be taken for gone would be left as it is."""
+    """Does the body say what is not there, in the words of Cinder, Neutron, Keystone or Glance? The 404 of
+    a proxy does not mean that a volume or a port is gone."""
     response = getattr(error, "response", None)
     try:
         body = response.json() if response is not None else None

@@ -132,5 +132,7 @@ class RemoveInstanceDirectory(Step[Context, NoPlan, TargetsRemoved]):
         targets, made = ctx.history.find(TargetsToMake), ctx.history.find(TargetsMade)
         if targets is None:
             return TargetsRemoved()
+        if incoming := ctx.history.find(IncomingVm):
+            await removal.remove_outputs(ctx, incoming.vm, targets.directories)
         removed = await removal.remove(ctx, targets, made.identities if made else {}, made_here=True)
         return TargetsRemoved(removed=removed.removed, kept=removed.kept)

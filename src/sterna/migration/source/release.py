@@ -183,6 +183,7 @@ class RemoveVm(Step[Context, FilesToRemove, VmRemoved]):
         known = {d.path: d.identity for d in vm.disks if d.path and d.identity}
         if not plan.directories:  # none, or the file system did not answer: by now it may
             plan = FilesToRemove(files=plan.files, directories=await self._directories(ctx))
+        await removal.remove_outputs(ctx, vm, plan.directories)
         removed = await removal.remove(ctx, plan, known)
         for path, why in removed.kept.items():
             log.warning("not removed", path=path, why=why, vm=vm.name, migration=ctx.migration.id)
