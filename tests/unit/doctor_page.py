@@ -10,7 +10,7 @@ from tests.unit.markdown import MADE, cell
 
 
 def _rows(checks: Iterable[Check]) -> str:
-    lines = ["| Check | What should be so | Refusals that follow where it is not |", "|---|---|---|"]
+    lines = ["| Check | Requirement | Refusals if it is not met |", "|---|---|---|"]
     for check in checks:
         codes = ", ".join(f"`{code}`" for code in check.foretells)
         lines.append(f"| `{check.name}` | {cell(check.requirement)} | {codes} |")
@@ -31,14 +31,14 @@ def page() -> str:
 
 
 _INTRODUCTION = """\
-The checks of `sterna doctor` and `sterna agent doctor`, by the name that each line begins with. [Check
-hosts](../how-to/check-hosts.md) says how to use them. The codes are those of [refusals](refusals.md): where
-a check is wrong, plans are refused with them."""
+This page lists the checks of `sterna doctor` and `sterna agent doctor`, by the name at the start of each line.
+[Check hosts](../how-to/check-hosts.md) explains how to use them. If a check is wrong, plans are refused with the
+[codes](refusals.md) in the last column."""
 _HOST = """\
-Each host's agent looks at its own host. What it cannot look at is named in a warning of the check `agent`."""
+Each agent checks its own host. A warning of the check `agent` lists what could not be checked."""
 _PAIR = """\
-A host looks at up to 8 others: the next ones in the order of their names. `sterna agent doctor --peer` looks at the
-first two of these."""
+Each host checks its connections to up to 8 others: the next ones in the order of their names. With `--peer`,
+`sterna agent doctor` runs the first two of these checks."""
 _FLEET = """\
-The controller compares what the hosts have seen. What most hosts have is taken for right. The checks `clock`,
-`address` and `security-driver` have lines of this kind as well."""
+The controller compares the results of the hosts. The value that most hosts have is assumed to be right. The checks
+`clock`, `address` and `security-driver` also have lines of this kind."""

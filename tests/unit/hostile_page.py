@@ -81,14 +81,13 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 
 INTRODUCTION = """\
-What an enrolled host can do to others after somebody has taken it over. A test sends all of this with that host's
-real certificate, on a real nats-server with the configuration of `sterna bus config`. Two other agents, the
-controller and its records are real, and a VM is on its way between the two. Only libvirt, storage and network are
-simulated.
+This page lists what a compromised, enrolled host can do to others. A test sends all of these messages with that
+host's real certificate, to a real nats-server with the configuration of `sterna bus config`. Two other agents,
+the controller and its records are real, and a VM is being migrated between the two agents. Only libvirt, storage
+and network are simulated.
 
-After each part nothing has changed on the other hosts, in their journals and in the records. Everybody else's calls
-are answered. The migration under way ends as if nothing had been. What it means is in
-[Trust](../explanation/trust.md)."""
+After each part, nothing has changed on the other hosts, in their journals and in the records. All other calls are
+answered, and the running migration ends normally. [Trust](../explanation/trust.md) explains the consequences."""
 
 _REST = [
     (

@@ -112,10 +112,10 @@ compares them.
 """.strip().splitlines()
 
 _INTRODUCTION = """
-Sterna is under Apache-2.0. These are the Python packages that an installation has, both extras included, and what
-their metadata say of their licences. `sbom.cdx.json` says the same for programs (CycloneDX), with what depends on
-what. The hashes of their files are in `requirements-run.lock`. `make sbom` writes the list again after a change of
-the lock. The tests compare the two, and refuse a licence that nobody has looked at.
+Sterna is licensed under Apache-2.0. This page lists the Python packages of an installation, including both
+extras, with the licences in their metadata. `sbom.cdx.json` contains the same for programs (CycloneDX), with the
+dependencies. The hashes of their files are in `requirements-run.lock`. `make sbom` writes the list again after a
+change of the lock. The tests compare the two, and fail for a licence that has not been reviewed.
 
 Debian's packages (QEMU, libvirt, Open vSwitch, nats-server, PostgreSQL) are separate programs, and not listed.
 """.strip().splitlines()

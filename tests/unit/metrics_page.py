@@ -35,11 +35,11 @@ def page() -> str:
 
 
 _INTRODUCTION = """\
-What `/metrics` of controllers and agents has for Prometheus. [Monitor](../how-to/monitor.md) says how to scrape
-them, and has alert rules and a dashboard.
+This page lists the Prometheus metrics at `/metrics` of controllers and agents. [Monitor](../how-to/monitor.md)
+explains how to scrape them, and describes the alert rules and the dashboard.
 
-Units are seconds, bytes and ratios from 0 to 1. What is not known is absent, never 0. A metric that is 0 or 1
-answers yes or no. Counters and histograms begin with 0 when the process starts."""
+Units are seconds, bytes and ratios from 0 to 1. Unknown values are absent, never 0. A metric that is 0 or 1 means
+no or yes. Counters and histograms start at 0 when the process starts."""
 _COMMON = f"""\
 Besides these, both have the usual metrics of a process: {", ".join(f"`{name}`" for name in catalogue.PROCESS)}."""
 _CONTROLLERS = """\

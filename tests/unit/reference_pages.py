@@ -98,7 +98,7 @@ def cli() -> str:
 
 
 CLI_INTRODUCTION = """\
-`sterna COMMAND --help` prints the same. Commands that ask the controller look for its address in this order:
+`sterna COMMAND --help` prints the same. Commands that use the controller take its address from the first of these:
 
 1. `--api`
 2. the variable `STERNA_API`
@@ -114,7 +114,7 @@ migrations and operations. It asks the controller for them, for 1.5 s at most. I
 that are special in a shell.
 
 Durations are written as `300ms`, `90s`, `10m` or `2h`. Rates are written as `200MiB/s`, `1GB/s` or `10Gbit/s`.
-A plain number is MiB/s. Exit codes have [a page of their own](exit-codes.md)."""
+A plain number is MiB/s. See also [Exit codes](exit-codes.md)."""
 
 
 # The REST API
@@ -229,22 +229,25 @@ def rest() -> str:
 
 REST_INTRODUCTION = """\
 A running controller serves the same document at `/openapi.json`, and as a page at `/docs`. The page loads nothing
-and runs no script. A browser asks for a name and a password: the password is a token, the name does not matter.
+from other sites and runs no script. A browser asks for a name and a password: use a token as the password, and
+any name.
 
 Requests need a token: `Authorization: Bearer TOKEN`, or HTTP basic authentication with the token as the password.
-On the controller's Unix socket no token is needed where [`[access]`](configuration.md) gives the user a role. Roles
-are `viewer`, `operator` and `admin`; each may do what the one before it may. A token of the role `neutron` may only
-post Neutron's events. Where `[access.keystone]` is set, a token of Keystone in `X-Auth-Token` does as well. Every
-answer has the id of its request in `X-Request-Id`. A body has at most 1 MiB, and
-64 KiB without a known token. One user or token has at most 64 event streams.
+On the controller's Unix socket no token is needed if [`[access]`](configuration.md) gives the user a role. The
+roles are `viewer`, `operator` and `admin`; each role includes the permissions of the previous one. A token with
+the role `neutron` may only post Neutron's events. If `[access.keystone]` is set, a Keystone token in
+`X-Auth-Token` is also accepted.
 
-`/v1/ca`, `/v1/join` and `/v1/renewals` are for hosts that [join](../how-to/enrol.md). They need no token where the
-controller has the CA (`ca_folder`); elsewhere they are closed.
+Every response contains the ID of its request in `X-Request-Id`. A body may have at most 1 MiB, and 64 KiB without
+a known token. Each user or token may have at most 64 event streams.
 
-Sizes are in bytes and rates in bytes/s. Durations are in ms or s, as the field's name says. A value that nobody has
-observed is `null`, never zero. Errors are [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem details with
-every reason at once. A request without a known token is answered 401, one whose role is too low 403: the reason
-names the role that is needed."""
+`/v1/ca`, `/v1/join` and `/v1/renewals` are for hosts that [join](../how-to/enrol.md). They need no token if the
+controller has the CA (`ca_folder`); otherwise they are disabled.
+
+Sizes are in bytes and rates in bytes/s. Durations are in ms or s, according to the name of the field. A value
+that was not observed is `null`, never zero. Errors are [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem
+details with every reason at once. A request without a known token gets 401. A request whose role does not permit
+it gets 403, and the reason names the role that is needed."""
 
 
 # The settings
@@ -316,14 +319,14 @@ def rollback_order() -> str:
 
 
 _ROLLBACK_ORDER = """
-A migration that fails before the pivot is compensated. Each step that has begun is undone, the last one first. A
-step counts as begun as soon as its intent is in the journal. The letters and numbers in brackets are the rows of
-[the protocol](protocol.md).
+A migration that fails before the pivot is rolled back. Each step that has started is undone, the last one first.
+A step counts as started as soon as its intent is in the journal. The letters and numbers in brackets are rows of
+the [protocol](protocol.md).
 
-The source asks both hypervisors before anything else. The destination undoes its part when the source asks for it:
-first by a call (R3), so that it disconnects the volumes at once, then by a message that waits until the destination
-is there (R4). If the call does not come through, that message brings about all of it, in this order: the
-configuration, the ports, the volumes, the files.
+The source first asks both hypervisors. The destination undoes its part at the source's request: first with a call
+(R3), so that it disconnects the volumes at once, then with a message that waits until the destination is up (R4).
+If the call does not get through, the message undoes everything in this order: the configuration, the ports, the
+volumes, the files.
 
 `python -m sterna.migration.rollback_order` prints the same.
 """.strip().splitlines()

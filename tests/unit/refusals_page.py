@@ -11,7 +11,7 @@ def _group(group: Group) -> str:
     lines = [
         f"## {group.title}",
         "",
-        "| Code | What it means | What to do | Judged by, when |",
+        "| Code | Meaning | What to do | Checked by, when |",
         "|---|---|---|---|",
     ]
     for entry in group.entries:
@@ -27,21 +27,21 @@ def refusals() -> str:
 
 FIRST_VERSION = "0.1.0"
 REFUSALS_INTRODUCTION = """\
-A migration that cannot be done is refused, with every reason at once. Each reason has a code, a message that names
-the VM, host or file it is about, and a fix. Codes are stable: scripts can rely on them. They are in `reasons` of a
-problem of the [REST API](rest.md#problem), in `blockers` of a plan, and in brackets in what `sterna` prints:
+A migration that is not possible is refused, with every reason at once. Each reason has a code, a message with the
+name of the VM, host or file, and a fix. Codes are stable: scripts can rely on them. They are in `reasons` of a
+problem in the [REST API](rest.md#problem), in `blockers` of a plan, and in brackets in the output of `sterna`:
 
 ```text
 blocked: web1 is paused [vm-paused]
   fix: resume it first
 ```
 
-In the last column, *plan* means `sterna plan`, and the same check again when a migration is accepted. P2, P6 and so
-on are rows of the [protocol](protocol.md): what is refused there has changed since then, and the migration is
-rolled back. *Rehearsal* means `sterna plan --rehearse`.
+In the last column, *plan* means `sterna plan`, and the same check when a migration is accepted. P2, P6 and so on
+are rows of the [protocol](protocol.md). A refusal there means that something has changed since the plan; the
+migration is rolled back. *Rehearsal* means `sterna plan --rehearse`.
 
-A host of a newer version may refuse with a code that is not in this list. Errors that are not refusals have
-their kind as their code: `conflict`, `not-found`, `unreachable` and so on.
+A host with a newer version may use codes that are not in this list. Errors that are not refusals have their kind
+as their code: `conflict`, `not-found`, `unreachable` and so on.
 
-More about what is checked: [checks](checks.md), [files](files.md), [definitions](definitions.md),
+These pages describe the checks: [checks](checks.md), [files](files.md), [definitions](definitions.md),
 [plug types](plug-types.md)."""

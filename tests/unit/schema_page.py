@@ -53,7 +53,7 @@ def places() -> str:
     found: dict[tuple[Verdict, str], list[str]] = {}
     for rule in RULES:
         found.setdefault((rule.verdict, rule.by), []).append(f"`{rule.pattern}`")
-    lines = ["| | Judged by, or why harmless | Places |", "|---|---|---|"]
+    lines = ["| | Checked by, or why harmless | Places |", "|---|---|---|"]
     for verdict in Verdict:
         for (each, by), patterns in found.items():
             if each is verdict:
