@@ -44,16 +44,14 @@ IgnoreHostRules = Annotated[
         "--ignore-host-rules", help="Start even if a rule says that these hosts must not be down together."
     ),
 ]
+Hosts = Annotated[
+    list[str], typer.Argument(metavar="HOST", help="Names of the hosts.", autocompletion=completion.hosts)
+]
 Watch = Annotated[bool, typer.Option("--watch", help="Show progress, and wait for the end.")]
 
 
-HostNames = Annotated[
-    list[str], typer.Argument(metavar="HOST", help="Names of the hosts.", autocompletion=completion.hosts)
-]
-
-
 def drain(  # noqa: PLR0913 - one option per setting
-    hosts: HostNames,
+    hosts: Hosts,
     *,
     plan: Annotated[bool, typer.Option("--plan", help="Show the plan, and change nothing.")] = False,
     watch: Watch = False,

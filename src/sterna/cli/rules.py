@@ -17,6 +17,24 @@ from sterna.domain.fleet.snapshot import Scope
 
 rules_app = typer.Typer(no_args_is_help=True, help="List, write and remove placement rules.")
 NameArg = Annotated[str, typer.Argument(metavar="NAME", help="Name of the rule.")]
+Vms = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--vm",
+        metavar="VM",
+        help="Name or UUID of a VM: several with commas, or repeated.",
+        autocompletion=completion.vms,
+    ),
+]
+Hosts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--host",
+        metavar="HOST",
+        help="Name of a host; several in the same way.",
+        autocompletion=completion.hosts,
+    ),
+]
 
 
 @rules_app.command("list")
