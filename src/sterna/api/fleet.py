@@ -17,6 +17,7 @@ from sterna.api.fleet_models import (
     HostOut,
     HostPatch,
     HostsOut,
+    PinIn,
     VmDetailOut,
     VmOut,
     VmsOut,
@@ -65,6 +66,15 @@ async def show_host(name: str, controller: Served) -> HostOut:
 async def patch_host(name: str, change: HostPatch, controller: Served) -> HostOut:
     """A host in maintenance takes no VMs. Its own keep running. 409 while an operation empties it."""
     host = await controller.registry.set_maintenance(name, change.maintenance, printable(change.reason))
+    return HostOut.of(host, controller.bus_state())
+
+
+@router.post("/hosts/{name}/pin", summary="Let a host's name belong to another UUID", tags=["hosts"],
+             dependencies=[needs(Action.PIN_HOST)], responses=documented(404, 409, 422))  # fmt: skip
+async def pin_host(name: str, word: PinIn, controller: Served) -> HostOut:
+    """For a host whose `host_uuid` in libvirt was changed: its heartbeats are refused, as another host's would be.
+    409 where the UUID is that of another host. May be repeated."""
+    host = await controller.pins.pin(name, word.host_uuid)
     return HostOut.of(host, controller.bus_state())
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from typing import Literal
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -130,6 +131,13 @@ class HostPatch(BaseModel):
     model_config = ConfigDict(extra="forbid")
     maintenance: bool = Field(strict=True)
     reason: str = Field(default="", max_length=LONGEST_REASON, description="Why; shown while it is in maintenance.")
+
+
+class PinIn(BaseModel):
+    """Which host a name belongs to."""
+
+    model_config = ConfigDict(extra="forbid")
+    host_uuid: UUID = Field(description="As `virsh capabilities` shows it there.")
 
 
 class DeadIn(BaseModel):

@@ -104,6 +104,23 @@ def _confirmed(name: str) -> bool:
     return bool(typer.prompt("Type the host's name to confirm", default="", show_default=False) == name)
 
 
+@host_app.command("pin")
+def pin_host(
+    name: HostArg,
+    uuid: Annotated[str, typer.Argument(help="Its UUID in libvirt now: `virsh capabilities` shows it.")],
+    api: Api = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a host's name belong to another UUID.
+
+    For a host whose host_uuid was changed in libvirtd.conf: its heartbeats are refused until then. Needs the role
+    admin.
+    """
+    with plain_errors():
+        answer = client_of(api).post(path_of("hosts", name) + "/pin", {"host_uuid": uuid})
+        print_json(answer) if as_json else show_hosts([answer])
+
+
 @host_app.command("declare-alive")
 def declare_alive(name: HostArg, api: Api = None, as_json: AsJson = False) -> None:
     """Withdraw the declaration that a host is dead. Actions already taken because of it are not undone."""

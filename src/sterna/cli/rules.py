@@ -69,23 +69,6 @@ def show(name: NameArg, api: Api = None, as_json: AsJson = False) -> None:
         print_json(answer) if as_json else _show([answer])
 
 
-Vms = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--vm",
-        metavar="VM",
-        help="Name or UUID of a VM. Separate several with commas, or repeat it.",
-        autocompletion=completion.vms,
-    ),
-]
-Hosts = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--host", metavar="HOST", help="Name of a host; several as for --vm.", autocompletion=completion.hosts
-    ),
-]
-
-
 @rules_app.command()
 def add(  # noqa: PLR0913 - one option per setting
     kind: Annotated[RuleKind, typer.Argument(metavar="KIND", help=f"One of {', '.join(RuleKind)}.")],

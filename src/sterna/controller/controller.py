@@ -17,6 +17,7 @@ from sterna.controller.intents.external_events import take_events
 from sterna.controller.intents.force_complete import ForceComplete
 from sterna.controller.intents.migrate_vm import MigrateVm
 from sterna.controller.intents.operate import Operate, request_of
+from sterna.controller.intents.pin_host import PinHost
 from sterna.controller.intents.place_vm import PlaceVm
 from sterna.controller.intents.placement_rules import PlacementRules
 from sterna.controller.intents.plan_migration import Forecasting, Plan, PlanMigration
@@ -109,6 +110,7 @@ class Controller:
         self.follower = Follower(fleet, parts, calls, clock)
         self._observer = observer = Observer(fleet, self.registry, self.snapshot, calls, self.forecast_history)
         self.operations = Operations(fleet, observer, Acting(fleet, self.begin_attempt, self.abort, clock), clock)
+        self.pins = PinHost(fleet, self.registry)
         self.operate = Operate(fleet, self.registry, observer, clock, self.operations.wake)
         self.rules = PlacementRules(fleet, self.registry, clock, self.operations.wake)
         self.place = PlaceVm(self.inventory, observer).place

@@ -47,6 +47,8 @@ class Action(StrEnum):
     MAINTENANCE = "maintenance"
     DECLARE_DEAD = "declare-dead"
     DECLARE_ALIVE = "declare-alive"
+    PIN_HOST = "pin-host"
+    """Let a host's name belong to another UUID."""
     REPAIR = "repair"
     RULES = "rules"
     """Write or remove a placement rule."""
@@ -74,6 +76,7 @@ NEEDS: dict[Action, UserRole | None] = {
     Action.MAINTENANCE: UserRole.OPERATOR,
     Action.DECLARE_DEAD: UserRole.ADMIN,
     Action.DECLARE_ALIVE: UserRole.ADMIN,
+    Action.PIN_HOST: UserRole.ADMIN,
     Action.REPAIR: UserRole.ADMIN,
     Action.RULES: UserRole.ADMIN,
     Action.TOKENS: UserRole.ADMIN,

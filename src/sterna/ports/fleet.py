@@ -239,6 +239,10 @@ class Fleet(AccessRecords, OperationRecords, PruneRecords, RuleRecords, Protocol
     async def save_host(self, facts: HostFacts, boot: str, at: str) -> HostRecord:
         """Store a beacon; the first one pins the name. Raises Conflict on another host UUID."""
 
+    async def pin_host(self, name: str, host_uuid: str) -> HostRecord:
+        """The name belongs to the host of that UUID from now on. Raises NotFound; Conflict where the UUID is
+        another host's."""
+
     async def set_maintenance(self, name: str, on: bool, reason: str = "") -> HostRecord:
         """Raises NotFound; Conflict where an operation keeps the host closed."""
 

@@ -77,6 +77,16 @@ def test_maintenance(sterna) -> None:  # type: ignore[no-untyped-def]
     sterna("host", "maintenance", "z", "--on", code=5)
 
 
+def test_a_host_with_another_uuid(sterna, fleet: Served) -> None:  # type: ignore[no-untyped-def]
+    uuid = "99999999-0000-4000-8000-000000000000"
+    assert document(sterna("host", "pin", "b", uuid, "--json"))["name"] == "b"
+    assert sterna("host", "pin", "b", uuid).stdout.splitlines()[1].startswith("b ")
+    taken = sterna("host", "pin", "a", uuid, code=4)
+    assert f"{uuid} is the UUID of b" in taken.stderr and "fix: " in taken.stderr
+    sterna("host", "pin", "z", uuid, code=5)
+    assert "host_uuid" in sterna("host", "pin", "a", "not-a-uuid", code=3).stderr
+
+
 def test_a_dead_host(sterna, fleet: Served, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     will = "take the guest over and end it as completed: the guest runs here"
     fleet.b.shared = [{"id": ID, "vm": "web1", "role": "destination", "will": will}]

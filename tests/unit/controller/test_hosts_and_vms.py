@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from uuid import UUID
 
 import pytest
 
-from sterna.domain.errors import NotFound
+from sterna.domain.errors import Conflict, NotFound
 from sterna.domain.model import Data, GuestState
 from sterna.domain.sightings import News
 from sterna.ports.fleet import Taken
@@ -29,6 +30,31 @@ async def test_a_name_belongs_to_the_host_it_was_first_heard_with(world: World) 
     for _ in range(2):
         assert await world.controller.registry.beacon("host.a", {"host": facts.model_dump()}) is None
     assert (await world.controller.registry.host("a")).facts.address == "10.0.0.1"
+
+
+async def test_a_host_with_another_uuid_keeps_its_name_once_an_administrator_says_so(world: World) -> None:
+    registry, other = world.controller.registry, "99999999-0000-4000-8000-000000000000"
+    told = {"host": world.a.facts().model_copy(update={"host_uuid": other}).model_dump(), "boot": world.a.boot}
+    assert await registry.beacon("host.a", told) is None
+    for _ in range(2):
+        await world.controller.pins.pin("a", UUID(other.upper()))
+    assert await registry.beacon("host.a", told) is not None
+    assert (await world.fleet.host("a")).facts.host_uuid == other
+    world.clock.ms += 6_000
+    await world.bus.beat(world.controller)
+    assert not (await registry.host("a")).up, "the old one is another host now"
+    with pytest.raises(Conflict, match="is the UUID of a") as taken:
+        await world.controller.pins.pin("b", UUID(other))
+    assert "uuidgen" in taken.value.fix
+    with pytest.raises(NotFound):
+        await world.controller.pins.pin("z", UUID(other))
+
+
+async def test_a_refused_heartbeat_says_how_to_pin_the_name_again(world: World) -> None:
+    facts = world.a.facts().model_copy(update={"host_uuid": "99999999-0000-4000-8000-000000000000"})
+    with pytest.raises(Conflict) as refused:
+        await world.fleet.save_host(facts, "life-1", "2026-01-01T00:00:00+00:00")
+    assert f"`sterna host pin a {facts.host_uuid}`" in refused.value.fix
 
 
 async def test_a_beacon_speaks_for_its_own_topic_only(world: World) -> None:

@@ -246,7 +246,8 @@ class LibvirtInventory(LibvirtHost):
             return Refusal(code="peer-unreachable", message=str(error), fix=fix)
         if peer == await self._ask(_host_uuid):
             message = f"{destination_uri} has this host's own UUID, {peer}: libvirt refuses to migrate to itself"
-            return Refusal(code="peer-same-host", message=message, fix="set host_uuid in its libvirtd.conf")
+            fix = "set host_uuid in its libvirtd.conf, restart its libvirtd, then `sterna host pin HOST UUID`"
+            return Refusal(code="peer-same-host", message=message, fix=fix)
         return None
 
     def _host_facts(self, conn: Connect) -> tuple[HostFacts, str]:

@@ -125,6 +125,10 @@ class SqlFleet:
         """Raises NotFound; Conflict where an operation keeps the host closed."""
         return await self._write(on_operations.set_maintenance, name, on, reason)
 
+    async def pin_host(self, name: str, host_uuid: str) -> HostRecord:
+        """Raises NotFound, Conflict."""
+        return await self._write(on_hosts.pin, name, host_uuid)
+
     async def set_dead(self, name: str, at: str) -> HostRecord:
         """Raises NotFound."""
         return await self._write(on_hosts.set_dead, name, at)

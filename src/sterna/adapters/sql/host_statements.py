@@ -58,11 +58,25 @@ def save_host(c: Connection, facts: HostFacts, boot: str, at: str) -> HostRecord
     if old.facts.host_uuid != facts.host_uuid:
         raise Conflict(
             f"the name {facts.name} belongs to host {old.facts.host_uuid}; host {facts.host_uuid} uses it too",
-            fix="give one of them another name in its agent's settings",
+            fix="give one of them another name in its agent's settings; if it is the same host with another UUID: "
+            f"`sterna host pin {facts.name} {facts.host_uuid}`",
         )
     back = old.back_at or at if old.dead_at else ""
     new = old.model_copy(update={"facts": facts, "boot": boot, "seen_at": at, "back_at": back})
     c.execute(update(hosts).where(hosts.c.name == facts.name).values(_document(new)))
+    return new
+
+
+def pin(c: Connection, name: str, host_uuid: str) -> HostRecord:
+    """See ports.fleet.Fleet.pin_host."""
+    old = required_host(c, name)
+    having = select(hosts.c.name).where(hosts.c.host_uuid == host_uuid, hosts.c.name != name)
+    if (other := c.execute(having.limit(1)).scalar()) is not None:
+        fix = f"give {name} a UUID of its own: `uuidgen`, then `host_uuid` in its libvirtd.conf"
+        raise Conflict(f"{host_uuid} is the UUID of {other}", fix=fix)
+    new = old.model_copy(update={"facts": old.facts.model_copy(update={"host_uuid": host_uuid})})
+    values = {"host_uuid": host_uuid} | _document(new)
+    c.execute(update(hosts).where(hosts.c.name == name).values(values))
     return new
 
 

@@ -14,6 +14,10 @@ from sterna.domain.model import Value
 
 SKEW_S, LARGE_SKEW_S = 2.0, 60.0
 """Logs of two hosts can hardly be compared; permits and new certificates may be refused."""
+_ANOTHER_UUID = (
+    "set host_uuid in libvirtd.conf on one of them, restart its libvirtd, then `sterna host pin HOST UUID`: a name "
+    "belongs to its host's UUID; see docs/how-to/retire.md"
+)
 
 
 class Skew(Value):
@@ -51,9 +55,7 @@ def compare(
     ]
     if len(looks) < 2:
         return found
-    found += _alone(
-        looks, "host-uuid", _uuid, "libvirt's host UUID", "set host_uuid in libvirtd.conf on one of them"
-    )
+    found += _alone(looks, "host-uuid", _uuid, "libvirt's host UUID", _ANOTHER_UUID)
     found += _alone(
         looks,
         "initiator",

@@ -24,7 +24,8 @@ STREAM = Group(
         Entry(
             "peer-same-host",
             cause="Both libvirtds report the same host UUID, so libvirt would refuse the migration.",
-            remedy="set `host_uuid` in libvirtd.conf on one of the hosts",
+            remedy="set `host_uuid` in libvirtd.conf on one of the hosts, restart libvirtd there, then "
+            "`sterna host pin HOST UUID`",
             by=By.SOURCE,
             when="plan",
         ),
