@@ -188,6 +188,8 @@ class Page(Value):
     id_prefix: str = ""
     holding: bool = False
     """Only those that hold their VM. A host may write others into its journal as it likes."""
+    asked_for: bool = False
+    """Only those that a controller is known to have asked for."""
 
 
 class VmPage(Value):

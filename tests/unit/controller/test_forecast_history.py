@@ -13,6 +13,7 @@ from sterna.domain.errors import Unreachable
 from sterna.domain.journal import Entry, Kind
 from sterna.domain.objective import Asked
 from sterna.domain.status import Status
+from sterna.ports.fleet import Page
 from tests.unit.controller.requests import MOVE, request
 
 from ..domain.journals import good_destination, good_source
@@ -30,12 +31,14 @@ NOT_OURS = [
 
 async def finish(world: World, *ids: str, load: dict[str, Any] | None = None) -> None:
     for id in ids:
-        source = good_source(MOVE.model_copy(update={"id": id}))
+        move = MOVE.model_copy(update={"id": id})
+        await world.fleet.admit(move, "2026-01-01T00:00:00+00:00")
+        source = good_source(move)
         if load is not None:
             source.write(Kind.NOTE, "M3", "load", load)
         world.a.write(source)
-        world.b.write(good_destination(MOVE.model_copy(update={"id": id})))
-    await world.pull()
+        world.b.write(good_destination(move))
+        await world.pull()
 
 
 @pytest.fixture
@@ -60,6 +63,20 @@ async def test_a_journal_that_teaches_nothing_stops_no_migration(world: World, l
     assert record.status is Status.QUEUED
     assert (await world.controller.accuracy()).time.compared == 0
     assert (await world.controller.plan("web1", "b", Asked())).bandwidth_from == "learnt"  # from the other one
+
+
+async def test_what_a_host_made_up_teaches_nothing_and_displaces_nothing(world: World) -> None:
+    await finish(world, "m1")
+    load = {"dirty_bytes": 2**40, "dirty_period_s": 1, "allocated_bytes": 2**40}
+    for number in range(forecast_history.LOOK_BACK + 20):
+        update = {"id": f"made-up-{number}", "source": "c", "destination": "b"}
+        source = good_source(MOVE.model_copy(update=update)).write(Kind.NOTE, "M3", "load", {"load": load})
+        world.c.write(source)
+    await world.pull()
+    assert len(await world.fleet.migrations(Page(statuses=(Status.COMPLETED,), limit=500))) > 100
+    history = world.controller.forecast_history
+    assert [one.source for one in await history.outcomes()] == ["a"] and history.loads() == {}
+    assert (await world.controller.plan("web1", "b", Asked())).bandwidth_from == "learnt"
 
 
 async def test_many_requests_at_once_read_each_journal_once(world: World, read: list[str]) -> None:

@@ -20,6 +20,7 @@ from tests.unit.controller.requests import MOVE
 from ..domain.journals import good_destination, good_source
 from .conftest import World
 
+AT = "2026-01-01T00:00:00+00:00"
 MIB = 2**20
 LIMITED = Asked(bandwidth_bytes_s=50 * MIB)
 
@@ -84,6 +85,7 @@ async def test_a_busy_guest_does_not_converge_and_the_working_set_is_seen(world:
 
 
 async def test_the_bandwidth_is_learnt_from_finished_migrations_between_the_hosts(world: World) -> None:
+    await world.fleet.admit(MOVE, AT)
     world.a.write(good_source(MOVE))
     world.b.write(good_destination(MOVE))
     await world.pull()
@@ -94,6 +96,7 @@ async def test_the_bandwidth_is_learnt_from_finished_migrations_between_the_host
 
 
 async def test_a_migration_takes_along_what_is_known_before_it_begins(world: World) -> None:
+    await world.fleet.admit(MOVE, AT)
     world.a.write(good_source(MOVE))
     world.b.write(good_destination(MOVE))
     await world.pull()
@@ -110,6 +113,7 @@ async def test_a_migration_takes_along_what_is_known_before_it_begins(world: Wor
 async def test_an_outcome_in_words_of_another_version_stops_no_migration(world: World) -> None:
     source = good_source(MOVE)
     source.write(Kind.NOTE, "M3", "load", {"forecast": {"mode": "beamed", "ends": True, "odds": 1}})
+    await world.fleet.admit(MOVE, AT)
     world.a.write(source)
     world.b.write(good_destination(MOVE))
     await world.pull()
@@ -135,6 +139,7 @@ async def test_forecasts_are_held_against_what_was(world: World) -> None:
     )
     source = good_source(MOVE)
     source.write(Kind.NOTE, "M3", "load", {"forecast": said.model_dump()})
+    await world.fleet.admit(MOVE, AT)
     world.a.write(source)
     world.b.write(good_destination(MOVE))
     await world.pull()

@@ -200,6 +200,8 @@ def page(c: Connection, page: Page) -> list[MigrationRecord]:
         query = query.where(migrations.c.id.startswith(page.id_prefix.lower(), autoescape=True))
     if page.holding:
         query = query.where(migrations.c.id.in_(select(vms.c.migration_id).where(vms.c.migration_id.is_not(None))))
+    if page.asked_for:
+        query = query.where(migrations.c.reported_by == "")
     return [rows.migration(r) for r in c.execute(query)]
 
 

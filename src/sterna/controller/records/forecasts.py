@@ -1,7 +1,8 @@
 """What was learnt from completed migrations, and the loads last measured for plans: the next one's expectations.
 
-Read from the records; a completed migration that both hosts have closed is read once. Loads are kept in this
-process only: a plan answered by another controller is not known here, and nothing but a forecast is lost by that.
+Read from the records; a completed migration that both hosts have closed is read once. One that no controller is
+known to have asked for teaches nothing: its host may have made it up. Loads are kept in this process only: a plan
+answered by another controller is not known here, and nothing but a forecast is lost by that.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ class ForecastHistory:
             raise Unreachable(why, fix="ask again in a moment") from e
 
     async def _look_back(self) -> list[Outcome]:
-        done = await self._fleet.migrations(Page(statuses=(Status.COMPLETED,), limit=LOOK_BACK))
+        page = Page(statuses=(Status.COMPLETED,), limit=LOOK_BACK, asked_for=True)
+        done = await self._fleet.migrations(page)
         found = [await self._outcome(record) for record in reversed(done)]
         self._read = {record.id: self._read[record.id] for record in done if record.id in self._read}
         return [outcome for outcome in found if outcome is not None]
