@@ -15,6 +15,7 @@ from sterna.api.access import actor_of, needs
 from sterna.api.dependencies import Cursor, Served
 from sterna.api.fleet_models import HostPatch, VmOut
 from sterna.api.operation_models import OperationIn, PreviewOut
+from sterna.api.web.before_after import bounds_of, changes, ours
 from sterna.api.web.fleet import UNDER_WAY
 from sterna.api.web.forms import Fields, Form, validated
 from sterna.api.web.pages import page
@@ -65,6 +66,7 @@ async def show_host(request: Request, name: str, controller: Served, cursor: Cur
         domain=(await controller.failure_domains()).get(name, ""),
         vms=[(vm, why_not(vm)) for vm in listed.vms],
         migrations=[one for one in await controller.migrations(MOVING) if name in ends_of(one)],
+        operations=[one for one in await controller.fleet.unfinished_operations() if name in one.hosts],
         next_cursor=listed.next_cursor,
         policies=sorted(POLICIES),
     )
@@ -107,8 +109,20 @@ def drain_of(fields: Fields) -> OperationIn:
 async def preview_drain(request: Request, fields: Form, controller: Served) -> HTMLResponse:
     """What would be moved, what would stay and why, and how long it takes. Changes nothing."""
     wanted = drain_of(fields)
-    preview = PreviewOut.of(await controller.operate.preview(wanted.asked("")))
-    return page(request, "drain.html", wanted=wanted, preview=preview, id=str(uuid4()))
+    found = await controller.operate.preview(wanted.asked(""))
+    preview = PreviewOut.of(found)
+    moves = ours(preview.moves, wanted.hosts)
+    return page(
+        request,
+        "drain.html",
+        wanted=wanted,
+        preview=preview,
+        moves=moves,
+        others=[move for move in preview.moves if move not in moves],
+        bounds=bounds_of(found.plan.bounds),
+        changes=changes(await controller.registry.hosts(), await controller.fleet.vms(), moves, wanted.hosts),
+        id=str(uuid4()),
+    )
 
 
 @router.post("/drains", dependencies=[needs(Action.OPERATE)])

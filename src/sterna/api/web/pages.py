@@ -31,6 +31,19 @@ HEADERS = {
 """`no-referrer` would make browsers send `Origin: null` with every form."""
 
 
+NAVIGATION = (
+    ("/", "Fleet", Action.READ, ("/hosts/", "/drains")),
+    ("/vms", "VMs", Action.READ, ("/vms/",)),
+    ("/migrations", "Migrations", Action.READ, ("/migrations/",)),
+    ("/operations", "Operations", Action.READ, ("/operations/",)),
+    ("/queue", "Queue", Action.READ, ()),
+    ("/audit", "Audit", Action.AUDIT, ()),
+    ("/accuracy", "Accuracy", Action.READ, ()),
+    ("/log", "Log", Action.LOG, ()),
+)
+"""Address, name, who may read it, and how the addresses of pages begin that belong to it."""
+
+
 def _shown(value: object) -> object:
     """Text from outside without what steers a terminal, or the order of a line. It is escaped after this."""
     return printable(value, breaks=True) if isinstance(value, str) and not isinstance(value, Markup) else value
@@ -46,6 +59,17 @@ def _when(at: str | None) -> str | Markup:
 
 def _words(seconds: float | None) -> str:
     return amounts.UNKNOWN if seconds is None else in_words(max(0.0, seconds))
+
+
+def _plain(value: Any) -> str:
+    """What a program has sent, for people: lists and objects with their items."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_plain(one)}" for name, one in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return amounts.UNKNOWN if value is None else str(value)
 
 
 def _known(value: str, reason: str) -> str:
@@ -68,11 +92,12 @@ def _environment() -> Environment:
         "rate": amounts.rate,
         "ms": amounts.ms,
         "words": _words,
+        "plain": _plain,
         "when": _when,
         "known": _known,
         "segment": lambda text: quote(str(text), safe=""),
     }
-    made.globals |= {"static": ADDRESSES, "version": version("sterna")}
+    made.globals |= {"static": ADDRESSES, "version": version("sterna"), "navigation": NAVIGATION}
     return made
 
 

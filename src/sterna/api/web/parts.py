@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from sterna.api.web import assets, fleet, hosts, live, migrations, operations, records, sign_in, vms
+from sterna.api.web import assets, fleet, hosts, live, migrations, operations, queue, records, sign_in, vms
 
-PAGES = (assets, sign_in, fleet, hosts, vms, live, migrations, operations, records)
+PAGES = (assets, sign_in, fleet, hosts, vms, live, migrations, operations, queue, records)

@@ -16,6 +16,7 @@ from sterna.api.access import needs
 from sterna.api.dependencies import Cursor, Served
 from sterna.api.fleet_models import VmDetailOut, VmOut
 from sterna.api.migration_models import MigrationIn
+from sterna.api.queue import PlacementOut
 from sterna.api.web import objective
 from sterna.api.web.forms import Fields, Form, validated
 from sterna.api.web.pages import page
@@ -28,6 +29,8 @@ from sterna.ports.fleet import Page
 
 router = APIRouter(include_in_schema=False)
 AT_ONCE, LATEST = 100, 10
+BEST = 5
+"""Hosts that a plan names besides the one that it is about."""
 FAR = 1.25
 """A forecast downtime that may be off by this factor is shown as a range."""
 MODES = {
@@ -69,10 +72,25 @@ async def _about(vm: VmOut, controller: Served) -> dict[str, Any]:
 
 
 @router.get("/vms/{vm}", dependencies=[needs(Action.READ)])
-async def show_vm(request: Request, vm: str, controller: Served) -> HTMLResponse:
-    """One VM, by name or UUID."""
+async def show_vm(
+    request: Request, vm: str, controller: Served, destination: Annotated[str, Query(max_length=255)] = ""
+) -> HTMLResponse:
+    """One VM, by name or UUID. `destination`: a host that its form has chosen already."""
     found = await rest.show_vm(vm, controller)
-    return page(request, "vm.html", **await _about(found, controller), plan=None, asked=Fields({}))
+    asked = Fields({"destination": [destination]})
+    return page(request, "vm.html", **await _about(found, controller), plan=None, asked=asked)
+
+
+@router.get("/vms/{vm}/destinations", dependencies=[needs(Action.READ)])
+async def rank_destinations(request: Request, vm: str, controller: Served) -> HTMLResponse:
+    """All hosts for a VM, the best first, and what keeps it from the others. Starts nothing, and asks no host."""
+    placement = PlacementOut.of(await controller.place(vm))
+    possible = [one for one in placement.hosts if not one.refusals]
+    against: dict[tuple[str, ...], list[str]] = {}
+    for one in placement.hosts:
+        if one.refusals:
+            against.setdefault(tuple(one.refusals), []).append(one.host)
+    return page(request, "destinations.html", placement=placement, possible=possible, against=against)
 
 
 @router.post("/vms/{vm}/plan", dependencies=[needs(Action.PLAN)])
@@ -82,7 +100,13 @@ async def plan_vm(request: Request, vm: str, fields: Form, controller: Served) -
     wanted = validated(plans.PlanIn, data)
     plan: Plan = await controller.plan(wanted.vm, wanted.destination, wanted.asked())
     found = VmDetailOut(**VmOut.of(plan.vm).model_dump(), details=None)
-    return page(request, "vm.html", **await _about(found, controller), plan=plan, asked=fields)
+    ranked = PlacementOut.of(await controller.place(plan.vm.uuid)).hosts
+    best = [one for one in ranked if not one.refusals][:BEST]
+    bandwidth_from = plan.bandwidth_from.replace(
+        "with --bandwidth", "in the form below"
+    )  # it is in words of the CLI
+    shown = {"plan": plan, "bandwidth_from": bandwidth_from, "best": best, "asked": fields}
+    return page(request, "vm.html", **await _about(found, controller), **shown)
 
 
 @router.post("/vms/{vm}/migrate", dependencies=[needs(Action.MIGRATE)])

@@ -143,6 +143,7 @@ async def test_a_drain_is_shown_before_it_begins(stage: Stage, drainer: Browser)
         form, "/drains/preview", 200, reason="new fans", finish_within_min="60", may=["postcopy"]
     )
     assert "x3 cannot be migrated: it is paused" in preview.text and "VMs that move 2" in preview.text
+    assert "a is emptied 3 to 1 3.0 GiB" in preview.text and "No plan ends sooner than" in preview.text
     assert not (await stage.controller.fleet.host("a")).maintenance
     assert "its hosts would not be empty" in (await drainer.send(preview, "/drains", 422)).text
     fields = preview.forms()["/drains"] | {"id": [OPERATION], "even_if_late": ["yes"]}
@@ -153,6 +154,7 @@ async def test_a_drain_is_shown_before_it_begins(stage: Stage, drainer: Browser)
     assert operation.requested_by == "token:operator" and {one.value for one in operation.may or ()} == {"postcopy"}
     await drainer.post("/drains", fields)  # sent twice, it is one operation
     assert "drain bbbbbbbb" in (await drainer.get("/")).text
+    assert f"/operations/{OPERATION}" in (await drainer.get("/hosts/a")).links()
 
 
 async def test_what_makes_no_sense_is_refused_with_a_reason(stage: Stage, drainer: Browser) -> None:

@@ -67,7 +67,7 @@ def test_after_a_lost_connection_nothing_is_missing(fleet: Served, http: httpx2.
     assert connections >= 2
     story = next(data for name, _, data in reversed(events) if name == "story")
     rows = {f"P{n}" for n in range(1, 13)} | {f"F{n}" for n in range(1, 12)}
-    assert all(f"<td>{row}</td>" in story for row in rows)
+    assert all(f'<td data-label="Row">{row}</td>' in story for row in rows)
 
 
 def test_a_user_has_so_many_streams_and_no_more(http: httpx2.Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from sterna.adapters.sql.fleet import SqlFleet
-from sterna.api.web.operations import offered
+from sterna.api.web.operations import offered, promise_of
+from sterna.api.web.pages import TEMPLATES
 from sterna.domain.access import UserRole
-from sterna.domain.fleet.course import OperationStatus
+from sterna.domain.fleet.course import OperationKind, OperationStatus
+from sterna.domain.fleet.stages import Between
 from sterna.domain.model import GuestState
 from tests.unit.api.clients import served
 from tests.unit.api.web.browser import HOSTILE, Browser
@@ -109,3 +111,44 @@ async def test_a_viewer_reads_and_no_more(stage: Stage, browser: Browser) -> Non
 def test_what_would_change_nothing_is_not_offered() -> None:
     assert offered(OperationStatus.RUNNING) == {"pause", "stop", "undo"}
     assert offered(OperationStatus.UNDONE) == set()
+
+
+async def test_when_it_ends_and_what_moved_that_away(stage: Stage, browser: Browser) -> None:
+    await stage.begin("a", finish_within_s=3600.0)
+    await stage.tick()
+    promise = promise_of(await stage.operation())
+    assert promise is not None and promise.promised_at >= promise.expected_at > promise.seen_at
+    page = await browser.get(PATH)
+    assert f"Probably ends by {promise.promised_at[:19].replace('T', ' ')} UTC" in page.text
+    assert f"by {promise.deadline_at[:19].replace('T', ' ')} UTC" in page.text
+    assert "What did not arrive, and why" not in page.text
+    (failed, *_) = stage.open()
+    stage.fail(failed, HOSTILE)
+    await stage.tick()
+    page = await browser.get(PATH)
+    where = page.tree.xpath("//h2[.='What did not arrive, and why']/following::table[1]//td")
+    assert [one.text_content() for one in where][:3] == [failed.vm_name, failed.destination, "failed"]
+    assert "<script>alert" not in page.answer.text
+
+
+async def test_a_host_is_said_to_be_done(stage: Stage, browser: Browser) -> None:
+    by_hand = Between(by_hand=True)
+    await stage.begin("b", kind=OperationKind.ROLLING, between=by_hand)
+    for _ in range(3):
+        await stage.tick()
+    page = await browser.get(PATH)
+    assert "Rolling operation: b" in page.text and "nobody has said yet that b is done" in page.text
+    viewer = Browser(served(stage.controller))
+    await viewer.sign_in(UserRole.VIEWER)
+    assert f"{PATH}/hosts/b/done" not in (await viewer.get(PATH)).forms()
+    said = await browser.follow(await browser.send(page, f"{PATH}/hosts/b/done"))
+    assert "said by token:operator" in said.text and f"{PATH}/hosts/b/done" not in said.forms()
+    fields = page.forms()[f"{PATH}/hosts/b/done"]
+    await browser.post(f"{PATH}/hosts/c/done", fields, 404)
+
+
+def test_many_hosts_are_named_in_few_words() -> None:
+    text = "{% from 'macros.html' import some %}{{ some(names) }}"
+    names = [f"h{n}" for n in range(9)]
+    assert TEMPLATES.from_string(text).render(names=names) == "h0, h1, h2, h3, h4, h5 and 3 more"
+    assert TEMPLATES.from_string(text).render(names=[]) == ""

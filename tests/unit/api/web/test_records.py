@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
+from sterna.api.web.pages import TEMPLATES
+from sterna.controller.intents.plan_migration import Forecasting
+from sterna.domain.experience import Accuracy
 from tests.unit.api.web.browser import HOSTILE, Browser
 from tests.unit.controller.conftest import World
 
@@ -53,6 +58,23 @@ async def test_no_leftovers(viewer: Browser) -> None:
     assert "There are no leftovers. 3 hosts answered." in found.text
 
 
-async def test_accuracy(viewer: Browser) -> None:
+async def test_accuracy(viewer: Browser, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "There is none yet" in (await viewer.get("/accuracy")).text
+    some, none = (
+        Accuracy(compared=4, within_10_percent=0.5, within_25_percent=1.0, median_error=0.08),
+        Accuracy(compared=0),
+    )
+
+    async def accuracy() -> Forecasting:
+        return Forecasting(time=some, downtime=none, bytes_sent=some)
+
+    monkeypatch.setattr(world.controller, "accuracy", accuracy)
     page = await viewer.get("/accuracy")
-    assert "total time 0 - - -" in page.text
+    assert "total time 4 50 % 100 % 8 % downtime 0 - - - bytes sent 4" in page.text
+
+
+async def test_what_was_asked_for_is_in_words(admin: Browser) -> None:
+    await admin.send(await admin.get("/hosts/b"), "/hosts/b/close", reason="new fans")
+    wanted = {"hosts": ["a", "b"], "even_if_late": True, "may": None}
+    assert TEMPLATES.from_string("{{ x | plain }}").render(x=wanted) == "hosts: a, b, even_if_late: yes, may: -"
+    assert "reason: new fans" in (await admin.get("/log")).text

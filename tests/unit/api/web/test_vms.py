@@ -94,3 +94,34 @@ async def test_a_viewer_can_begin_nothing(viewer: Browser, world: World) -> None
     for path in (PLAN, MIGRATE):
         assert "needs the role operator" in (await viewer.post(path.format("web1"), fields, 403)).text
     assert world.bus.asked("measure_load") == world.bus.asked("start_migration") == 0
+
+
+async def test_hosts_are_ranked_with_what_keeps_the_vm_away(
+    viewer: Browser, operator: Browser, world: World
+) -> None:
+    await world.controller.registry.set_maintenance("b", True, HOSTILE)
+    path = f"/vms/{world.web1}/destinations"
+    assert path in (await viewer.get("/vms/web1")).links()
+    page = await viewer.get(path)
+    assert [one.text_content() for one in page.tree.xpath("//td[@data-label='Host']")] == ["c"]
+    assert "it takes no VMs: " + HOSTILE[:20] in page.text and "<script>alert" not in page.answer.text
+    assert not any("destination=" in link for link in page.links()), "a viewer plans nothing"
+    chosen = f"/vms/{world.web1}?destination=c"
+    assert chosen in (await operator.get(path)).links()
+    form = (await operator.get(chosen)).forms()[PLAN.format(world.web1)]
+    assert form["destination"] == ["c"]
+    await viewer.get("/vms/nope/destinations", 404)
+
+
+async def test_why_it_can_be_moved_nowhere(viewer: Browser, world: World) -> None:
+    paused = world.a.add_vm("paused", 9, GuestState.PAUSED)
+    await world.bus.beat(world.controller)
+    assert "It can be moved nowhere now: " in (await viewer.get(f"/vms/{paused}/destinations")).text
+
+
+async def test_a_plan_names_the_best_hosts(operator: Browser, world: World) -> None:
+    page = await operator.get("/vms/web1")
+    plan = await operator.send(page, PLAN.format(world.web1), 200)
+    best = plan.tree.xpath("//dt[.='Best hosts, by room and rules']/following-sibling::dd[1]/a")
+    assert [one.text for one in best] == ["b", "c", "All, with reasons"]
+    assert "give the expected bandwidth in the form below" in plan.text and "--bandwidth" not in plan.text

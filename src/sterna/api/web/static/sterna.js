@@ -38,8 +38,11 @@ function chartOf(place) {
 
   function draw() {
     if (plot) return plot.setData([times, left, rate, dirty]);
+    place.setAttribute("role", "img");
+    place.setAttribute("aria-label", place.dataset.label);
     plot = new uPlot({
       width: width(), height: 240,
+      legend: { live: false },
       scales: { x: { time: false } },
       axes: [
         { ...axis, label: "s of the copy" },
