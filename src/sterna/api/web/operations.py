@@ -16,7 +16,7 @@ from sterna.api.access import actor_of, needs
 from sterna.api.dependencies import Cursor, Served
 from sterna.api.operation_models import MoveOut, OperationDetailOut, PlannedMoveOut
 from sterna.api.operations import OperationId
-from sterna.api.web.before_after import HostChange, changes
+from sterna.api.web.before_after import HostChange, changes, ours
 from sterna.api.web.forms import Form
 from sterna.api.web.pages import page
 from sterna.api.web.queue import by_reason
@@ -124,7 +124,8 @@ async def preview_undo(request: Request, id: OperationId, controller: Served) ->
     """What an undo would bring back. Changes nothing."""
     found = await rest.show_operation(id, controller)
     preview = await rest.preview_undo(id, controller)
-    shown = {"operation": found, "preview": preview, "changes": await _changes(preview.moves, controller)}
+    moves = ours(preview.moves, ())
+    shown = {"operation": found, "preview": preview, "moves": moves, "changes": await _changes(moves, controller)}
     return page(request, "undo.html", **shown)
 
 

@@ -152,3 +152,15 @@ def test_many_hosts_are_named_in_few_words() -> None:
     names = [f"h{n}" for n in range(9)]
     assert TEMPLATES.from_string(text).render(names=names) == "h0, h1, h2, h3, h4, h5 and 3 more"
     assert TEMPLATES.from_string(text).render(names=[]) == ""
+
+
+async def test_what_others_have_begun_is_not_brought_back(stage: Stage, browser: Browser) -> None:
+    await stage.begin("a")
+    await stage.tick()
+    first, second = stage.open()
+    stage.complete(first)
+    await stage.tick()
+    assert second.id in {one.id for one in stage.open()}
+    preview = await browser.get(f"{PATH}/undo")
+    moved = [one.text_content() for one in preview.tree.xpath("//td[@data-label='For']")]
+    assert moved == ["bring back"] and "VMs brought back 1" in preview.text
