@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Without bytecode each worker of pytest, and each agent and controller that a test starts, compiles everything again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup check test test-openstack matrix mutants vms chaos soak fleet fuzz bench bench-fleet bench-openstack demo docs reference lock sbom packages test-packages clean
+.PHONY: setup check test test-openstack test-browser matrix mutants vms chaos soak fleet fuzz bench bench-fleet bench-openstack demo docs reference lock sbom packages test-packages clean
 
 setup:
 	@scripts/setup
@@ -27,6 +27,12 @@ test: check
 test-openstack:
 	@scripts/setup openstack
 	STERNA_WITH_OPENSTACK=1 $(BIN)/pytest $(if $(CASE),-k "$(CASE)") tests/openstack
+
+# The web UI in Debian's Chromium, over a simulated fleet: each page wide and narrow, light and dark, with axe; and by
+# the keyboard alone. Pictures: out/browser.
+test-browser:
+	@scripts/setup browser
+	STERNA_WITH_BROWSER=1 $(BIN)/pytest $(if $(CASE),-k "$(CASE)") tests/browser
 
 demo: setup
 	$(BIN)/python -m sterna.lab.demo

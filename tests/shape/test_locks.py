@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TOGETHER = ("requirements.lock", "requirements-docs.lock", "requirements-run.lock", "requirements-build.lock")
+TOGETHER = (
+    "requirements.lock",
+    "requirements-docs.lock",
+    "requirements-browser.lock",
+    "requirements-run.lock",
+    "requirements-build.lock",
+)
 """They go into one environment, or stand for parts of it."""
 LOCKS = (*TOGETHER, "requirements-sbom.lock")
 PIN = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==(\S+)(?:\s*;[^\\]*)?\s*\\$")
@@ -41,7 +47,7 @@ def test_the_locks_are_in_step_with_pyproject() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     groups = project["dependency-groups"]
     wanted = {"requirements.lock": [*project["project"]["dependencies"], *groups["dev"]]}
-    for name in ("docs", "build", "sbom"):
+    for name in ("docs", "browser", "build", "sbom"):
         wanted[f"requirements-{name}.lock"] = groups[name]
     extras = project["project"]["optional-dependencies"].values()
     wanted["requirements-run.lock"] = [
