@@ -22,6 +22,7 @@ from sterna.api.web.pages import page
 from sterna.domain.access import Action
 from sterna.domain.model import GuestState
 from sterna.domain.policies import POLICIES
+from sterna.domain.status import Status
 from sterna.ports.fleet import MigrationRecord, Page
 
 router = APIRouter(include_in_schema=False)
@@ -35,6 +36,9 @@ CANNOT_MOVE = {
 
 
 MOVING = Page(statuses=UNDER_WAY, limit=500, holding=True)
+ENDED = Page(statuses=tuple(status for status in Status if status.final), limit=200)
+LATEST = 10
+"""Of them, those of one host that are shown."""
 
 
 def ends_of(record: MigrationRecord) -> tuple[str, str]:
@@ -65,7 +69,10 @@ async def show_host(request: Request, name: str, controller: Served, cursor: Cur
         host=host,
         domain=(await controller.failure_domains()).get(name, ""),
         vms=[(vm, why_not(vm)) for vm in listed.vms],
+        link_bytes_s=(await controller.registry.host(name)).facts.abilities.link_bytes_s,
         migrations=[one for one in await controller.migrations(MOVING) if name in ends_of(one)],
+        ended=[one for one in await controller.fleet.migrations(ENDED) if name in ends_of(one)][:LATEST],
+        looked_at=ENDED.limit,
         operations=[one for one in await controller.fleet.unfinished_operations() if name in one.hosts],
         next_cursor=listed.next_cursor,
         policies=sorted(POLICIES),

@@ -168,3 +168,13 @@ async def test_what_makes_no_sense_is_refused_with_a_reason(stage: Stage, draine
     assert "Too late by" in late.text
     assert "deadline-missed" in (await drainer.send(late, "/drains", 422)).text
     await drainer.send(late, "/drains", even_if_late="yes")
+
+
+async def test_what_has_moved_from_and_to_a_host(stage: Stage, drainer: Browser) -> None:
+    assert "None among the last 200" in (await drainer.get("/hosts/a")).text
+    await stage.begin("a")
+    await stage.run()
+    moved = {f"/migrations/{one.attempt.migration}" for one in await stage.controller.fleet.attempts(OPERATION)}
+    page = await drainer.get("/hosts/a")
+    assert len(moved) == 3 and moved <= page.links() and page.text.count("completed") == 3
+    assert "Migration link not said: link_bytes_s of its settings Versions Sterna 1.0, libvirt" in page.text
