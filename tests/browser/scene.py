@@ -101,8 +101,10 @@ def agents() -> list[Agent]:
 class Scene(Rebooting):
     """The fleet and its controller."""
 
-    def host(self, name: str) -> FakeAgent:
-        return self.bus.agents[name]
+    def host(self, name: str) -> Agent:
+        found = self.bus.agents[name]
+        assert isinstance(found, Agent)
+        return found
 
     def vm_of(self, host: str, kind: str) -> VmSummary:
         """One of its VMs."""
@@ -207,7 +209,7 @@ async def _present(scene: Scene) -> None:
     silent, broken = scene.host("kvm-c05"), scene.host("kvm-c04")
     silent.listening = False
     scene.clock.ms += 6_000
-    broken.lost = "libvirtd does not answer: connection refused at /run/libvirt/libvirt-sock"  # type: ignore[attr-defined]
+    broken.lost = "libvirtd does not answer: connection refused at /run/libvirt/libvirt-sock"
     await scene.refresh()
     scene.host("kvm-a05").against = [
         Refusal(
