@@ -22,6 +22,8 @@ from sterna.config import AgentSettings, ControllerSettings
 from sterna.controller.controller import Controller
 from sterna.lab.cli import app as lab_app
 from sterna.migration.rollback_order import tables
+from tests.corpus import corpus_page
+from tests.parsing import parse
 from tests.unit import doctor_page, example_settings, hostile_page, licences_page, metrics_page, schema_page
 from tests.unit.markdown import MADE, cell, docstrings, paragraphs
 from tests.unit.refusals_page import refusals
@@ -344,6 +346,7 @@ def pages() -> dict[Path, str]:
         REFERENCE / "licences.md": licences_page.page(),
         REFERENCE / "metrics.md": metrics_page.page(),
         REFERENCE / "doctor.md": doctor_page.page(),
+        REFERENCE / "corpus.md": corpus_page.page(),
         settings_page: configuration(settings_page.read_text(encoding="utf-8")),
         schema_page.PAGE: schema_page.written(schema_page.PAGE.read_text(encoding="utf-8")),
         **example_settings.files(),

@@ -1,0 +1,141 @@
+"""Verdicts over the corpus that are wrong for an operator. Each test fails as long as the fault is there."""
+
+from __future__ import annotations
+
+import pytest
+from lxml import etree
+
+from sterna.adapters.libvirt.xml.render import render_live
+from sterna.domain.model import Refusal
+from tests.corpus.arrival import LIVE, arrives, differences, plan_of
+from tests.corpus.catalogue import Definition, elements, tools
+from tests.corpus.judge import Verdict, verdicts
+from tests.corpus.ports import text
+
+
+def of(what: str, *, shared: bool = False) -> tuple[Definition, Verdict]:
+    """By `tool/name`; of an element by what it is."""
+    each = next(each for each in (*tools(), *elements()) if what in (each.id, each.what))
+    return each, verdicts()[each.id, shared]
+
+
+def refusal(verdict: Verdict, code: str) -> Refusal:
+    return next(refusal for refusal in verdict.refusals if refusal.code == code)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the folder that P8 makes counts as missing: plan and P6 look before it is made"
+)
+def test_a_log_in_the_folder_that_the_migration_makes_does_not_stand_in_the_way() -> None:
+    assert of("nova/rbd-volume-log", shared=True)[1].moves
+
+
+@pytest.mark.xfail(strict=True, reason="without Cinder no adapter handles RBD, which needs no admission")
+@pytest.mark.parametrize("name", ["virt-install/rbd-pool", "nova/rbd-ephemeral", "cloudstack/rbd", "RBD"])
+def test_an_rbd_image_that_both_hosts_reach_moves(name: str) -> None:
+    assert of(name)[1].moves
+
+
+@pytest.mark.xfail(
+    strict=True, reason="a disk that no adapter handles is called unreachable, as if nobody had looked"
+)
+def test_a_disk_of_a_kind_that_no_provider_has_is_called_so() -> None:
+    assert "disk-unreachable" not in of("virt-install/rbd-pool")[1].codes
+
+
+@pytest.mark.xfail(
+    strict=True, reason="a target that is not of tgt is never admitted by Sterna, and may need no admission"
+)
+def test_a_lun_of_another_target_that_both_hosts_reach_moves() -> None:
+    assert of("virt-install/iscsi-pool")[1].moves
+
+
+@pytest.mark.xfail(strict=True, reason="invtsc is refused also where the frequency of its clock is set")
+@pytest.mark.parametrize("name", ["ovirt/high-performance", "`invtsc`, with the frequency of its clock"])
+def test_invtsc_moves_with_the_frequency_of_its_clock(name: str) -> None:
+    assert of(name)[1].moves
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the plug type lacks the network's name, so that its own reason is never given"
+)
+def test_the_reason_against_a_private_network_names_it() -> None:
+    found = refusal(of("virt-install/nat-default")[1], "nic-unsupported")
+    assert "default" in found.message and "virbr" in found.fix
+
+
+@pytest.mark.xfail(strict=True, reason="a bridge of a libvirt network is taken for one that joins the hosts")
+@pytest.mark.parametrize("name", ["small/gnome-boxes", "Linux bridge of a libvirt network"])
+def test_a_nic_on_the_bridge_of_a_private_network_does_not_move_without_a_word(name: str) -> None:
+    _, verdict = of(name)
+    assert not verdict.moves or verdict.vm.unjudged
+
+
+@pytest.mark.xfail(strict=True, reason="managed='no' is taken for the form of an earlier version of Sterna")
+@pytest.mark.parametrize("name", ["nova/calico", "kubevirt/pvc", "tap that a program has made"])
+def test_a_tap_that_another_program_made_is_called_so(name: str) -> None:
+    assert set(of(name)[1].codes) == {"nic-unsupported"}
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the device is looked for as type='hostdev', the definition says type='network'"
+)
+def test_a_function_of_a_libvirt_network_arrives_as_it_left() -> None:
+    each, verdict = of("libvirt network of virtual functions")
+    assert set(differences(verdict.migratable, arrives(each, verdict)[0])) <= LIVE.keys()
+
+
+@pytest.mark.xfail(strict=True, reason="it is left out of the definition only where that says type='hostdev'")
+def test_a_rehearsal_leaves_out_a_function_of_a_libvirt_network() -> None:
+    _, verdict = of("libvirt network of virtual functions")
+    assert (
+        etree.fromstring(render_live(text(verdict.migratable), plan_of(verdict))).find("devices/interface") is None
+    )
+
+
+@pytest.mark.xfail(
+    strict=True, reason="fixed words are not read: the guest is given another host's SMBIOS at its reset"
+)
+def test_the_hosts_own_smbios_is_not_changed_without_a_word() -> None:
+    _, verdict = of("SMBIOS of the host")
+    assert not verdict.moves or verdict.vm.unjudged
+
+
+@pytest.mark.xfail(strict=True, reason="only `commandline` is looked for")
+def test_properties_that_override_a_devices_own_are_warned_of() -> None:
+    assert of("properties of a device overridden")[1].vm.unjudged
+
+
+@pytest.mark.xfail(strict=True, reason="startupPolicy is read for the next start only")
+@pytest.mark.parametrize("name", ["ovirt/payload", "CD of 650 MiB, optional"])
+def test_an_optional_medium_does_not_stand_in_the_way(name: str) -> None:
+    assert of(name)[1].moves
+
+
+@pytest.mark.xfail(strict=True, reason="libvirt sets VLANs on Linux bridges since 11.0, and on virtual functions")
+@pytest.mark.parametrize("name", ["Linux bridge with a VLAN", "macvtap on a virtual function, VLAN"])
+def test_a_vlan_of_a_nic_that_libvirt_sets_by_itself_moves(name: str) -> None:
+    assert of(name)[1].moves
+
+
+@pytest.mark.xfail(strict=True, reason="QEMU and libvirt migrate what is in it, with role='master' only")
+def test_shared_memory_of_its_master_moves() -> None:
+    assert of("shared memory, `role=master`")[1].moves
+
+
+@pytest.mark.xfail(strict=True, reason="QEMU takes such a device away and gives another one back by itself")
+def test_a_pci_device_with_a_standby_moves() -> None:
+    assert of("PCI device with a standby")[1].moves
+
+
+@pytest.mark.xfail(strict=True, reason="only secrets of disks are carried")
+def test_the_secret_of_a_tpm_is_carried_as_a_disks_is() -> None:
+    assert of("TPM, its state encrypted with a secret")[1].moves
+
+
+@pytest.mark.xfail(
+    strict=True, reason="whether the guest has a standby is not looked at: it may be cut off for the copy"
+)
+@pytest.mark.parametrize("name", ["virtual function", "libvirt network of virtual functions"])
+def test_a_function_without_a_standby_is_warned_of(name: str) -> None:
+    assert of(name)[1].vm.unjudged
