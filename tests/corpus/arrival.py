@@ -114,7 +114,7 @@ def differences(before: Element, after: Element) -> Counter[str]:
 
 
 def _walk(before: Element, after: Element, path: str) -> Iterator[str]:
-    for name in sorted(set(before.attrib) | set(after.attrib)):
+    for name in sorted({str(name) for name in (*before.attrib, *after.attrib)}):
         if before.get(name) != after.get(name):
             yield f"{path}/@{name}"
     if (before.text or "").strip() != (after.text or "").strip():
@@ -136,7 +136,7 @@ def _children(parent: Element) -> dict[tuple[str, str, int], Element]:
         mac, target = child.find("mac"), child.find("target")
         own = ""
         if child.tag == "interface" and mac is not None:
-            own = f"{mac.get('address')} {child.get('type') == 'hostdev'}"
+            own = str(mac.get("address")) + (" function" if child.get("type") == "hostdev" else "")
         elif child.tag == "disk" and target is not None:
             own = target.get("dev") or ""
         number = 0

@@ -123,7 +123,7 @@ def _thing(path: str) -> Thing:
     return Thing(form=Form.FILE, size=len(path), digest=path, inode=7, modified_ns=1)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Resources:
     """`domain.references.HostResources` of the destination."""
 
