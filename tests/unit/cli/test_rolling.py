@@ -28,11 +28,11 @@ def _without_patience(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, name, value)
 
 
-def until(sterna: Sterna, stage: str) -> str:
-    """The operation, once one of its hosts is so far."""
+def until(sterna: Sterna, line: str) -> str:
+    """The operation, once a line of it matches: a host's stage is stored before the reason for it."""
     for _ in range(200):
         shown = sterna("operation", "show", ID).stdout
-        if re.search(rf" {stage} ", shown):
+        if re.search(line, shown, re.M):
             return shown
     raise AssertionError(shown)
 
@@ -48,11 +48,9 @@ def test_a_plan_shows_waves_and_what_is_skipped(sterna: Sterna) -> None:
 def test_a_run_by_hand(sterna: Sterna) -> None:
     begun = sterna("rolling", "b", "--by-hand", "--back-within", "1h", "--id", ID, "--reason", "new kernel")
     assert begun.stdout == f"b: rolling maintenance started\nfollow it with: sterna operation show {ID}\n"
-    shown = until(sterna, "between")
-    assert re.search(r"^b +0 +between +\S+ +nobody has said yet that b is done", shown, re.M), shown
-    assert re.search(r"^back within +1 h 0 min", shown, re.M) and re.search(
-        r"^done to empty hosts +by hand", shown, re.M
-    )
+    shown = until(sterna, r"^b +0 +between +\S+ +nobody has said yet that b is done")
+    assert re.search(r"^back within +1 h 0 min", shown, re.M)
+    assert re.search(r"^done to empty hosts +by hand", shown, re.M)
     assert "in maintenance: operation 33333333 of token:admin: new kernel" in sterna("hosts").stdout
     assert sterna("operation", "done", ID[:4], "b").stdout == "b: done\n"
     assert "no rolling operation on z" in sterna("operation", "done", ID, "z", code=5).stderr
