@@ -132,6 +132,10 @@ class Resources:
     address: str = ADDRESSES[DESTINATION]
     here: frozenset[str] = field(default=frozenset({"0.0.0.0", "::", "127.0.0.1", "localhost", ""}))
 
+    def makes(self, folder: str) -> bool:
+        """Its VMs' own folders, which P8 makes."""
+        return str(PurePosixPath(folder).parent) == self.setting.instances_dir
+
     def thing(self, path: str, *, digest: bool = False) -> Thing:
         """What an operator sets up is there; what is the VM's own only on shared storage."""
         shared, own = self.setting.is_shared, self.setting.is_own

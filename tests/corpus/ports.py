@@ -206,10 +206,11 @@ class Volumes:
         self._cinder = provider == CINDER
 
     def handles(self, disk: Disk) -> bool:
-        """A disk of Cinder by its serial, else shared files and iSCSI."""
+        """A disk of Cinder by its serial, else shared files, iSCSI and Ceph."""
         if self._cinder and disk.volume_id and len(disk.volume_id) == len("7a11c0de-0000-4000-8000-000000000000"):
             return disk.kind is not DiskKind.EMPTY
-        return disk.kind is DiskKind.ISCSI or (disk.kind is DiskKind.FILE and disk.local is False)
+        network = disk.kind in (DiskKind.ISCSI, DiskKind.RBD)
+        return network or (disk.kind is DiskKind.FILE and disk.local is False)
 
     async def check(self, disk: Disk, source: str) -> list[Refusal]:
         """The service has it as it must be; tgt only knows targets of its own."""

@@ -23,7 +23,6 @@ from sterna.controller.controller import Controller
 from sterna.lab.cli import app as lab_app
 from sterna.migration.rollback_order import tables
 from tests.corpus import corpus_page
-from tests.parsing import parse
 from tests.unit import doctor_page, example_settings, hostile_page, licences_page, metrics_page, schema_page
 from tests.unit.markdown import MADE, cell, docstrings, paragraphs
 from tests.unit.refusals_page import refusals

@@ -26,7 +26,7 @@ class Hypervisor:
         return [SimpleNamespace(uuid="u1")]
 
     async def vm(self, _uuid: str) -> Any:
-        return SimpleNamespace(written=(), disks=[SimpleNamespace(files=["/srv/a.qcow2"])], cold=[])
+        return SimpleNamespace(written=(), disks=[SimpleNamespace(files=["/srv/a.qcow2"])], cold=[], firmware=())
 
 
 class Storage:
@@ -76,7 +76,9 @@ class OneHangs(Hypervisor):
     async def vm(self, uuid: str) -> Any:
         if uuid == "hung" and self.error is not None:
             raise self.error
-        return SimpleNamespace(written=(), disks=[SimpleNamespace(files=[f"/srv/{uuid}.qcow2"])], cold=[])
+        return SimpleNamespace(
+            written=(), disks=[SimpleNamespace(files=[f"/srv/{uuid}.qcow2"])], cold=[], firmware=()
+        )
 
 
 @pytest.mark.parametrize(

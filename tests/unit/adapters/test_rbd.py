@@ -8,7 +8,7 @@ import pytest
 
 from sterna.adapters.volumes.rbd import RbdVolumes
 from sterna.bootstrap.host import volumes_of
-from sterna.config.__init__ import AgentSettings, load
+from sterna.config import AgentSettings, load
 from sterna.domain.model import Disk, DiskKind, RbdSource
 
 IMAGE = Disk(target="vda", kind=DiskKind.RBD, rbd=RbdSource(name="vms/web_disk", monitors=("10.0.0.7:6789",)))

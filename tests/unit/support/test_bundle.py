@@ -138,7 +138,7 @@ def test_a_token_that_others_can_read_does_not_prevent_it(run: Run, tmp_path: Pa
     folder.mkdir(parents=True)
     (folder / "token").write_text("x")
     (folder / "token").chmod(0o644)
-    assert "others may read the token" in run("--out", "x.tar.gz", "--no-doctor").stderr
+    assert "other users may read the token" in run("--out", "x.tar.gz", "--no-doctor").stderr
 
 
 def test_a_file_that_is_there_is_kept(run: Run, tmp_path: Path) -> None:
