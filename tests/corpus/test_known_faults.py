@@ -32,11 +32,8 @@ def test_an_rbd_image_that_both_hosts_reach_moves(name: str) -> None:
     assert of(name)[1].moves
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a disk that no adapter handles is called unreachable, as if nobody had looked"
-)
-def test_a_disk_of_a_kind_that_no_provider_has_is_called_so() -> None:
-    assert "disk-unreachable" not in of("ovirt/gluster")[1].codes
+def test_no_disk_of_the_corpus_is_called_unreachable() -> None:
+    assert [name for (name, _), verdict in verdicts().items() if "disk-unreachable" in verdict.codes] == []
 
 
 @pytest.mark.xfail(
