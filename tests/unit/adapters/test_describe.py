@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sterna.adapters.libvirt.xml.describe import describe
 from sterna.domain.errors import Permanent
 from sterna.domain.model import DiskKind, Nic, SecretRef
-from sterna.domain.plugs import BRIDGE, HYBRID, MACVTAP, OVS, VHOSTUSER
+from sterna.domain.plugs import BRIDGE, HYBRID, MACVTAP, OVS, VHOSTUSER, refusals
 from tests.narrowing import not_none
 
 UUID = "0b91f1a5-7d3c-4f7e-9d5c-0c2f5a0c1d11"
@@ -106,7 +106,11 @@ def test_devices_that_cannot_move_are_named() -> None:
             "<interface type='direct'><source dev='eth0' mode='vepa'/><virtualport type='802.1Qbh'/></interface>",
             "other: direct eth0",
         ),
-        ("<interface type='network'><source network='default'/></interface>", "other: network"),
+        ("<interface type='network'><source network='default'/></interface>", "other: network default"),
+        (
+            "<interface type='network'><source network='default' portid='u' bridge='virbr0'/></interface>",
+            "other: network default",
+        ),
         (
             "<interface type='ethernet'><target dev='x'/></interface>",
             "other: ethernet with a tap that libvirt makes",
@@ -115,6 +119,12 @@ def test_devices_that_cannot_move_are_named() -> None:
 )
 def test_plug_types_not_supported_say_what_they_are(nic: str, plug: str) -> None:
     assert describe(small(nic=nic)).nics[0].plug == plug
+
+
+def test_a_private_network_is_refused_by_its_name_and_with_its_own_reason() -> None:
+    (found,) = refusals(one_nic("<interface type='network'><source network='default'/></interface>"))
+    assert "is on default, a network of its host's libvirt" in found.message
+    assert "not virbr..." in found.fix
 
 
 def one_nic(xml: str, metadata: str = "") -> Nic:

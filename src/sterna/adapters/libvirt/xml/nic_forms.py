@@ -19,7 +19,7 @@ from sterna.domain.errors import Permanent
 from sterna.domain.model import DEFAULT_PLUG, Data, Nic
 from sterna.domain.plugs import BRIDGE, HOSTDEV, HYBRID, MACVTAP, OVS, VHOSTUSER, hybrid_names, plug_type
 
-LOCATIONS = ("file", "dev", "name", "dir", "volume", "path", "namespace")
+LOCATIONS = ("file", "dev", "name", "dir", "volume", "path", "namespace", "network")
 """Attributes of a <source>, of which one says where it is."""
 _WHERE = ("source", "virtualport", "vlan", "target", "script", "port")
 """Children of an interface that say where it is plugged: replaced where another plug type is needed."""
