@@ -239,6 +239,21 @@ TRUNK_BRIDGE: Final = "tbr-"
 """What Neutron's ML2/OVS calls the bridge that a trunk's parent has for itself."""
 
 
+def _private(nic: Nic, code: str) -> Refusal:
+    message = f"NIC {nic.mac} is on {nic.bridge}, a bridge of a libvirt network: such a network is its host's own"
+    return Refusal(code=code, message=message, fix=_NOT_PRIVATE)
+
+
+def _is_private(nic: Nic) -> bool:
+    """Is its bridge named as libvirt names those of its NAT, routed and isolated networks (`virbr0`)?
+
+    Most hosts have a virbr0, so that the destination having one proves nothing. A network with
+    `<forward mode='bridge'/>` names a bridge of the operator's.
+    """
+    number = (nic.bridge or "").removeprefix(LIBVIRTS_BRIDGE)
+    return plug_type(nic).joins is Joins.LINUX_BRIDGE and number != nic.bridge and number.isdecimal()
+
+
 def no_bridge(nic: Nic) -> Refusal:
     """The destination has no such bridge of the NIC's plug type."""
     bridge = nic.bridge or ""
@@ -248,8 +263,7 @@ def no_bridge(nic: Nic) -> Refusal:
         fix = "delete the trunk in Neutron, move the VM, and make it again"
         return Refusal(code="trunk-parent", message=message, fix=fix)
     if joins is Joins.LINUX_BRIDGE and bridge.startswith(LIBVIRTS_BRIDGE):
-        message = f"NIC {nic.mac} is on {bridge}, a bridge of a libvirt network: such a network is its host's own"
-        return Refusal(code="bridge-missing", message=message, fix=_NOT_PRIVATE)
+        return _private(nic, "bridge-missing")
     kind, fix = ("Linux", f"ip link add {bridge} type bridge")
     if joins is Joins.OPEN_VSWITCH:
         kind, fix = ("Open vSwitch", f"ovs-vsctl add-br {bridge}")
@@ -259,7 +273,9 @@ def no_bridge(nic: Nic) -> Refusal:
 def refusals(nic: Nic) -> list[Refusal]:
     """Why no host could be given this NIC, as far as its description says; empty for one that can move."""
     against = plug_type(nic).against
-    return [against(nic)] if against is not None else []
+    if against is not None:
+        return [against(nic)]
+    return [_private(nic, "nic-unsupported")] if _is_private(nic) else []
 
 
 def twins(nics: Sequence[Nic]) -> list[Refusal]:

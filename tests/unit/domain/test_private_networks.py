@@ -3,7 +3,7 @@
 import pytest
 
 from sterna.domain.model import Nic
-from sterna.domain.plugs import BRIDGE, no_bridge, refusals
+from sterna.domain.plugs import BRIDGE, OVS, no_bridge, refusals
 
 MAC = "52:54:00:00:00:01"
 
@@ -24,3 +24,18 @@ def test_a_bridge_that_libvirt_made_for_its_network_is_not_to_be_made_by_hand() 
 
 def test_any_other_bridge_is() -> None:
     assert "ip link add br-lan" in no_bridge(Nic(mac=MAC, plug=BRIDGE, bridge="br-lan")).fix
+
+
+@pytest.mark.parametrize("bridge", ["virbr0", "virbr12"])
+def test_a_nic_on_such_a_bridge_is_refused_although_the_destination_has_one_of_that_name(bridge: str) -> None:
+    (found,) = refusals(Nic(mac=MAC, plug=BRIDGE, bridge=bridge))
+    assert found.code == "nic-unsupported"
+    assert bridge in found.message
+    assert "each host's own" in found.fix
+
+
+@pytest.mark.parametrize(
+    ("plug", "bridge"), [(BRIDGE, "br0"), (BRIDGE, "virbr-lan"), (OVS, "virbr0"), (BRIDGE, None)]
+)
+def test_a_bridge_that_an_operator_named_is_not(plug: str, bridge: str | None) -> None:
+    assert refusals(Nic(mac=MAC, plug=plug, bridge=bridge)) == []
