@@ -352,3 +352,23 @@ async def test_a_function_whose_network_nobody_has_named_is_refused_before_anyth
         assert "physical_networks" in refusal.fix
 
     await run(scenario)
+
+
+@pytest.mark.parametrize("plug", [OVS, BRIDGE, MACVTAP])
+async def test_a_nic_whose_device_is_not_found_is_refused_by_the_plan(plug: str) -> None:
+    async def scenario(fleet: SimFleet) -> None:
+        vm = add_vm(fleet.world, "host1", "vm1", disks=("shared",), plugs=(plug,))
+        host = fleet.world.hosts["host1"]
+        live = not_none(host.domains[vm].live)
+        (nic,) = live.nics
+        for device, port in list(host.ports.items()):
+            if port.guest_mac == nic.mac.lower():
+                del host.ports[device]
+        answer = await fleet.client.call("host1", "check_migration", to_check(vm, "host2"))
+        (refusal,) = answer["refusals"]
+        assert refusal["code"] == "nic-not-plugged"
+        assert nic.mac in refusal["message"] and (nic.bridge or nic.parent or "?") in refusal["message"]
+        with pytest.raises(Refused):
+            await fleet.start(vm)
+
+    await run(scenario)

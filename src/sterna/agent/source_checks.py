@@ -31,7 +31,7 @@ from sterna.domain.calls import Call, CheckDestination, ExpectStream, SeesFile
 from sterna.domain.errors import Permanent, SternaError, StorageSilent, Temporary, Unknown, Unreachable
 from sterna.domain.hosts import HostFacts, Transport
 from sterna.domain.journal import leaps
-from sterna.domain.model import Disk, DiskKind, Refusal, Value, Vm
+from sterna.domain.model import Disk, DiskKind, GuestState, Refusal, Value, Vm
 from sterna.domain.objective import Objective
 from sterna.domain.policies import Accept
 from sterna.domain.references import Reference
@@ -74,7 +74,14 @@ class SourceChecks:
         Raises NotFound where this host has no such VM.
         """
         vm, here = await both(self._host.hypervisor.vm(name_or_uuid), self._host.hypervisor.host())
-        vm = self._believed(await self._startable_here(await self._as_plugged(vm)))
+        vm, not_plugged = await self._as_plugged(vm)
+        vm = self._believed(await self._startable_here(vm))
+        vm, facts, refusals = await self._against(vm, here, destination, wanted, addresses)
+        return vm, facts, [*refusals, *not_plugged]
+
+    async def _against(
+        self, vm: Vm, here: HostFacts, destination: str, wanted: Objective, addresses: tuple[str, ...] | None
+    ) -> tuple[Vm, HostFacts | None, list[Refusal]]:
         if destination == self._host.name:
             message = f"{vm.name} is on {destination} already"
             same = Refusal(code="same-host", message=message, fix="name another host")
@@ -267,15 +274,20 @@ class SourceChecks:
             message = f"the network service cannot be asked: {error.message}"
             return [Refusal(code="network-service", message=message, fix=error.fix)]
 
-    async def _as_plugged(self, vm: Vm) -> Vm:
-        """Its NICs as they are plugged here, which the domain's XML need not say; as P2 does it."""
-        nics = []
+    async def _as_plugged(self, vm: Vm) -> tuple[Vm, list[Refusal]]:
+        """Its NICs as they are plugged here, which the domain's XML need not say; as P2 does it. And a reason
+        against each that is not found here, unless its description gives another one."""
+        nics, missing = [], []
         for nic in vm.nics:
             try:
-                nics.append(await self._host.vif.describe(nic) or nic)
+                seen = await self._host.vif.describe(nic)
             except SternaError:
                 nics.append(nic)  # P2 will say so; what is known of it can be checked
-        return vm.model_copy(update={"nics": tuple(nics)})
+                continue
+            nics.append(seen or nic)
+            if seen is None and vm.state is GuestState.RUNNING and not (plugs.refusals(nic) or plugs.unknowns(nic)):
+                missing.append(plugs.not_plugged(nic))
+        return vm.model_copy(update={"nics": tuple(nics)}), missing
 
     async def _there_at_all(self, disks: tuple[Disk, ...]) -> tuple[Disk, ...]:
         """Without the files that are missing here: a VM that cannot be started here loses nothing by its move."""

@@ -369,3 +369,16 @@ _UNKNOWN: Final = {
 def unknowns(nic: Nic) -> list[Refusal]:
     """What must be known of a NIC of a supported type before a host can plug it, and is not."""
     return [_UNKNOWN[field](nic) for field in plug_type(nic).needs if not getattr(nic, field)]
+
+
+def not_plugged(nic: Nic) -> Refusal:
+    """The host of a running guest has no device of this NIC where its definition plugs it."""
+    where = nic.bridge or nic.parent or "any bridge"
+    device = nic.device or "its device"
+    message = f"NIC {nic.mac} is not plugged into {where} on its host: {device} with its MAC is not found there"
+    fix = f"add {device} to {where} again, or detach the NIC"
+    if plug_type(nic).joins is Joins.PARENT:
+        fix = "detach the NIC, and attach it again if the guest needs it"
+    elif plug_type(nic).joins is Joins.OPEN_VSWITCH:
+        fix += "; if it is there, see [network] ovsdb of the agent, and external_ids:attached-mac of the port"
+    return Refusal(code="nic-not-plugged", message=message, fix=fix)

@@ -133,10 +133,18 @@ def make_tap(ipr: Any, device: str, nic: Nic, *, ours: bool) -> Any:
         if is_open(link):
             raise Conflict(f"{device} exists and a process has it open")
     quieten(device)
-    # As libvirt does: the guest's MAC with 0xfe in front. A bridge takes the lowest MAC of its ports for its own.
-    settings: dict[str, Any] = {"address": f"fe{nic.mac[2:]}"} | ({"mtu": nic.mtu} if nic.mtu else {})
+    settings: dict[str, Any] = {"address": tap_mac(nic.mac)} | ({"mtu": nic.mtu} if nic.mtu else {})
     ipr.link("set", index=link["index"], state="up", **settings)
     return link
+
+
+def tap_mac(mac: str) -> str:
+    """The MAC that libvirt gives the tap of a guest's NIC: the guest's with fe as its first byte.
+
+    A bridge takes the lowest MAC of its ports for its own. The byte is fa where the guest's begins with fe, because
+    the two must differ.
+    """
+    return f"{'fa' if mac[:2].lower() == 'fe' else 'fe'}{mac[2:]}".lower()
 
 
 def against_tap(nic: Nic) -> list[Refusal]:
@@ -223,5 +231,4 @@ def is_anothers(link: Any, nic: Nic) -> bool:
 def belongs_to(link: Any, mac: str) -> bool:
     """Is this the tap of a guest's NIC with that MAC? By Sterna's marks, else by the MAC libvirt gives a tap."""
     marked = read_marks(link).get("attached-mac")
-    own = str(link.get("address") or "")
-    return marked.lower() == mac.lower() if marked else own[:2] == "fe" and own[2:] == mac.lower()[2:]
+    return marked.lower() == mac.lower() if marked else str(link.get("address") or "").lower() == tap_mac(mac)

@@ -121,6 +121,7 @@ Code = Literal[
     "nic-parent-unknown",
     "nic-network-unknown",
     "nic-port-unknown",
+    "nic-not-plugged",
     "nic-not-bound",
     "nic-unchecked",
     "bridge-missing",

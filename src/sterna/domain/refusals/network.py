@@ -64,6 +64,14 @@ NETWORK = Group(
             against=Against.VM,
         ),
         Entry(
+            "nic-not-plugged",
+            cause="The running VM's NIC is not found on the bridge or parent device of its definition.",
+            remedy="add its tap to the bridge again, or detach the NIC",
+            by=By.SOURCE,
+            when="plan, P2",
+            against=Against.VM,
+        ),
+        Entry(
             "nic-not-bound",
             cause="Neutron could not bind the NIC's port to the destination.",
             remedy="check the network agent on the destination (`openstack network agent list`)",

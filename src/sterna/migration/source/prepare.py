@@ -18,15 +18,10 @@ from sterna.domain.entries.source import (
     Snapshot,
     TokensToLeave,
 )
-from sterna.domain.errors import (
-    Permanent,
-    Refused,
-    SternaError,
-    Undelivered,
-)
+from sterna.domain.errors import Refused, SternaError, Undelivered
 from sterna.domain.jobs import occupied
 from sterna.domain.model import Disk
-from sterna.domain.plugs import plug_type
+from sterna.domain.plugs import not_plugged, plug_type, refusals, unknowns
 from sterna.domain.status import Status
 from sterna.domain.step import Step
 from sterna.kit.aborts import raise_if_aborted
@@ -98,7 +93,7 @@ class SnapshotVolumes(Step[Context, TokensToLeave, Snapshot]):
             raise_if_aborted()
             port = await ctx.host.vif.describe(nic)
             if port is None:
-                raise Permanent(f"NIC {nic.mac} is not plugged into any bridge here", fix="plug it, or detach it")
+                raise Refused(refusals(nic) or unknowns(nic) or [not_plugged(nic)])
             nics.append(port)
         found = {"disks": disks, "nics": tuple(nics), "references": references}
         return Snapshot(vm=vm.model_copy(update=found))
