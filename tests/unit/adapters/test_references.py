@@ -103,6 +103,29 @@ def test_what_cannot_be_looked_for_is_said() -> None:
     assert describe("<domain><devices><serial type='pty'/></devices></domain>").unjudged == ()
 
 
+def said_of(inner: str) -> tuple[str, ...]:
+    return describe(etree.tostring(domain(inner), encoding="unicode")).unjudged
+
+
+FUNCTION = """<interface type='hostdev' managed='yes'><mac address='52:54:00:00:00:0A'/>
+  <source><address type='pci' domain='0' bus='0x3b' slot='2' function='4'/></source>{}</interface>"""
+STANDBY = "<interface type='bridge'><mac address='52:54:00:00:00:0a'/><source bridge='br0'/></interface>"
+
+
+def test_a_virtual_function_without_a_standby_is_said() -> None:
+    (said,) = said_of(devices(FUNCTION.format("")))
+    assert "52:54:00:00:00:0a" in said and "without a standby" in said and "<teaming>" in said
+    assert len(said_of(devices(FUNCTION.format("") + FUNCTION.format("").replace("0A", "0B")))) == 2
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [FUNCTION.format("<teaming type='transient' persistent='ua-1'/>"), FUNCTION.format("") + STANDBY, STANDBY],
+)
+def test_one_with_a_standby_is_not(inner: str) -> None:
+    assert said_of(devices(inner)) == ()
+
+
 CELLS = "<cpu><numa><cell id='0' memory='4' unit='MiB'/><cell id='1' memory='8' unit='MiB'/></numa></cpu>"
 HUGE = "<memoryBacking><hugepages>{}</hugepages></memoryBacking>"
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 
 from sterna.adapters.libvirt.xml.metadata import Element
+from sterna.adapters.libvirt.xml.nic_forms import is_hot_unplugged, mac_of
 from sterna.adapters.libvirt.xml.pages import pages
 from sterna.adapters.libvirt.xml.paths import paths_in
 from sterna.domain.references import Kind, Lan, Reference
@@ -43,13 +44,26 @@ def unjudged(domain: Element) -> tuple[str, ...]:
     for device in domain.iterfind("devices/*"):
         if device.tag in _CHARDEVS and any(_again(source) for source in device.findall("source")):
             found.append(f"{device.tag} reconnects by itself: whether a program answers there was not tried")
-    for nic in domain.iterfind("devices/interface"):
+    found += _unjudged_nics(domain)
+    return tuple(dict.fromkeys(found))
+
+
+def _unjudged_nics(domain: Element) -> Iterator[str]:
+    nics = domain.findall("devices/interface")
+    standbys = {mac_of(nic) for nic in nics if not is_hot_unplugged(nic)}
+    for nic in nics:
         if name := _attr(nic, "source", "network"):
-            found.append(
+            yield (
                 f"NIC {_attr(nic, 'mac', 'address')} is on libvirt's network {name}: whether it leads to the same "
                 "neighbours on the destination, nobody can see"
             )
-    return tuple(dict.fromkeys(found))
+        teamed = _attr(nic, "teaming", "type") == "transient" or mac_of(nic) in standbys
+        if is_hot_unplugged(nic) and not teamed:
+            yield (
+                f"NIC {mac_of(nic)} is a virtual function without a standby (<teaming>, a second NIC of its MAC): "
+                "the guest has no network through it during the copy, because it is removed before the copy, and "
+                "added again on the destination"
+            )
 
 
 def _key(ref: Reference) -> tuple[object, ...]:
