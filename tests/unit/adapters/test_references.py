@@ -126,6 +126,33 @@ def test_one_with_a_standby_is_not(inner: str) -> None:
     assert said_of(devices(inner)) == ()
 
 
+@pytest.mark.parametrize(
+    ("inner", "words"),
+    [
+        ("<os><smbios mode='host'/></os>", "serial numbers of the destination"),
+        ("<clock offset='localtime'/>", "destination's time zone"),
+        ("<clock offset='variable' basis='localtime' adjustment='7'/>", "destination's time zone"),
+        ("<clock offset='timezone' timezone='Europe/Oslo'/>", "Europe/Oslo"),
+    ],
+)
+def test_what_libvirt_takes_from_the_host_that_starts_the_guest_is_said(inner: str, words: str) -> None:
+    (said,) = said_of(inner)
+    assert words in said
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        "<os><smbios mode='sysinfo'/></os>",
+        "<os><smbios mode='emulate'/></os>",
+        "<clock offset='utc'/>",
+        "<clock offset='variable' basis='utc' adjustment='7'/>",
+    ],
+)
+def test_what_the_definition_fixes_is_not(inner: str) -> None:
+    assert said_of(inner) == ()
+
+
 CELLS = "<cpu><numa><cell id='0' memory='4' unit='MiB'/><cell id='1' memory='8' unit='MiB'/></numa></cpu>"
 HUGE = "<memoryBacking><hugepages>{}</hugepages></memoryBacking>"
 

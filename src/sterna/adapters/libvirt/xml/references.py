@@ -44,8 +44,25 @@ def unjudged(domain: Element) -> tuple[str, ...]:
     for device in domain.iterfind("devices/*"):
         if device.tag in _CHARDEVS and any(_again(source) for source in device.findall("source")):
             found.append(f"{device.tag} reconnects by itself: whether a program answers there was not tried")
+    found += _of_the_host(domain)
     found += _unjudged_nics(domain)
     return tuple(dict.fromkeys(found))
+
+
+def _of_the_host(domain: Element) -> Iterator[str]:
+    """Values that libvirt takes from whichever host starts the guest."""
+    if _attr(domain, "os/smbios", "mode") == "host":
+        yield (
+            "SMBIOS of the host (<smbios mode='host'/>): from its next reset on the guest sees the vendor, model "
+            "and serial numbers of the destination, to which a licence may be bound"
+        )
+    clock = domain.find("clock")
+    if clock is None:
+        return
+    if zone := clock.get("timezone"):
+        yield f"clock in the time zone {zone}: the destination's time zone database was not looked at"
+    elif "localtime" in (clock.get("offset"), clock.get("basis")):
+        yield "clock in the host's local time: from its next start on it is that of the destination's time zone"
 
 
 def _unjudged_nics(domain: Element) -> Iterator[str]:
