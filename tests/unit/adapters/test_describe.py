@@ -91,6 +91,25 @@ def test_devices_that_cannot_move_are_named() -> None:
     assert vm.immovable == ("hostdev 0000:01:00.1", "virtiofs share /data", "shared memory device ivshmem")
 
 
+INVTSC = "<cpu mode='host-passthrough'><feature policy='require' name='invtsc'/></cpu>"
+
+
+@pytest.mark.parametrize(
+    ("clock", "moves"),
+    [
+        ("", False),
+        ("<clock offset='utc'><timer name='tsc' mode='native'/></clock>", False),
+        ("<clock offset='utc'><timer name='hpet' frequency='2593905000'/></clock>", False),
+        ("<clock offset='utc'><timer name='tsc' frequency='0'/></clock>", False),
+        ("<clock offset='utc'><timer name='tsc' frequency='2593905000'/></clock>", True),
+    ],
+)
+def test_invtsc_moves_only_with_the_frequency_of_its_clock(clock: str, moves: bool) -> None:
+    vm = describe(small().replace("<devices>", f"{INVTSC}{clock}<devices>"))
+    assert (vm.immovable == ()) is moves
+    assert moves or "invtsc" in vm.immovable[0]
+
+
 @pytest.mark.parametrize(
     ("nic", "plug"),
     [

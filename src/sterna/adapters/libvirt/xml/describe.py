@@ -188,9 +188,19 @@ def _immovable(domain: Element) -> list[str]:
         if s.get("fdgroup")
     ]
     found += [f"encrypted memory ({s.get('type')})" for s in domain.iterfind("launchSecurity")]
-    if any(f.get("policy") == "require" for f in domain.iterfind("cpu/feature[@name='invtsc']")):
+    if _has_invtsc(domain) and not _has_tsc_frequency(domain):
         found.append("CPU feature invtsc: its clock cannot follow")
     return found
+
+
+def _has_invtsc(domain: Element) -> bool:
+    return any(f.get("policy") == "require" for f in domain.iterfind("cpu/feature[@name='invtsc']"))
+
+
+def _has_tsc_frequency(domain: Element) -> bool:
+    """With it QEMU and libvirt migrate invtsc: the destination's QEMU runs the clock at the same frequency, or does
+    not start."""
+    return any(t.get("frequency", "0").strip("0") for t in domain.iterfind("clock/timer[@name='tsc']"))
 
 
 def _hostdev(device: Element) -> str:
