@@ -28,7 +28,7 @@ KINDS = {
     ),
     Kind.NETWORK: ("A network of libvirt", "the network, started"),
     Kind.FILTER: ("A network filter of libvirt", "the filter"),
-    Kind.SECRET: ("A secret that is not a disk's", "the secret"),
+    Kind.SECRET: ("The secret of a TPM's state", "nothing: it is brought, as a disk's is"),
     Kind.CPUS: ("CPUs that the VM is bound to", "all of them, online"),
     Kind.NODES: ("NUMA nodes that its memory is bound to", "all of them"),
     Kind.PAGES: ("Huge pages, by size and NUMA node", "as many free ones, and hugetlbfs for their size"),
@@ -37,13 +37,15 @@ KINDS = {
     Kind.CACHE: ("Allocation of CPU cache or memory bandwidth", "resctrl"),
 }
 """What is named, and what the destination must have."""
+BROUGHT = dict.fromkeys(("secret-not-carried", "secret-conflict", "secret-without-value"))
+"""Of secrets, which `domain/secrets.py` judges."""
 
 
 def kinds() -> str:
     """One line for each kind; its codes are those that the cases of `test_resource_checks.py` end with."""
     lines = ["| Kind | What is named | What the destination must have | Code |", "|---|---|---|---|"]
     for kind, (named, needed) in KINDS.items():
-        codes = dict.fromkeys(code for ref, _, code in CASES if ref.kind is kind and code)
+        codes = dict.fromkeys(code for ref, _, code in CASES if ref.kind is kind and code) or BROUGHT
         lines.append(f"| {kind} | {named} | {needed} | {', '.join(f'`{code}`' for code in codes)} |")
     return "\n".join(lines)
 

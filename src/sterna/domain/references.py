@@ -48,7 +48,7 @@ class Kind(StrEnum):
     FILTER = "filter"
     """A network filter of libvirt."""
     SECRET = "secret"  # noqa: S105 - a word
-    """A secret of libvirt that does not belong to a disk."""
+    """A secret of libvirt for a TPM's state. It is brought (`secrets.py`), and not looked for."""
     CPUS = "cpus"
     """CPUs of the host, as libvirt writes a set of them: `0-3,^2`."""
     NODES = "nodes"
@@ -201,9 +201,6 @@ class HostResources(Protocol):
 
     def has_filter(self, name: str) -> bool:
         """Does libvirt know this network filter?"""
-
-    def has_secret(self, uuid: str) -> bool:
-        """Does libvirt have this secret, with a value?"""
 
     def cpus(self) -> frozenset[int]:
         """CPUs that are online."""

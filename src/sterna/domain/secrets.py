@@ -1,6 +1,8 @@
-"""libvirt's secrets, which disks are opened with (CHAP, cephx, LUKS): which of them a host lacks, and why one
-cannot be carried. Pure. Values are not here: they are bytes that live for a moment in `migration/secrets.py` and in
-the adapters, and in no `Value`, which could be journaled, logged or sent.
+"""libvirt's secrets, which disks are opened with (CHAP, cephx, LUKS) and a TPM's state is encrypted with: which of
+them a host lacks, and why one cannot be carried. Pure.
+
+Values are not here: they are bytes that live for a moment in `migration/secrets.py` and in the adapters, and in no
+`Value`, which could be journaled, logged or sent.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sterna.domain.model import Disk, Refusal, SecretRef, Value, Vm
+from sterna.domain.references import Kind
 
 _USAGE_ELEMENTS = {"volume": "volume", "iscsi": "target", "ceph": "name", "tls": "name", "vtpm": "name"}
 
@@ -34,7 +37,7 @@ class Secret(Value):
 
 
 class Need(Value):
-    """A secret that a VM's disks refer to, as the source describes it."""
+    """A secret that a VM's disks or its TPM refer to, as the source describes it."""
 
     ref: SecretRef
     known: Secret | None = None
@@ -59,9 +62,15 @@ def refs_of(disks: Iterable[Disk]) -> tuple[SecretRef, ...]:
     return tuple(dict.fromkeys(r.model_copy(update={"username": None}) for d in disks for r in d.secrets))
 
 
+def refs_of_tpm(vm: Vm) -> tuple[SecretRef, ...]:
+    """Those that the state of its TPM is encrypted with, now or at its next start."""
+    named = (ref.name.lower() for ref in vm.references if ref.kind is Kind.SECRET)
+    return tuple(SecretRef(kind="vtpm", uuid=uuid) for uuid in dict.fromkeys(named))
+
+
 def refs_of_vm(vm: Vm) -> tuple[SecretRef, ...]:
-    """Those of its disks, and of the disks that only its next start has."""
-    return refs_of((*vm.disks, *vm.cold))
+    """Those of its disks, of the disks that only its next start has, and of its TPM."""
+    return (*refs_of((*vm.disks, *vm.cold)), *refs_of_tpm(vm))
 
 
 def refers(ref: SecretRef, secret: Secret) -> bool:

@@ -1,4 +1,4 @@
-"""Secrets a VM's disks are opened with, from the source's libvirt to the destination's (ADR 13).
+"""Secrets that a VM's disks and TPM are opened with, from the source's libvirt to the destination's (ADR 13).
 
     source        before P3: which of them does the destination lack? their values, sealed, go along with P3
     destination   P9: one that is there is used as it is; one that is missing is made, and marked as made
@@ -16,8 +16,8 @@ from collections.abc import Iterable, Sequence
 
 from sterna.domain.entries.destination_notes import IncomingVm
 from sterna.domain.journal import Role
-from sterna.domain.model import Disk, Refusal, Vm
-from sterna.domain.secrets import Need, Secret, lacks, names, refers, refs_of, refs_of_vm, uncarriable
+from sterna.domain.model import Refusal, SecretRef, Vm
+from sterna.domain.secrets import Need, Secret, lacks, names, refers, refs_of_vm, uncarriable
 from sterna.migration.context import Context, HostPorts
 from sterna.ports.records import Journal
 
@@ -55,12 +55,11 @@ def cannot_bring(needs: Iterable[Need], missing: Iterable[str], source: str, des
     return [reason for reason in reasons if reason is not None]
 
 
-async def remove(ctx: Context, disks: Iterable[Disk], makers: set[str] | None) -> tuple[str, ...] | None:
-    """Of the secrets these disks refer to: those that Sterna made here for this VM. `makers`: by these alone.
+async def remove(ctx: Context, refs: Sequence[SecretRef], makers: set[str] | None) -> tuple[str, ...] | None:
+    """Of the secrets that these refer to: those that Sterna made here for this VM. `makers`: by these alone.
 
-    The UUIDs of those that were removed; None where the disks refer to none.
+    The UUIDs of those that were removed; None where there are no references.
     """
-    refs = refs_of(disks)
     if not refs:
         return None
     removed = []

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sterna.adapters.libvirt.xml.describe import describe
+from sterna.adapters.libvirt.xml.describe import all_secrets, describe
+from sterna.adapters.libvirt.xml.metadata import parse_xml
 from sterna.domain.errors import Permanent
 from sterna.domain.model import DiskKind, Nic, SecretRef
 from sterna.domain.plugs import BRIDGE, HYBRID, MACVTAP, OVS, VHOSTUSER, refusals
@@ -320,3 +321,16 @@ def test_the_secrets_of_a_disk_are_found_wherever_libvirt_allows_them() -> None:
 def test_what_libvirt_sets_up_with_the_tap_is_no_obstacle(nic: str, plug: str) -> None:
     (seen,) = describe(small(nic=f"<interface type='bridge'>{nic}</interface>")).nics
     assert (seen.plug, seen.vlan) == (plug, None)
+
+
+def test_the_secret_of_a_tpm_counts_as_referred_to() -> None:
+    tpm = (
+        "<tpm model='tpm-crb'><backend type='emulator' version='2.0'>"
+        f"<encryption secret='{UUID.upper()}'/></backend></tpm>"
+    )
+    disk = "<disk type='file'><source file='/a'><encryption format='luks'><secret type='passphrase' usage='/a'/>"
+    devices = f"{disk}</encryption></source><target dev='vda'/></disk>{tpm}"
+    assert list(all_secrets(parse_xml(small(devices)))) == [
+        SecretRef(kind="volume", usage="/a"),
+        SecretRef(kind="vtpm", uuid=UUID),
+    ]

@@ -70,18 +70,6 @@ def test_where_a_network_leads(conn: Any) -> None:
     )
 
 
-class Secret:
-    """`known` has a value, `private` does not show it, `empty` has none."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def value(self, flags: int) -> bytes:
-        if self.name != "known":
-            raise failure(libvirt.VIR_ERR_NO_SECRET if self.name == "empty" else libvirt.VIR_ERR_INVALID_SECRET)
-        return b"value"
-
-
 def failure(code: int) -> libvirt.libvirtError:
     error = libvirt.libvirtError("none")
     error.err = (code, 0, "none", 0, "", "", "", 0, 0)
@@ -89,13 +77,10 @@ def failure(code: int) -> libvirt.libvirtError:
 
 
 class Libvirtd:
-    """Knows one filter and three secrets."""
+    """Knows one filter."""
 
     def nwfilterLookupByName(self, name: str) -> str:
         return self._one(name, libvirt.VIR_ERR_NO_NWFILTER)
-
-    def secretLookupByUUIDString(self, name: str) -> Secret:
-        return Secret(name if name in ("private", "empty") else self._one(name, libvirt.VIR_ERR_NO_SECRET))
 
     def getCapabilities(self) -> str:
         return "<capabilities><host><secmodel><model>dac</model></secmodel></host></capabilities>"
@@ -106,21 +91,13 @@ class Libvirtd:
         raise failure(code if name == "unknown" else libvirt.VIR_ERR_RPC)
 
 
-@pytest.mark.parametrize("kind", [Kind.FILTER, Kind.SECRET])
-def test_filters_and_secrets(kind: Kind) -> None:
-    wanted = named(kind, "known", "unknown")
+def test_filters() -> None:
+    wanted = named(Kind.FILTER, "known", "unknown")
     found = refusals(wanted, LibvirtHostResources("host2", "", ask(Libvirtd(), wanted, besides=DB)))
-    assert [refusal.code for refusal in found] == [f"{kind}-missing"]
+    assert [refusal.code for refusal in found] == ["filter-missing"]
     assert "unknown" in found[0].message
     with pytest.raises(libvirt.libvirtError):
-        ask(Libvirtd(), named(kind, "an error"), besides=DB)
-
-
-def test_a_secret_needs_a_value() -> None:
-    wanted = named(Kind.SECRET, "known", "private", "empty")
-    (refusal,) = refusals(wanted, LibvirtHostResources("host2", "", ask(Libvirtd(), wanted, besides=DB)))
-    assert refusal.code == "secret-missing"
-    assert "empty" in refusal.message
+        ask(Libvirtd(), named(Kind.FILTER, "an error"), besides=DB)
 
 
 def test_security_drivers() -> None:

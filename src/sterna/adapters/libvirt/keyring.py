@@ -12,7 +12,7 @@ from lxml import etree
 from sterna.adapters.libvirt.definitions import Patience, definitions
 from sterna.adapters.libvirt.session.connection import Connect
 from sterna.adapters.libvirt.session.host import LibvirtHost
-from sterna.adapters.libvirt.xml.describe import read_secrets
+from sterna.adapters.libvirt.xml.describe import all_secrets
 from sterna.adapters.libvirt.xml.metadata import parse_xml, to_text
 from sterna.domain.errors import Conflict, NotFound, Permanent
 from sterna.domain.model import SecretRef
@@ -32,7 +32,7 @@ _NO_DRIVER = "install libvirt's secret driver (Debian: libvirt-daemon-driver-sec
 
 
 class LibvirtKeyring(LibvirtHost):
-    """What disks are opened with."""
+    """What disks and TPMs are opened with."""
 
     async def secrets_like(self, refs: Sequence[SecretRef]) -> list[Secret]:
         """Those that one of these references names. Raises Unreachable, Permanent."""
@@ -179,5 +179,4 @@ def _used(conn: Connect) -> Iterator[SecretRef]:
                 continue  # it ended while we looked
             raise
         for xml in texts:
-            for disk in parse_xml(xml).iterfind("devices/disk"):
-                yield from read_secrets(disk)
+            yield from all_secrets(parse_xml(xml))

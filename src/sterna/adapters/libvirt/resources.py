@@ -33,7 +33,6 @@ class Facts:
     lans: Mapping[tuple[str, str], Lan | None] = field(default_factory=dict)
     """By network and port group."""
     filters: frozenset[str] = frozenset()
-    secrets: frozenset[str] = frozenset()
     security_models: frozenset[str] = frozenset()
 
 
@@ -51,7 +50,6 @@ def ask(conn: Connect, references: Iterable[Reference], besides: str) -> Facts:
         networks={name: _network(conn, name) for name in named.get(Kind.NETWORK, ())},
         lans={(r.name, r.portgroup): lan_of(conn, r.name, r.portgroup) for r in references if r.lan is not None},
         filters=frozenset(name for name in named.get(Kind.FILTER, ()) if _has_filter(conn, name)),
-        secrets=frozenset(uuid for uuid in named.get(Kind.SECRET, ()) if _has_secret(conn, uuid)),
         security_models=_security_models(conn) if Kind.SECURITY in named else frozenset(),
     )
 
@@ -125,10 +123,6 @@ class LibvirtHostResources:
         """See domain.references.HostResources."""
         return name in self._facts.filters
 
-    def has_secret(self, uuid: str) -> bool:
-        """See domain.references.HostResources."""
-        return uuid in self._facts.secrets
-
     def security_models(self) -> frozenset[str]:
         """See domain.references.HostResources."""
         return self._facts.security_models
@@ -182,18 +176,6 @@ def _has_filter(conn: Connect, name: str) -> bool:
         return conn.nwfilterLookupByName(name) is not None
     except libvirt.libvirtError as error:
         return bool(_unless(error, libvirt.VIR_ERR_NO_NWFILTER, ""))
-
-
-def _has_secret(conn: Connect, uuid: str) -> bool:
-    """With a value: without one, libvirt cannot start the guest either. That of a private one cannot be read, and
-    counts as there."""
-    try:
-        conn.secretLookupByUUIDString(uuid).value(0)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_INVALID_SECRET:
-            return True
-        return bool(_unless(error, libvirt.VIR_ERR_NO_SECRET, ""))
-    return True
 
 
 def _security_models(conn: Connect) -> frozenset[str]:

@@ -109,7 +109,6 @@ Code = Literal[
     "volume-host-attached",
     "volume-chap",
     # Secrets
-    "secret-missing",
     "secret-not-carried",
     "secret-conflict",
     "secret-without-value",

@@ -8,15 +8,8 @@ SECRETS = Group(
     "Secrets",
     (
         Entry(
-            "secret-missing",
-            cause="The destination does not have a secret that is not a disk's, such as a TPM's.",
-            remedy="define it there: `virsh secret-define`, `virsh secret-set-value`",
-            by=By.DESTINATION,
-            when="plan, P6",
-        ),
-        Entry(
             "secret-not-carried",
-            cause="The destination lacks a disk's secret, and the source cannot read its value.",
+            cause="The destination lacks a secret of the VM's disks or TPM, and the source cannot read its value.",
             remedy="define it there: `virsh secret-define`, `virsh secret-set-value`",
             by=By.AGENTS,
             when="plan, P3, P9",

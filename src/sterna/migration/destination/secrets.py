@@ -6,7 +6,7 @@ from sterna.domain.entries.base import NoPlan
 from sterna.domain.entries.destination import SecretsMade, SecretsRemoved, VolumesAttached
 from sterna.domain.errors import Refused, Temporary
 from sterna.domain.model import Disk
-from sterna.domain.secrets import Need, Secret, refs_of, refs_of_vm
+from sterna.domain.secrets import Need, Secret, refs_of, refs_of_tpm, refs_of_vm
 from sterna.domain.step import Step
 from sterna.migration.context import Context
 from sterna.migration.secrets import about, cannot_bring, lacking, remove
@@ -21,12 +21,12 @@ class RemoveSecrets(Step[Context, NoPlan, SecretsRemoved]):
         """Found by its mark; what a domain here uses by now, or another guest on its way here counts on, stays."""
         attached = _attached(ctx)
         makers = {ctx.migration.id, *(d.attachment_id for d in attached if d.attachment_id)}
-        vm = ctx.incoming_vm()
-        return SecretsRemoved(removed=await remove(ctx, [*vm.disks, *vm.cold, *attached], makers))
+        refs = dict.fromkeys((*refs_of_vm(ctx.incoming_vm()), *refs_of(attached)))
+        return SecretsRemoved(removed=await remove(ctx, tuple(refs), makers))
 
 
 class MakeSecrets(Step[Context, NoPlan, SecretsMade]):
-    """P9, before the volumes are opened: this host's libvirt has each secret that the VM's disks refer to."""
+    """P9, before the volumes are opened: this host's libvirt has each secret that the VM refers to."""
 
     row, name = "P9", "make-secrets"
     undo = (RemoveSecrets,)
@@ -62,7 +62,7 @@ def _needed(ctx: Context) -> list[Need]:
     needs = {need.ref: need for need in ctx.brought.needs}
     vm = ctx.incoming_vm()
     stay = (*(disk for disk in vm.disks if disk.local), *vm.cold)
-    before, after = refs_of_vm(vm), refs_of([*_attached(ctx), *stay])
+    before, after = refs_of_vm(vm), (*refs_of([*_attached(ctx), *stay]), *refs_of_tpm(vm))
     return [needs.get(ref, Need(ref=ref)) for ref in before if ref in after]
 
 

@@ -6,7 +6,7 @@ from sterna.domain.calls import PreLiveMigration, SecretsWanted
 from sterna.domain.entries.base import NoPlan
 from sterna.domain.entries.source import SecretsRemovedAtSource
 from sterna.domain.errors import Refused
-from sterna.domain.secrets import Brought
+from sterna.domain.secrets import Brought, refs_of_vm
 from sterna.domain.step import Step
 from sterna.migration.context import Context
 from sterna.migration.secrets import about, cannot_bring, needs_of, remove
@@ -40,5 +40,4 @@ class RemoveSecretsAtSource(Step[Context, NoPlan, SecretsRemovedAtSource]):
 
     async def do(self, ctx: Context, plan: NoPlan) -> SecretsRemovedAtSource:
         """Only this migration's own, and none that is still referred to."""
-        vm = ctx.vm_before()
-        return SecretsRemovedAtSource(removed=await remove(ctx, (*vm.disks, *vm.cold), None))
+        return SecretsRemovedAtSource(removed=await remove(ctx, refs_of_vm(ctx.vm_before()), None))

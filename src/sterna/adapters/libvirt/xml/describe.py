@@ -120,6 +120,14 @@ def read_secrets(disk: Element) -> tuple[SecretRef, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def all_secrets(domain: Element) -> Iterator[SecretRef]:
+    """What a domain refers to: its disks, and the state of its TPM."""
+    for disk in domain.iterfind("devices/disk"):
+        yield from read_secrets(disk)
+    for encryption in domain.iterfind("devices/tpm/backend/encryption[@secret]"):
+        yield SecretRef(kind="vtpm", uuid=(encryption.get("secret") or "").lower())
+
+
 def _secret(secret: Element, kind: str, username: str | None) -> SecretRef:
     uuid = secret.get("uuid")
     return SecretRef(kind=kind, uuid=uuid.lower() if uuid else None, usage=secret.get("usage"), username=username)
