@@ -177,6 +177,17 @@ def test_a_macvtap_may_have_queues(said: str, mode: str) -> None:
     assert (nic.plug, nic.parent, nic.mode, nic.device, nic.bridge) == (MACVTAP, "eth0", mode, "macvtap0", None)
 
 
+@pytest.mark.parametrize(
+    ("mode", "plug", "vlan"), [("passthrough", MACVTAP, 7), ("bridge", "other: direct eth0", 7)]
+)
+def test_a_vlan_of_a_macvtap_is_libvirts_to_set_on_a_virtual_function(mode: str, plug: str, vlan: int) -> None:
+    nic = one_nic(
+        f"<interface type='direct'><mac address='{MAC}'/><source dev='eth0' mode='{mode}'/>"
+        f"<vlan><tag id='{vlan}'/></vlan><target dev='macvtap0'/></interface>"
+    )
+    assert (nic.plug, nic.vlan) == (plug, vlan)
+
+
 def test_a_macvtap_that_says_no_mode_is_libvirts_own_default() -> None:
     assert one_nic("<interface type='direct'><source dev='eth0'/></interface>").mode == "vepa"
 

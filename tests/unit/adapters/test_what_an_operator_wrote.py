@@ -73,6 +73,7 @@ INTERFACES = {
     "macvtap": ("direct", "<source dev='eth0' mode='bridge'/>", None),
     "macvtap, default": ("direct", "<source dev='eth0'/>", None),
     "macvtap, named": ("direct", "<source dev='eth0' mode='private'/><target dev='web0'/>", None),
+    "macvtap, vlan": ("direct", "<source dev='ens1f0v3' mode='passthrough'/><vlan><tag id='42'/></vlan>", None),
     "link down": ("bridge", "<source bridge='br0'/><link state='down'/><boot order='1'/>", None),
 }
 DISKS = {

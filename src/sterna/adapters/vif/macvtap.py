@@ -7,6 +7,7 @@ mode is one guest's alone.
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 from sterna.adapters.vif import links
@@ -125,6 +126,14 @@ def _describe(nic: Nic) -> Nic | None:
         return nic.model_copy(update=seen)
 
 
+def against_vlan(nic: Nic, sysfs: Path = Path("/sys")) -> list[Refusal]:
+    """libvirt sets the VLAN of a macvtap in passthrough mode on its parent, which must be a virtual function."""
+    if nic.vlan is None or nic.mode != PASSTHROUGH or (sysfs / f"class/net/{nic.parent}/device/physfn").exists():
+        return []
+    message = f"{nic.parent} is not a virtual function, and NIC {nic.mac} has VLAN {nic.vlan}, which needs one"
+    return [Refusal(code="vf-missing", message=message, fix=f"give a virtual function there the name {nic.parent}")]
+
+
 def _check(nic: Nic) -> list[Refusal]:
     with links.iproute() as ipr:
         parent = links.link_of(ipr, nic.parent or "")
@@ -143,7 +152,7 @@ def _check(nic: Nic) -> list[Refusal]:
         above = [x for x in ipr.get_links() if links.kind(x) in _ON_PARENT and x.get("link") == parent["index"]]
     taken = [links.name(x) for x in above if nic.mode == PASSTHROUGH or _takes_all(x)]
     if not taken:
-        return []
+        return against_vlan(nic)
     message = f"{nic.parent} is not free for NIC {nic.mac} in mode {nic.mode}: {', '.join(taken)} is on it"
     return [Refusal(code="parent-busy", message=message, fix="move that guest away, or choose another host")]
 

@@ -130,8 +130,8 @@ NETWORK = Group(
         ),
         Entry(
             "vf-missing",
-            cause="The destination has no free virtual function on the NIC's physical network.",
-            remedy="free one, or name the network's devices: `physical_networks` in `[network]`",
+            cause="The destination has no free virtual function for the NIC.",
+            remedy="free one, or name the devices of its physical network: `physical_networks` in `[network]`",
             by=By.DESTINATION,
             when="plan, P5",
         ),

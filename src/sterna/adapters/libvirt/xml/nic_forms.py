@@ -17,7 +17,17 @@ from sterna.adapters.libvirt.xml.metadata import Element, NicFacts
 from sterna.domain.copying import DestinationNic
 from sterna.domain.errors import Permanent
 from sterna.domain.model import DEFAULT_PLUG, Data, Nic
-from sterna.domain.plugs import BRIDGE, HOSTDEV, HYBRID, MACVTAP, OVS, VHOSTUSER, hybrid_names, plug_type
+from sterna.domain.plugs import (
+    BRIDGE,
+    HOSTDEV,
+    HYBRID,
+    MACVTAP,
+    OVS,
+    PASSTHROUGH,
+    VHOSTUSER,
+    hybrid_names,
+    plug_type,
+)
 
 LOCATIONS = ("file", "dev", "name", "dir", "volume", "path", "namespace", "network")
 """Attributes of a <source>, of which one says where it is."""
@@ -73,11 +83,15 @@ def _move_bridge(interface: Element, nic: DestinationNic) -> None:
         source.set("bridge", _bridge(nic))
 
 
+def _write_vlan(interface: Element, vlan: int) -> None:
+    element = etree.Element("vlan")
+    etree.SubElement(element, "tag", {"id": str(vlan)})
+    after(interface, "mac", element)
+
+
 def _write_switch_port(interface: Element, nic: DestinationNic, vlan: int | None) -> None:
     if vlan is not None:
-        element = etree.Element("vlan")
-        etree.SubElement(element, "tag", {"id": str(vlan)})
-        after(interface, "mac", element)
+        _write_vlan(interface, vlan)
     vport = etree.Element("virtualport", {"type": "openvswitch"})
     etree.SubElement(vport, "parameters", {"interfaceid": nic.port_id})
     after(interface, "mac", vport)
@@ -111,12 +125,20 @@ def _on_linux_bridge(interface: Element) -> bool:
 # ------------------------------------------------------------ on a device of the host
 
 
+def _on_parent(interface: Element) -> bool:
+    """libvirt sets a VLAN on the parent if that is a virtual function, which one guest has for itself."""
+    alone = _attr(interface, "source", "mode") == PASSTHROUGH
+    return not _attr(interface, "virtualport", "type") and (alone or interface.find("vlan") is None)
+
+
 def _read_parent(interface: Element, fact: NicFacts) -> Data:
     mode = _attr(interface, "source", "mode") or _MACVTAP_MODE
     return {"parent": _attr(interface, "source", "dev") or None, "mode": mode}
 
 
 def _write_parent(interface: Element, nic: DestinationNic, vlan: int | None) -> None:
+    if vlan is not None and nic.mode == PASSTHROUGH:
+        _write_vlan(interface, vlan)
     source = {"dev": nic.parent or "", "mode": nic.mode or _MACVTAP_MODE}
     after(interface, "mac", etree.Element("source", source))
 
@@ -160,7 +182,7 @@ FORMS: Final[dict[str, Form]] = {
         read=lambda interface, fact: {"pci": pci_address(interface.find("source/address"))},
         place=_place_function,
     ),
-    MACVTAP: Form("direct", _on_linux_bridge, read=_read_parent, write=_write_parent, move=_move_parent),
+    MACVTAP: Form("direct", _on_parent, read=_read_parent, write=_write_parent, move=_move_parent),
     OVS: Form(
         "bridge",
         lambda interface: _attr(interface, "virtualport", "type") == "openvswitch",
