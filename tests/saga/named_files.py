@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from posixpath import dirname
 
 from sterna.domain.model import StateFile
 from sterna.sim.world.things import Definition, SimDomain, SimFile
@@ -25,13 +26,14 @@ def other(fleet: SimFleet, host: str, path: str) -> None:
     fleet.world.hosts[host].domains["other"] = SimDomain("other", inactive=definition)
 
 
-def nvram_at(fleet: SimFleet, vm: str) -> None:
+def nvram_at(fleet: SimFleet, vm: str, path: str = NVRAM) -> None:
     """The VM on host1 has UEFI settings there."""
-    fleet.world.make_directory("host1", "/var/lib/libvirt/qemu/nvram")
-    fleet.world.put_file("host1", NVRAM, SimFile(1 << 17, content="settings"))
+    fleet.world.make_directory("host1", dirname(path))
+    fleet.world.put_file("host1", path, SimFile(1 << 17, content="settings"))
     domain = fleet.world.hosts["host1"].domains[vm]
     assert domain.live is not None
-    domain.live = domain.inactive = replace(domain.live, firmware=(StateFile(kind="nvram", path=NVRAM),))
+    domain.live = replace(domain.live, firmware=(StateFile(kind="nvram", path=path),))
+    domain.inactive = domain.live if domain.inactive is not None else None
 
 
 async def reasons(fleet: SimFleet, vm: str) -> list[str]:

@@ -15,13 +15,16 @@ from sterna.domain.calls import SeesFile
 from sterna.domain.claims import inside
 from sterna.domain.errors import Permanent, SternaError, StorageSilent
 from sterna.domain.files import Created, Removed
-from sterna.domain.model import StateFile, Vm
+from sterna.domain.model import GuestState, StateFile, Vm
 from sterna.domain.references import outputs_in
 from sterna.migration.context import Context
 from sterna.migration.sharing import silent_on
 
 TRIES, PAUSE_S, PATIENCE_S = 4, 2.0, 60.0
 """A folder may be read-only for a moment; one that stays so does not hold the migration up."""
+
+_MADE_WITH_THE_GUEST = ("nvram", "tpm")
+"""Kinds of state that the hypervisor makes where they are missing."""
 
 
 async def remove(
@@ -151,6 +154,47 @@ async def private_state(ctx: Context, vm: Vm, *, made_here: frozenset[str] | Non
     return tuple(kind for kind in dict.fromkeys(found) if kind not in shared)
 
 
+async def undefine(ctx: Context, vm: Vm, kinds: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Undefine the VM here, with these kinds of its state. A transient VM has left no definition to remove them
+    with.
+
+    The kinds that are gone, and path -> why it stays. Raises as `Definitions.undefine`.
+    """
+    hypervisor = ctx.host.hypervisor
+    await hypervisor.undefine(ctx.vm_uuid, ctx.migration.epoch, remove=kinds)
+    states = [state for state in vm.firmware if state.kind in kinds]
+    files = tuple(state for state in states if state.kind in _MADE_WITH_THE_GUEST)
+    stays = await hypervisor.remove_state(ctx.vm_uuid, files)
+    left = {state.kind for state in states if not await _is_missing(ctx, state.path)}
+    return tuple(kind for kind in kinds if kind not in left), stays
+
+
+async def remove_state_made(ctx: Context, vm: Vm, absent: tuple[str, ...]) -> Removed:
+    """Remove the state that the hypervisor has made here with the guest: it keeps NVRAM of an incoming guest that
+    it has forgotten. `absent`: paths that were not there before.
+
+    Raises Unreachable or Unknown while a host cannot be asked.
+    """
+    removed, kept = [], {}
+    for state in vm.firmware:
+        made = state.kind in _MADE_WITH_THE_GUEST and state.path in absent
+        if not made or await _is_missing(ctx, state.path):
+            continue
+        why = await _why_state_stays(ctx, state)
+        stays = {state.path: why} if why else await ctx.host.hypervisor.remove_state(ctx.vm_uuid, (state,))
+        kept.update(stays)
+        removed += [state.path] if not stays else []
+    return Removed(removed=tuple(removed), kept=kept)
+
+
+async def _why_state_stays(ctx: Context, state: StateFile) -> str:
+    if (await ctx.host.hypervisor.observe(ctx.vm_uuid)).state is not GuestState.ABSENT:
+        return f"the VM is defined on {ctx.host.name}"
+    if ctx.peer_fenced:
+        return f"{ctx.peer_name} was declared dead: it cannot be asked whether it sees it"
+    return await _patiently(ctx, partial(_against_state, ctx, state, False))
+
+
 async def _state_is_private(ctx: Context, state: StateFile, *, perhaps: bool) -> bool:
     return bool(state.path) and not await _patiently(ctx, partial(_against_state, ctx, state, perhaps))
 
@@ -161,7 +205,8 @@ async def _against_state(ctx: Context, state: StateFile, perhaps: bool) -> str:
     if await storage.identity(state.path) is None:
         return "it is not there"
     claims = await ctx.host.hypervisor.claims(besides=ctx.vm_uuid)
-    if await storage.used_by((state.path,), claims, perhaps=perhaps):
-        return "it is used"
+    users = await storage.used_by((state.path,), claims, perhaps=perhaps)
+    if state.path in users:
+        return f"used by {', '.join(users[state.path])}"
     place = next(iter(inside(state)), state.path)
     return await _from_elsewhere(ctx, state.path) or await seen_there(ctx, place)

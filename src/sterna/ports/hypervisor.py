@@ -15,7 +15,7 @@ from typing import Protocol
 from sterna.domain.claims import Claim, VolumeClaim
 from sterna.domain.copying import CompletedJob, CopyPlan, GuestLoad, JobSample
 from sterna.domain.hosts import HostFacts, VmSummary
-from sterna.domain.model import Nic, Observation, Refusal, Value, Vm
+from sterna.domain.model import Nic, Observation, Refusal, StateFile, Value, Vm
 from sterna.ports.secrets import Keyring
 
 
@@ -306,6 +306,13 @@ class Definitions(Protocol):
         proven to be only this host's. Raises Temporary while a managed save is in the way.
 
         Raises Conflict if it is active, or carries another epoch (None: any).
+        """
+
+    async def remove_state(self, uuid: str, states: tuple[StateFile, ...]) -> dict[str, str]:
+        """F10, R7: remove NVRAM and TPM state of a VM that is not defined here, so that `undefine` cannot: a
+        transient one, or one that never arrived. Path -> why it stays: it is not in the hypervisor's own folder.
+
+        The caller has proven that it is only this host's. Raises Conflict where the VM is defined here.
         """
 
     async def set_autostart(self, uuid: str, on: bool) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import libvirt
 
 from sterna.adapters.libvirt.observe import epoch_of, find, job_of, observe_domain
+from sterna.adapters.libvirt.private_state import StateFolders
 from sterna.adapters.libvirt.qemu import interlock, recovery
 from sterna.adapters.libvirt.qemu.monitor import Refused, ask
 from sterna.adapters.libvirt.session.connection import Connect
@@ -20,11 +21,10 @@ from sterna.adapters.libvirt.session.host import LibvirtHost
 from sterna.adapters.libvirt.xml.describe import describe
 from sterna.domain.copying import CompletedJob
 from sterna.domain.errors import Conflict, NotFound, Temporary
-from sterna.domain.model import GuestState, Observation
+from sterna.domain.model import GuestState, Observation, StateFile
 from sterna.domain.whereabouts import BROKEN_POSTCOPY, GONE, POSTCOPY
 
-_NVRAM_DIR = "/var/lib/libvirt/qemu/nvram/"
-"""libvirt's own directory, this host's alone. An NVRAM file elsewhere may be the destination's as well."""
+_FOLDERS = StateFolders()
 
 _RESTART = (
     "restart libvirtd on this host, while no other guest of it is in a migration: it holds a job of a QEMU that is "
@@ -165,6 +165,20 @@ class LibvirtLifecycle(LibvirtHost):
             return True
 
         return await self._ask_of(uuid, undefine)
+
+    async def remove_state(self, uuid: str, states: tuple[StateFile, ...]) -> dict[str, str]:
+        """F10, R7: remove state that no definition of this VM leads to here; path -> why it stays.
+
+        Raises Conflict where the VM is defined here, Unreachable.
+        """
+
+        def remove(conn: Connect) -> dict[str, str]:
+            if find(conn, uuid) is not None:
+                raise Conflict("the VM is defined on this host: its state stays", fix="see who has defined it here")
+            stays = {state.path: _FOLDERS.remove(uuid, state) for state in states}
+            return {path: why for path, why in stays.items() if why}
+
+        return await self._ask_of(uuid, remove) if states else {}
 
     async def listen_again(self, uuid: str, epoch: int, address: str) -> str:
         """Destination: wait for the source's half of a guest in post-copy; the URI.
@@ -329,7 +343,7 @@ def _undefine_flags(domain: Any, remove: tuple[str, ...]) -> int:
     flags: int = libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
     flags |= libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE if "save" in remove else 0
     state = describe(domain.XMLDesc()).firmware
-    own = all(s.path.startswith(_NVRAM_DIR) for s in state if s.kind == "nvram")
+    own = all(_FOLDERS.own(domain.UUIDString(), s) for s in state if s.kind == "nvram")
     nvram = "nvram" in remove and own
     flags |= libvirt.VIR_DOMAIN_UNDEFINE_NVRAM if nvram else libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
     tpm = "tpm" in remove

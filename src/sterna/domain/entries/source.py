@@ -213,7 +213,7 @@ class VmRemoved(Outcome, Removed):
     why: str = omitted("")
     """Why all of it was kept: the definition, too."""
     state: tuple[str, ...] | None = omitted(None)
-    """The kinds of firmware's state that went with the definition; None where that was kept."""
+    """The kinds of firmware's state that are gone from here; None where the definition was kept."""
 
 
 class SecretsRemovedAtSource(Outcome):

@@ -16,6 +16,7 @@ from sterna.domain.entries.destination import (
 )
 from sterna.domain.entries.destination_notes import IncomingVm
 from sterna.domain.errors import Conflict, Temporary
+from sterna.domain.files import Removed
 from sterna.domain.model import Disk, GuestState
 from sterna.domain.step import Step
 from sterna.migration import removal
@@ -95,7 +96,7 @@ class RemoveConfiguration(Step[Context, NoPlan, Done]):
             state: tuple[str, ...] = ()
             if vm is not None and not ctx.peer_fenced:
                 state = await removal.private_state(ctx, vm.vm, made_here=made)
-            await ctx.host.hypervisor.undefine(uuid, epoch, remove=state)
+            await ctx.host.hypervisor.undefine(uuid, epoch, remove=state)  # R7 sees to what stays
         await ctx.host.hypervisor.close_recovery(uuid)
         return Done()
 
@@ -128,11 +129,17 @@ class RemoveInstanceDirectory(Step[Context, NoPlan, TargetsRemoved]):
     row, name = "R7", "remove-instance-directory"
 
     async def do(self, ctx: Context, plan: NoPlan) -> TargetsRemoved:
-        """Remove it. What is used by something else by now is kept, and reported."""
+        """Remove it, and the NVRAM that libvirt keeps of a guest that did not arrive. What is used by something
+        else by now is kept, and reported."""
         targets, made = ctx.history.find(TargetsToMake), ctx.history.find(TargetsMade)
         if targets is None:
             return TargetsRemoved()
         if incoming := ctx.history.find(IncomingVm):
             await removal.remove_outputs(ctx, incoming.vm, targets.directories)
         removed = await removal.remove(ctx, targets, made.identities if made else {}, made_here=True)
-        return TargetsRemoved(removed=removed.removed, kept=removed.kept)
+        incoming = ctx.history.find(IncomingVm)
+        state = await removal.remove_state_made(ctx, incoming.vm, targets.absent) if incoming else Removed()
+        return TargetsRemoved(
+            removed=(*removed.removed, *state.removed),
+            kept=removed.kept | state.kept,
+        )

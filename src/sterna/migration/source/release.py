@@ -178,16 +178,16 @@ class RemoveVm(Step[Context, FilesToRemove, VmRemoved]):
         if kept:
             return VmRemoved(kept=dict.fromkeys(plan.files, kept), why=kept)
         vm = ctx.vm_before()
-        state = await removal.private_state(ctx, vm)
-        await ctx.host.hypervisor.undefine(ctx.vm_uuid, ctx.migration.epoch, remove=state)
+        state, stays = await removal.undefine(ctx, vm, await removal.private_state(ctx, vm))
         known = {d.path: d.identity for d in vm.disks if d.path and d.identity}
         if not plan.directories:  # none, or the file system did not answer: by now it may
             plan = FilesToRemove(files=plan.files, directories=await self._directories(ctx))
         await removal.remove_outputs(ctx, vm, plan.directories)
         removed = await removal.remove(ctx, plan, known)
-        for path, why in removed.kept.items():
+        kept_files = removed.kept | stays
+        for path, why in kept_files.items():
             log.warning("not removed", path=path, why=why, vm=vm.name, migration=ctx.migration.id)
-        return VmRemoved(removed=removed.removed, kept=removed.kept, state=state)
+        return VmRemoved(removed=removed.removed, kept=kept_files, state=state)
 
     async def _prove(self, ctx: Context) -> str:
         """'' once it is proven; why everything is kept, where the other host is gone or has lost the guest."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from sterna.domain.errors import Conflict, Unreachable
-from sterna.domain.model import GuestState
+from sterna.domain.model import GuestState, StateFile
 from sterna.domain.whereabouts import BROKEN_POSTCOPY, POSTCOPY
 from sterna.sim.libvirt import qemu
 from sterna.sim.libvirt.part import SimPart, ask
+
+LIBVIRTS_OWN = "/var/lib/libvirt/"
+"""State elsewhere stays, as an operator chose its place."""
 
 
 class SimLifecycle(SimPart):
@@ -88,10 +91,23 @@ class SimLifecycle(SimPart):
         del here.domains[uuid]
         self._world.tell(here.name, "domain", uuid, "undefined")
         for state in domain.definition.firmware:
-            if state.kind in remove:
+            if state.kind in remove and state.path.startswith(LIBVIRTS_OWN):
                 self._world.remove_file(here.name, state.path)
         self._world.emit(here, uuid, "undefined", "removed")
         return True
+
+    async def remove_state(self, uuid: str, states: tuple[StateFile, ...]) -> dict[str, str]:
+        """State that no definition leads to; path -> why it stays. Raises Conflict."""
+        here = await self._called()
+        if uuid in here.domains:
+            raise Conflict(f"{here.name}: guest {uuid} is defined: its state stays")
+        stays = {}
+        for state in states:
+            if state.path.startswith(LIBVIRTS_OWN):
+                self._world.remove_file(here.name, state.path)
+            else:
+                stays[state.path] = "it is not in libvirt's own folder"
+        return stays
 
     async def listen_again(self, uuid: str, epoch: int, address: str) -> str:
         """Destination: wait for the source's half; the URI. Raises Conflict, Permanent."""

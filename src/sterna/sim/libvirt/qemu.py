@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Container
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from sterna.domain.plugs import PASSTHROUGH, Joins, hybrid_names, plug_type
 from sterna.domain.secrets import refers
 from sterna.sim.world.host import SimHost
 from sterna.sim.world.iscsi import Session
-from sterna.sim.world.things import INCOMING, TAP_BEHIND, Definition, SimDomain, SimPort
+from sterna.sim.world.things import INCOMING, TAP_BEHIND, Definition, SimDomain, SimFile, SimPort
 from sterna.sim.world.world import World
 
 
@@ -25,11 +26,20 @@ def start_incoming(world: World, host: SimHost, uuid: str, live: Definition) -> 
     domain = host.domains.setdefault(uuid, SimDomain(uuid))
     domain.ran = False
     domain.completed = None
+    _make_nvram(world, host, live)
     _occupy(world, host, domain, live)
     _check_alive(domain)
     _change(world, host, domain, GuestState.PAUSED, INCOMING, ("started-incoming", "migrated"))
     _check_alive(domain)
     return domain
+
+
+def _make_nvram(world: World, host: SimHost, live: Definition) -> None:
+    """From its template, before there is a QEMU. It stays when the guest does not arrive."""
+    for state in live.firmware:
+        if state.kind == "nvram" and host.file(state.path) is None:
+            world.make_directory(host.name, posixpath.dirname(state.path))
+            world.put_file(host.name, state.path, SimFile(1 << 17, content="template"))
 
 
 def start(world: World, host: SimHost, uuid: str) -> None:
