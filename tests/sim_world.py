@@ -146,7 +146,8 @@ async def prepare(world: SimWorld, uuid: str, source: SimSide, destination: SimS
     """Mark the guest and make on the destination what it needs, through the ports; the plan for `migrate`."""
     vm = await source.hypervisor.vm(uuid)
     local = tuple(d for d in vm.disks if is_local(world, source.name, d))
-    await destination.storage.create_targets(local, await destination.storage.plan_targets(uuid, local))
+    created = await destination.storage.plan_targets(uuid, local)
+    await destination.storage.create_targets(local, await destination.storage.reserve_targets(created, "m1"))
     for disk in vm.disks:
         if destination.iscsi.handles(disk):
             await destination.iscsi.connect(await destination.iscsi.attach(disk, source.name))

@@ -15,7 +15,12 @@ async def test_targets_of_local_disks(hosts: TwoHosts) -> None:
     assert created.files == (vm.disks[0].path,)
     assert await there.directories_of(vm.uuid) == ()
     for _ in range(2):
-        await there.create_targets(vm.disks, created)
+        made = await there.reserve_targets(created, "m1")
+    assert await there.reserved(created, "m1") == made and await there.reserved(created, "m2") == {}
+    with pytest.raises(Conflict):
+        await there.reserve_targets(created, "m2")
+    for _ in range(2):
+        await there.create_targets(vm.disks, made)
     assert await there.directories_of(vm.uuid) == created.directories
     assert not await there.is_empty(created.directories[0])
     assert await there.readable(created.files[0])

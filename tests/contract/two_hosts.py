@@ -146,7 +146,8 @@ class TwoHosts:
         await source.hypervisor.mark(vm.uuid, migration_id, epoch)
         copied = tuple(d for d in vm.disks if d.local)
         created = await destination.storage.plan_targets(vm.uuid, copied)
-        await destination.storage.create_targets(copied, created)
+        made = await destination.storage.reserve_targets(created, migration_id)
+        await destination.storage.create_targets(copied, made)
         disks = []
         for disk in vm.disks:
             if disk.kind is DiskKind.ISCSI:

@@ -60,7 +60,7 @@ async def test_a_vms_folder_can_be_entered_by_its_qemu_whatever_the_umask(tmp_pa
     old = os.umask(0o077)
     try:
         made = Created(directories=(str(tmp_path / "vm"),), files=())
-        await FileStorage(tmp_path).create_targets((), made)
+        await FileStorage(tmp_path).reserve_targets(made, "m1")
     finally:
         os.umask(old)
     assert mode(tmp_path / "vm") == 0o755

@@ -211,7 +211,6 @@ ENDED_BY = {
     "adapters/files/storage.py:FileStorage.directories_of.look": ON_DISK,
     "adapters/files/storage.py:FileStorage.is_empty.look": ON_DISK,
     "adapters/files/storage.py:FileStorage.readable.look": ON_DISK,
-    "adapters/files/storage.py:_make_empty": ON_DISK,
     "adapters/volumes/shared_file.py:_look": ON_DISK,
     "adapters/vif/hostdev.py:HostdevVif.functions": MEMORY,
     "adapters/vif/hybrid.py:_make_bridge": MEMORY,

@@ -109,6 +109,7 @@ BLOCKING = {
     "adapters/identity/own.py": "a command's, and a renewal's: on the host's own disk",
     "adapters/identity/pki_files.py": "the same",
     "adapters/identity/private_files.py": "the same",
+    "adapters/libvirt/private_state.py": "its callers: on_disk",
     "adapters/nats/doctor.py": "bootstrap: in a thread with a limit",
     "adapters/sql/file.py": "an agent's start: SIGTERM ends it",
 }

@@ -102,7 +102,9 @@ async def _against(ctx: Context, path: str, found: str, known: str | None, made_
     A device may have another number after a reboot; an inode stays. To a file that this migration itself has made,
     what does not answer now led nowhere before.
     """
-    if known is not None and known.partition(":")[2] != found.partition(":")[2]:
+    if known is None:
+        return f"it is not known whether this migration {'made' if made_here else 'copied'} it"
+    if known.partition(":")[2] != found.partition(":")[2]:
         return "it is not the file that this migration knew"
     perhaps = not (made_here and found == known)
     users = await ctx.host.storage.used_by((path,), await ctx.host.hypervisor.claims(), perhaps=perhaps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -36,8 +37,21 @@ class Storage(TokenSweeper, Protocol):
         Raises Conflict if a disk's file already exists.
         """
 
-    async def create_targets(self, disks: tuple[Disk, ...], created: Created) -> None:
-        """P8: make them. Disks empty, same virtual size and format as the source's, thin."""
+    async def reserve_targets(self, created: Created, mark: str) -> dict[str, str]:
+        """P8: make these directories, and each file, with nothing but `mark` in it: path -> its identity.
+
+        A file that holds the mark was reserved before. Raises Conflict where there is any other file.
+        """
+
+    async def reserved(self, created: Created, mark: str) -> dict[str, str]:
+        """Those of the files that hold `mark`: path -> identity."""
+
+    async def create_targets(self, disks: tuple[Disk, ...], made: Mapping[str, str]) -> None:
+        """P8: the disks, empty, same virtual size and format as the source's, thin. `made`: path -> the identity of
+        the file that was reserved.
+
+        Raises Conflict where another file is there by now.
+        """
 
     async def remove(self, created: Created) -> None:
         """R7, F10: remove these files, then the directories if empty. Paths outside the instances directory

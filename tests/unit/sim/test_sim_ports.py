@@ -176,9 +176,10 @@ async def test_targets_of_local_disks(world: SimWorld, a: SimSide, b: SimSide) -
     assert created.files == (disks[0].path,)
     assert created.directories == (f"{b.host.instances_dir}/{uuid}",)
     with pytest.raises(Permanent, match="No such file"):
-        await b.storage.create_targets(disks, created.model_copy(update={"directories": ()}))
-    await b.storage.create_targets(disks, created)
-    await b.storage.create_targets(disks, created)
+        await b.storage.reserve_targets(created.model_copy(update={"directories": ()}), "m1")
+    made = await b.storage.reserve_targets(created, "m1")
+    await b.storage.create_targets(disks, made)
+    await b.storage.create_targets(disks, made)
     file = b.host.file(created.files[0])
     assert file is not None and (file.size_bytes, file.allocated_bytes) == (disks[0].capacity_bytes, 0)
     assert await b.storage.directories_of(uuid) == created.directories
@@ -186,7 +187,7 @@ async def test_targets_of_local_disks(world: SimWorld, a: SimSide, b: SimSide) -
     with pytest.raises(Conflict, match="exists already"):
         await b.storage.plan_targets(uuid, disks)
     with pytest.raises(Conflict, match="not planned"):
-        await b.storage.create_targets(disks, Created())
+        await b.storage.create_targets(disks, {})
     await b.storage.remove(created)
     await b.storage.remove(created)
     assert before.diff(world.snapshot("b")) == []
@@ -196,7 +197,7 @@ async def test_targets_of_local_disks(world: SimWorld, a: SimSide, b: SimSide) -
 async def test_removal_keeps_what_is_not_ours(world: SimWorld, a: SimSide, b: SimSide) -> None:
     uuid = world.add_vm("a", "vm1", disks=("local",))
     created = await b.storage.plan_targets(uuid, (await a.hypervisor.vm(uuid)).disks)
-    await b.storage.create_targets((), created)
+    await b.storage.reserve_targets(created, "m1")
     world.put_file("b", f"{created.directories[0]}/notes.txt", SimFile(1))
     await b.storage.remove(created)
     assert b.host.directory_exists(created.directories[0])
@@ -212,7 +213,7 @@ async def test_a_full_disk(world: SimWorld, a: SimSide, b: SimSide) -> None:
     b.host.root.capacity_bytes = 0
     assert [r.code for r in await b.storage.check_targets(disks)] == ["disk-space-short"]
     with pytest.raises(Permanent, match="No space left"):
-        await b.storage.create_targets(disks, created)
+        await b.storage.reserve_targets(created, "m1")
     others = (
         Disk(target="vda", kind=DiskKind.ISCSI),
         Disk(target="vdb", kind=DiskKind.FILE, path="/elsewhere/x", backing_path="/base", capacity_bytes=1),

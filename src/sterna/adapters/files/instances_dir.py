@@ -8,9 +8,13 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from sterna.adapters.files.usage import identity_by
 from sterna.domain.errors import Conflict, Permanent
 from sterna.domain.files import Created
 from sterna.domain.model import Disk
+from sterna.kit.opening import WrongKind, opened
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class InstancesDir:
@@ -60,6 +64,53 @@ class InstancesDir:
                 raise Conflict(f"{path} exists and is not a directory") from None
         except OSError as error:
             raise Permanent(f"cannot make {path}: {error.strerror}") from error
+
+    def reserve(self, wanted: str, mark: str) -> None:
+        """A new file that holds `mark`. One that holds it already was reserved before.
+
+        Raises Conflict where another file is there, OSError, Permanent.
+        """
+        path = self.inside(wanted)
+        with self.parent(path) as parent:
+            if parent is None:
+                raise Permanent(f"{path.parent} is not there")
+            try:
+                fd = os.open(path.name, _NEW, 0o600, dir_fd=parent)
+            except FileExistsError:
+                if _holds(parent, path.name, mark):
+                    return
+                raise Conflict(
+                    f"{path} is there, and this migration has not made it",
+                    fix="remove it or move it away, if nothing needs it; then start the migration again",
+                ) from None
+            try:
+                os.write(fd, mark.encode())
+                os.fsync(fd)
+            except OSError:
+                os.unlink(path.name, dir_fd=parent)
+                raise
+            finally:
+                os.close(fd)
+
+    def is_reserved(self, wanted: str, mark: str) -> bool:
+        """Is there a file that holds nothing but `mark`?"""
+        path = self.inside(wanted)
+        with self.parent(path) as parent:
+            return parent is not None and _holds(parent, path.name, mark)
+
+    def empty(self, path: Path, identity: str) -> None:
+        """Cut this file down to nothing. Raises Conflict where another one is there by now, OSError, Permanent."""
+        with self.parent(path) as parent:
+            if parent is None:
+                raise Permanent(f"{path.parent} is not there")
+            try:
+                with opened(path.name, os.O_WRONLY, links=False, folder=parent) as fd:
+                    if identity_by(os.fstat(fd)) == identity:
+                        os.ftruncate(fd, 0)
+                        return
+            except (FileNotFoundError, WrongKind, IsADirectoryError):
+                pass
+        raise Conflict(f"{path} is not the file any more that this migration has made")
 
     def remove_file(self, wanted: str) -> None:
         """Idempotent. Raises Permanent for what is not a regular file, or cannot be removed."""
@@ -117,3 +168,13 @@ class InstancesDir:
         """What this process may still write into the instances directory. Raises OSError if it is missing."""
         numbers = os.statvfs(self.root)
         return numbers.f_bavail * numbers.f_frsize
+
+
+def _holds(parent: int, name: str, mark: str) -> bool:
+    """Nothing but that."""
+    wanted = mark.encode()
+    try:
+        with opened(name, links=False, folder=parent) as fd:
+            return os.pread(fd, len(wanted) + 1, 0) == wanted
+    except (FileNotFoundError, WrongKind, IsADirectoryError):
+        return False

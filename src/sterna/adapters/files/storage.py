@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -81,21 +82,40 @@ class FileStorage:
         """
         return await _look(lambda: self._folder.plan(vm_uuid, disks), str(self._folder.root))
 
-    async def create_targets(self, disks: tuple[Disk, ...], created: Created) -> None:
-        """P8: make what `created` lists. A file of an earlier, interrupted attempt is made again unless whole.
+    async def reserve_targets(self, created: Created, mark: str) -> dict[str, str]:
+        """P8: make what `created` lists, each file with nothing but `mark` in it: path -> its identity.
 
-        Raises Conflict if a disk's file is there and not listed, Permanent if qemu-img refuses.
+        Raises Conflict where a file is there that does not hold the mark, Permanent.
         """
 
-        def make_directories() -> None:
+        def make() -> None:
             for directory in sorted(created.directories, key=len):
                 self._folder.make_directory(directory)
 
-        await _change(make_directories, str(self._folder.root))
+        await _change(make, str(self._folder.root))
+        for path in created.files:
+            await _in_words(partial(self._folder.reserve, path, mark), "cannot make", path)
+        return await self.reserved(created, mark)
+
+    async def reserved(self, created: Created, mark: str) -> dict[str, str]:
+        """Those of the files that hold nothing but `mark`: path -> identity."""
+
+        def look() -> dict[str, str | None]:
+            held = [path for path in created.files if self._folder.is_reserved(path, mark)]
+            return {path: usage.identity_of(path) for path in held}
+
+        found = await _look(look, str(self._folder.root))
+        return {path: identity for path, identity in found.items() if identity}
+
+    async def create_targets(self, disks: tuple[Disk, ...], made: Mapping[str, str]) -> None:
+        """P8: the disks. A file of an earlier, interrupted attempt is made again unless whole.
+
+        Raises Conflict if a disk's file is not one of `made`, Permanent if qemu-img refuses.
+        """
         for disk in disks:
-            if disk.path is None or disk.path not in created.files:
+            if disk.path is None or disk.path not in made:
                 raise Conflict(f"disk {disk.target}: {disk.path} is not planned to be made here")
-            await self._create_disk(disk, disk.path)
+            await self._create_disk(disk, disk.path, made[disk.path])
 
     async def remove(self, created: Created) -> None:
         """R7, F10: remove these files, then the directories that are empty, deepest first.
@@ -267,20 +287,20 @@ class FileStorage:
 
         return await _look(look, path)
 
-    async def _create_disk(self, disk: Disk, wanted: str) -> None:
+    async def _create_disk(self, disk: Disk, wanted: str, identity: str) -> None:
         path = await _look(lambda: self._folder.inside(wanted), wanted)
         if disk.format not in FORMATS or disk.capacity_bytes is None:
             raise Permanent(f"disk {disk.target}: cannot make a {disk.format} image of {disk.capacity_bytes} bytes")
         if disk.carried:  # its bytes come from the source's agent
-            await _in_words(lambda: _make_empty(path), "cannot make", str(path))
+            await _in_words(lambda: self._folder.empty(path, identity), "cannot make", str(path))
             await _give(path, disk.owner)
             return
         if refusals := await _look(lambda: against_backing(disk), *bases((disk,))):
             raise Refused(refusals)  # looked at when the migration was judged: much may have changed since
-        if await self._is_whole(disk, path):
+        if await self.identity(wanted) == identity and await self._is_whole(disk, path):
             await _give(path, disk.owner)
             return
-        await _in_words(lambda: _make_empty(path), "cannot make", str(path))
+        await _in_words(lambda: self._folder.empty(path, identity), "cannot make", str(path))
         base = ["-b", disk.backing_path, "-F", disk.backing_format or "raw"] if disk.backing_path else []
         # -u: the base has been looked at; qemu-img would open whatever is there
         argv = [self._qemu_img, "create", "-q", "-u", "-f", disk.format, *base, str(path), str(disk.capacity_bytes)]
@@ -300,17 +320,6 @@ class FileStorage:
         argv = [self._qemu_img, "info", "-U", "--output=json", "-f", disk.format, str(path)]
         done = await run(argv, limit_s=_QEMU_IMG_S)
         return done.code == 0 and int(json.loads(done.out)["virtual-size"]) == disk.capacity_bytes
-
-
-def _make_empty(path: Path) -> None:
-    """A new empty file; a half-made one of an interrupted attempt goes first.
-
-    O_EXCL: qemu-img by itself would happily overwrite a file that appears in between.
-    """
-    if path.is_symlink():
-        raise Conflict(f"{path} is a symbolic link")
-    path.unlink(missing_ok=True)
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
 
 
 def _give_up(lock: file_lock.Lock, tell: Callable[[], object]) -> None:

@@ -99,6 +99,11 @@ def identity_of(path: str) -> str | None:
     except OSError as error:
         unless_failing(path, error)
         return None
+    return identity_by(found)
+
+
+def identity_by(found: os.stat_result) -> str:
+    """As `identity_of`, of what was looked at."""
     return f"{found.st_dev}:{found.st_ino}"
 
 

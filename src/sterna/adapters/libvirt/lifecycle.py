@@ -8,6 +8,7 @@ for.
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from typing import Any
 
 import libvirt
@@ -20,9 +21,10 @@ from sterna.adapters.libvirt.session.connection import Connect
 from sterna.adapters.libvirt.session.host import LibvirtHost
 from sterna.adapters.libvirt.xml.describe import describe
 from sterna.domain.copying import CompletedJob
-from sterna.domain.errors import Conflict, NotFound, Temporary
+from sterna.domain.errors import Conflict, NotFound, StorageSilent, Temporary
 from sterna.domain.model import GuestState, Observation, StateFile
 from sterna.domain.whereabouts import BROKEN_POSTCOPY, GONE, POSTCOPY
+from sterna.kit.mounts import on_disk
 
 _FOLDERS = StateFolders()
 
@@ -172,13 +174,16 @@ class LibvirtLifecycle(LibvirtHost):
         Raises Conflict where the VM is defined here, Unreachable.
         """
 
-        def remove(conn: Connect) -> dict[str, str]:
-            if find(conn, uuid) is not None:
+        stays = {}
+        for state in states:
+            if await self._ask_of(uuid, lambda conn: find(conn, uuid) is not None):
                 raise Conflict("the VM is defined on this host: its state stays", fix="see who has defined it here")
-            stays = {state.path: _FOLDERS.remove(uuid, state) for state in states}
-            return {path: why for path, why in stays.items() if why}
-
-        return await self._ask_of(uuid, remove) if states else {}
+            try:
+                why = await on_disk(partial(_FOLDERS.remove, uuid, state), state.path)
+            except StorageSilent as silent:
+                why = silent.message
+            stays.update({state.path: why} if why else {})
+        return stays
 
     async def listen_again(self, uuid: str, epoch: int, address: str) -> str:
         """Destination: wait for the source's half of a guest in post-copy; the URI.

@@ -16,6 +16,14 @@ class IncomingVm(Note):
     vm: Vm
 
 
+class TargetsReserved(Note):
+    """P8: the files that were made, still empty, by the identities by which R7 knows them again."""
+
+    entry, under = "targets-reserved", "P8"
+
+    identities: dict[str, str] = {}
+
+
 class AnswerGiven(Note, Answer):
     """P11 on the destination."""
 

@@ -23,6 +23,7 @@ from sterna.domain.entries.destination import (
     VolumesToAttach,
     VolumesToConnect,
 )
+from sterna.domain.entries.destination_notes import TargetsReserved
 from sterna.domain.entries.source import Answer
 from sterna.domain.errors import (
     Conflict,
@@ -124,9 +125,14 @@ class CreateInstanceDirectory(Step[Context, TargetsToMake, TargetsMade]):
         return TargetsToMake(directories=targets.directories, files=targets.files, absent=tuple(absent))
 
     async def do(self, ctx: Context, plan: TargetsToMake) -> TargetsMade:
-        """Make them; by their identities R7 knows them again."""
+        """Make them; by their identities R7 knows them again. A file that somebody else puts there is left alone:
+        raises Conflict."""
         local, storage = tuple(d for d in ctx.incoming_vm().disks if d.local), ctx.host.storage
-        await storage.create_targets(local, plan)
+        reserved = ctx.history.find(TargetsReserved)
+        if reserved is None:
+            reserved = TargetsReserved(identities=await storage.reserve_targets(plan, ctx.token))
+            ctx.note(reserved)
+        await storage.create_targets(local, reserved.identities)
         return TargetsMade(
             directories=plan.directories,
             files=plan.files,

@@ -5,6 +5,8 @@ Every step is retried for as long as it takes. Each copes with a `do` that stopp
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sterna.domain.entries.base import Done, NoPlan
 from sterna.domain.entries.destination import (
     BindingsWithdrawn,
@@ -14,8 +16,8 @@ from sterna.domain.entries.destination import (
     VolumesToAttach,
     VolumesToConnect,
 )
-from sterna.domain.entries.destination_notes import IncomingVm
-from sterna.domain.errors import Conflict, Temporary
+from sterna.domain.entries.destination_notes import IncomingVm, TargetsReserved
+from sterna.domain.errors import Conflict, Permanent, StorageSilent, Temporary
 from sterna.domain.files import Removed
 from sterna.domain.model import Disk, GuestState
 from sterna.domain.step import Step
@@ -131,15 +133,28 @@ class RemoveInstanceDirectory(Step[Context, NoPlan, TargetsRemoved]):
     async def do(self, ctx: Context, plan: NoPlan) -> TargetsRemoved:
         """Remove it, and the NVRAM that libvirt keeps of a guest that did not arrive. What is used by something
         else by now is kept, and reported."""
-        targets, made = ctx.history.find(TargetsToMake), ctx.history.find(TargetsMade)
+        targets = ctx.history.find(TargetsToMake)
         if targets is None:
             return TargetsRemoved()
         if incoming := ctx.history.find(IncomingVm):
             await removal.remove_outputs(ctx, incoming.vm, targets.directories)
-        removed = await removal.remove(ctx, targets, made.identities if made else {}, made_here=True)
+        removed = await removal.remove(ctx, targets, await _identities(ctx, targets), made_here=True)
         incoming = ctx.history.find(IncomingVm)
         state = await removal.remove_state_made(ctx, incoming.vm, targets.absent) if incoming else Removed()
         return TargetsRemoved(
             removed=(*removed.removed, *state.removed),
             kept=removed.kept | state.kept,
         )
+
+
+async def _identities(ctx: Context, targets: TargetsToMake) -> Mapping[str, str | None]:
+    """Of the files that P8 made, as far as that is known: path -> identity. Where the agent died before it could
+    write them down, the files hold nothing but this migration's mark."""
+    if made := ctx.history.find(TargetsMade):
+        return made.identities
+    if reserved := ctx.history.find(TargetsReserved):
+        return reserved.identities
+    try:
+        return await ctx.host.storage.reserved(targets, ctx.token)
+    except (StorageSilent, Permanent):
+        return {}

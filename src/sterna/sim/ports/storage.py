@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from hashlib import sha256
 
@@ -65,22 +65,41 @@ class SimStorage:
         missing = sorted((d for d in wanted if not here.directory_exists(d)), key=lambda d: (len(d), d))
         return Created(directories=tuple(missing), files=tuple(files))
 
-    async def create_targets(self, disks: tuple[Disk, ...], created: Created) -> None:
-        """P8: make what `created` lists; what an earlier attempt made is left."""
+    async def reserve_targets(self, created: Created, mark: str) -> dict[str, str]:
+        """P8: make what `created` lists, each file with the mark in it. Raises Conflict, Permanent."""
         here = await self._called(self._host.instances_dir)
         for directory in sorted(created.directories, key=len):
             self._world.make_directory(here.name, self._inside(directory))
-        for disk in disks:
-            if disk.path is None or disk.path not in created.files:
-                raise Conflict(f"disk {disk.target}: {disk.path} is not planned to be made here")
-            path, size = self._inside(disk.path), disk.capacity_bytes or 0
+        for path in map(self._inside, created.files):
             found = here.file(path)
-            if found is not None and found.size_bytes == size:
-                continue
+            if found is not None and found.content != mark:
+                raise Conflict(f"{path} is there, and this migration has not made it")
             if not here.parent_exists(path):
                 raise Permanent(f"cannot make {path}: No such file or directory")
             if here.folder(path).free_bytes <= 0:
                 raise Permanent(f"cannot make {path}: No space left on device")
+            if found is None:
+                self._world.put_file(here.name, path, SimFile(len(mark), content=mark))
+        return await self.reserved(created, mark)
+
+    async def reserved(self, created: Created, mark: str) -> dict[str, str]:
+        """Those that hold it."""
+        here = await self._called(self._host.instances_dir)
+        held = [path for path in created.files if (file := here.file(path)) and file.content == mark]
+        return {path: self._identity(path) for path in held}
+
+    async def create_targets(self, disks: tuple[Disk, ...], made: Mapping[str, str]) -> None:
+        """P8: the disks; what an earlier attempt made is left."""
+        here = await self._called(self._host.instances_dir)
+        for disk in disks:
+            if disk.path is None or disk.path not in made:
+                raise Conflict(f"disk {disk.target}: {disk.path} is not planned to be made here")
+            path, size = self._inside(disk.path), disk.capacity_bytes or 0
+            found = here.file(path)
+            if found is None or self._identity(path) != made[path]:
+                raise Conflict(f"{path} is not the file any more that this migration has made")
+            if found.size_bytes == size:
+                continue
             if disk.backing_path and here.file(disk.backing_path) is None:
                 raise Permanent(f"cannot make {path}: Could not open '{disk.backing_path}'")
             self._world.put_file(here.name, path, SimFile(size, disk.format, content="empty"))
@@ -193,7 +212,7 @@ class SimStorage:
     async def identity(self, path: str) -> str | None:
         """How often that path was made again."""
         here = await self._called(path)
-        return f"1:{here.folder(path).births.get(path, 0)}" if here.file(path) is not None else None
+        return self._identity(path) if here.file(path) is not None else None
 
     async def used_by(
         self, files: tuple[str, ...], claims: tuple[Claim, ...], *, locks: bool = False, perhaps: bool = False
@@ -209,6 +228,9 @@ class SimStorage:
             if owners:
                 found[path] = tuple(dict.fromkeys(owners))
         return found
+
+    def _identity(self, path: str) -> str:
+        return f"1:{self._host.folder(path).births.get(path, 0)}"
 
     def _has_token(self, path: str, token: str) -> bool:
         file = self._host.file(_token_place(path, token))

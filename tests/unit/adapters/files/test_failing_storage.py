@@ -84,9 +84,11 @@ ASKED: dict[str, Callable[[FileStorage, str], Any]] = {
     "check_targets": lambda files, path: files.check_targets((disk(path),)),
     "check_sources": lambda files, path: files.check_sources((disk(path),)),
     "plan_targets": lambda files, path: files.plan_targets(UUID, (disk(path),)),
-    "create_targets": lambda files, path: files.create_targets(
-        (disk(path),), Created(files=(path,), directories=(os.path.dirname(path),))
+    "reserve_targets": lambda files, path: files.reserve_targets(
+        Created(files=(path,), directories=(os.path.dirname(path),)), "m1"
     ),
+    "reserved": lambda files, path: files.reserved(Created(files=(path,)), "m1"),
+    "create_targets": lambda files, path: files.create_targets((disk(path),), {path: "1:2"}),
     "remove": lambda files, path: files.remove(Created(files=(path,), directories=(os.path.dirname(path),))),
     "directories_of": lambda files, path: files.directories_of(UUID),
     "is_empty": lambda files, path: files.is_empty(os.path.dirname(path)),

@@ -24,8 +24,9 @@ async def held_in_vain(files: FileStorage, path: str) -> None:
 async def copies(files: FileStorage, root: Path) -> None:
     wanted = disk(root / "vm" / "disk"), disk(root / "vm" / "carried", carried=True)
     created = await files.plan_targets("vm", wanted)
-    await files.create_targets(wanted, created)
-    await files.create_targets(wanted[:1], created)
+    made = await files.reserve_targets(created, "m1")
+    await files.create_targets(wanted, made)
+    await files.create_targets(wanted[:1], made)
     await files.write(created.files[1], 0, b"piece")
     await files.remove(created)
 

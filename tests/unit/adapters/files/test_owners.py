@@ -48,10 +48,11 @@ async def test_p8_gives_the_empty_target_away(
     storage, path = FileStorage(tmp_path), tmp_path / "vm" / "disk"
     disk = Disk(target="vda", kind=DiskKind.FILE, path=str(path), capacity_bytes=1 << 20, local=True, owner=owner)
     created = await storage.plan_targets("vm", (disk,))
-    await storage.create_targets((disk,), created)
+    made = await storage.reserve_targets(created, "m1")
+    await storage.create_targets((disk,), made)
     if again:  # the answer of the first attempt was lost
         os.chown(path, 0, 0)
-        await storage.create_targets((disk,), created)
+        await storage.create_targets((disk,), made)
     seen = path.stat()
     assert (seen.st_uid, seen.st_gid, stat.S_IMODE(seen.st_mode)) == (uid, gid, owner.mode)
 

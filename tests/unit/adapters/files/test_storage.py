@@ -31,6 +31,9 @@ def image_info(path: Path) -> tuple[str, int]:
     return info["format"], info["virtual-size"]
 
 
+MARK = "00000000-0000-4000-8000-0000000000aa-destination"
+
+
 def disk(path: Path | str, **more: object) -> Disk:
     facts: dict[str, object] = {"target": "vda", "kind": DiskKind.FILE, "path": str(path), "format": "qcow2"}
     facts |= {"capacity_bytes": 64 * MIB, "allocation_bytes": MIB, "local": True}
@@ -44,8 +47,9 @@ async def test_makes_thin_targets_of_the_same_size_and_format(root: Path, form: 
     created = await storage.plan_targets("vm", (wanted,))
     assert created == Created(directories=(str(root / "vm"),), files=(str(root / "vm/disk"),))
     assert not (root / "vm").exists()
-    await storage.create_targets((wanted,), created)
-    await storage.create_targets((wanted,), created)
+    made = await storage.reserve_targets(created, MARK)
+    await storage.create_targets((wanted,), made)
+    await storage.create_targets((wanted,), made)
     assert image_info(root / "vm/disk") == (form, 64 * MIB)
     assert (root / "vm/disk").stat().st_blocks * 512 < MIB
     assert (root / "vm/disk").stat().st_mode & 0o777 == 0o600
@@ -57,10 +61,41 @@ async def test_makes_thin_targets_of_the_same_size_and_format(root: Path, form: 
 async def test_a_half_made_target_is_made_anew(root: Path) -> None:
     storage, wanted = FileStorage(root), disk(root / "vm/disk")
     created = await storage.plan_targets("vm", (wanted,))
-    (root / "vm").mkdir()
+    made = await storage.reserve_targets(created, MARK)
     (root / "vm/disk").write_bytes(b"half")
-    await storage.create_targets((wanted,), created)
+    await storage.create_targets((wanted,), made)
     assert (root / "vm/disk").read_bytes()[:3] == b"QFI"
+
+
+async def test_a_reservation_is_known_again_until_the_disk_is_made(root: Path) -> None:
+    """An agent that died had no time to write down which files it made."""
+    storage, wanted = FileStorage(root), disk(root / "vm/disk")
+    created = await storage.plan_targets("vm", (wanted,))
+    assert await storage.reserved(created, MARK) == {}
+    made = await storage.reserve_targets(created, MARK)
+    assert await storage.reserve_targets(created, MARK) == made == await storage.reserved(created, MARK)
+    assert made == {wanted.path: await storage.identity(wanted.path or "")}
+    with pytest.raises(Conflict, match="has not made it"):
+        await storage.reserve_targets(created, "another migration")
+
+
+async def test_a_file_that_appears_after_the_plan_is_not_touched(root: Path) -> None:
+    """Also one that looks like a whole image: two agents may have one folder."""
+    storage, wanted = FileStorage(root), disk(root / "vm/disk", format="raw")
+    created = await storage.plan_targets("vm", (wanted,))
+    (root / "vm").mkdir()
+    (root / "vm/disk").write_text("precious")
+    with pytest.raises(Conflict, match="has not made it"):
+        await storage.reserve_targets(created, MARK)
+    (root / "vm/disk").unlink()
+    made = await storage.reserve_targets(created, MARK)
+    (root / "vm/other").write_text("precious")
+    os.truncate(root / "vm/other", 64 * MIB)
+    (root / "vm/other").rename(root / "vm/disk")
+    for what in (wanted, disk(root / "vm/disk", carried=True)):
+        with pytest.raises(Conflict, match="not the file any more"):
+            await storage.create_targets((what,), made)
+    assert (root / "vm/disk").read_bytes()[:8] == b"precious"
 
 
 async def test_what_is_there_already_is_not_touched(root: Path) -> None:
@@ -71,7 +106,7 @@ async def test_what_is_there_already_is_not_touched(root: Path) -> None:
     with pytest.raises(Conflict):
         await storage.plan_targets("vm", (wanted,))
     with pytest.raises(Conflict):
-        await storage.create_targets((wanted,), Created())
+        await storage.create_targets((wanted,), {})
     assert (root / "vm/disk").read_text() == "precious"
 
 
@@ -130,7 +165,8 @@ async def test_an_instances_directory_that_is_itself_a_link_is_the_operators_cho
     link.symlink_to(root)
     storage, wanted = FileStorage(link), disk(link / "vm/disk")
     created = await storage.plan_targets("vm", (wanted,))
-    await storage.create_targets((wanted,), created)
+    made = await storage.reserve_targets(created, MARK)
+    await storage.create_targets((wanted,), made)
     assert (root / "vm/disk").exists()
     await storage.remove(created)
     assert contents(root) == []
@@ -139,7 +175,8 @@ async def test_an_instances_directory_that_is_itself_a_link_is_the_operators_cho
 async def test_a_directory_with_something_else_in_it_stays(root: Path) -> None:
     storage, wanted = FileStorage(root), disk(root / "vm/disk")
     created = await storage.plan_targets("vm", (wanted,))
-    await storage.create_targets((wanted,), created)
+    made = await storage.reserve_targets(created, MARK)
+    await storage.create_targets((wanted,), made)
     (root / "vm/console.log").write_text("kept")
     await storage.remove(created)
     assert contents(root / "vm") == ["console.log"]
@@ -194,9 +231,10 @@ async def test_the_base_is_looked_at_again_when_the_copy_is_made(root: Path, tmp
     other |= {"relative": "etc/passwd", "dotted": f"{tmp_path}/../base"}
     wanted = disk(root / "vm/disk", **(more | {"backing_path": other.get(how, str(base))}))
     created = await storage.plan_targets("vm", (wanted,))
+    made = await storage.reserve_targets(created, MARK)
     with pytest.raises(Refused, match="backing file"):
-        await storage.create_targets((wanted,), created)
-    assert not (root / "vm" / "disk").exists()
+        await storage.create_targets((wanted,), made)
+    assert await storage.reserved(created, MARK) == made
 
 
 async def test_an_instances_directory_that_is_not_there_is_a_reason(tmp_path: Path) -> None:
