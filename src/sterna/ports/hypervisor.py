@@ -133,6 +133,9 @@ class Renderings(Protocol):
     async def definition_for(self, uuid: str, plan: CopyPlan) -> str:
         """The definition the destination would be given, without secrets. Raises NotFound, Permanent."""
 
+    async def persistent_definition(self, uuid: str) -> str:
+        """The one for the VM's next start, without secrets; '' for a transient one. Raises NotFound."""
+
     async def definition_without_devices(self, uuid: str) -> str:
         """The running guest's definition but for disks, NICs and the host's devices, without secrets: another host
         can be asked about it before anything is prepared there. '' where it does not run.

@@ -198,6 +198,15 @@ class LibvirtInventory(LibvirtHost):
 
         return await self._ask_of(uuid, render)
 
+    async def persistent_definition(self, uuid: str) -> str:
+        """See ports.hypervisor.Inventory.persistent_definition. Raises NotFound, Unreachable."""
+
+        def read(conn: Connect) -> str:
+            domain = conn.lookupByUUIDString(uuid)
+            return str(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)) if domain.isPersistent() else ""
+
+        return await self._ask_of(uuid, read)
+
     async def definition_without_devices(self, uuid: str) -> str:
         """See ports.hypervisor.Inventory.definition_without_devices. Raises NotFound, Unreachable."""
 

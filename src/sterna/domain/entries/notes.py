@@ -142,6 +142,17 @@ class CopyStarted(Note):
 
     sent_before: str = omitted("")
     """The stream that its QEMU had sent whole before: of a snapshot, or of an earlier copy."""
+    definition: str = omitted("")
+    """SHA-256 of the persistent definition, of which the destination is given its own; '' for a transient VM."""
+
+
+class DefinitionEdited(Note):
+    """Somebody changed the persistent definition on the source after the copy had begun."""
+
+    entry, under = "definition-edited", "F10"
+
+    text: str = ""
+    """The definition as it was when F10 removed it, without secrets."""
 
 
 class Iteration(Note):

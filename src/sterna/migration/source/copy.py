@@ -30,7 +30,7 @@ from sterna.kit.tasks import both
 from sterna.kit.waiting import Backoff
 from sterna.migration.attempts import Attempts
 from sterna.migration.context import Context
-from sterna.migration.source import left, postcopy, rollback, steering, unchanged
+from sterna.migration.source import definition, left, postcopy, rollback, steering, unchanged
 from sterna.migration.source.asking import unless_aborted
 from sterna.migration.source.copy_plan import copy_plan
 from sterna.migration.source.find_guest import look
@@ -174,7 +174,8 @@ class Copy(Step[Context, NoPlan, Copied]):
             raise Refused(keeps)
         made_of, _ = await both(steering.prepare(ctx), unchanged.refuse_if_changed(ctx))
         plan = copy_plan(ctx, made_of)
-        ctx.note(CopyStarted(sent_before=await ctx.host.hypervisor.sent(ctx.vm_uuid)))
+        sent = await ctx.host.hypervisor.sent(ctx.vm_uuid)
+        ctx.note(CopyStarted(sent_before=sent, definition=await definition.digest(ctx)))
         try:
             async with ctx.host.hypervisor.events(ctx.vm_uuid) as events:
                 await watch(ctx, find, lambda: ctx.host.hypervisor.migrate(ctx.vm_uuid, plan), events)

@@ -28,6 +28,7 @@ from sterna.domain.whereabouts import GONE
 from sterna.kit.waiting import within
 from sterna.migration import removal
 from sterna.migration.context import Context
+from sterna.migration.source import definition
 from sterna.migration.source.reports import forgotten, wait_report
 from sterna.migration.volumes import detach, detach_unless_used, has_lun, of_each, users_of_luns
 
@@ -178,6 +179,7 @@ class RemoveVm(Step[Context, FilesToRemove, VmRemoved]):
         if kept:
             return VmRemoved(kept=dict.fromkeys(plan.files, kept), why=kept)
         vm = ctx.vm_before()
+        await definition.keep_if_edited(ctx)
         state, stays = await removal.undefine(ctx, vm, await removal.private_state(ctx, vm))
         known = {d.path: d.identity for d in vm.disks if d.path and d.identity}
         if not plan.directories:  # none, or the file system did not answer: by now it may
@@ -241,6 +243,8 @@ class AwaitDestination(Step[Context, NoPlan, Done]):
             why += f"; {lost}"
         if not kept and (left := removed.words(ctx.migration.source)):
             why += f"; {left}"
+        if edited := definition.words(ctx):
+            why += f"; {edited}"
         for detached in (ctx.history.get(VolumesDetached), ctx.history.find(RemainingVolumesDetached)):
             if detached is not None and (admitted := detached.words(ctx.migration.source)):
                 why += f"; {admitted}"

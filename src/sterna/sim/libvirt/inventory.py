@@ -147,6 +147,11 @@ class SimInventory(SimPart):
             raise Permanent("libvirt refused: Requested operation is not valid: domain is not running")
         return repr(incoming_definition(domain.live, plan))
 
+    async def persistent_definition(self, uuid: str) -> str:
+        """As text that only differs where the definition does."""
+        inactive = self._require(await self._called(), uuid).inactive
+        return repr(inactive) if inactive is not None else ""
+
     async def definition_without_devices(self, uuid: str) -> str:
         """What its libvirt cannot translate is of the guest's disks and NICs."""
         self._require(await self._called(), uuid)
