@@ -117,7 +117,7 @@ class Lan(BaseModel):
     port: str = ""
     """The type of its virtual port: `openvswitch`."""
     vlan: str = ""
-    """The tags of its VLANs."""
+    """The tags of its VLANs, in words: `10`, `trunk 7,8`, `trunk 10 untagged`."""
 
     def __str__(self) -> str:
         kind = f"forward mode {self.forward}" if self.forward else "isolated"

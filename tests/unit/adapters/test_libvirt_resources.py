@@ -52,6 +52,9 @@ def test_networks_by_their_state(conn: Any) -> None:
 SWITCH = """<network><name>ovs</name><forward mode='bridge'/><bridge name='br-int'/>
 <virtualport type='openvswitch'/><vlan><tag id='5'/></vlan>
 <portgroup name='web'><vlan trunk='yes'><tag id='7'/><tag id='8'/></vlan></portgroup>
+<portgroup name='access'><vlan><tag id='10'/></vlan></portgroup>
+<portgroup name='trunk'><vlan trunk='yes'><tag id='10'/></vlan></portgroup>
+<portgroup name='native'><vlan trunk='yes'><tag id='10' nativeMode='untagged'/></vlan></portgroup>
 <portgroup name='plain' default='yes'/></network>"""
 NAT = "<network><name>nat</name><forward/><bridge name='virbr0'/><ip address='10.9.0.1' prefix='24'/></network>"
 
@@ -61,9 +64,11 @@ def test_where_a_network_leads(conn: Any) -> None:
         conn.networkDefineXML(xml)
     assert lan_of(conn, "lan", "") == Lan()
     assert lan_of(conn, "nat", "") == Lan(forward="nat")
-    assert lan_of(conn, "ovs", "web") == Lan(forward="bridge", port="openvswitch", vlan="7,8")
+    assert lan_of(conn, "ovs", "web") == Lan(forward="bridge", port="openvswitch", vlan="trunk 7,8")
     assert lan_of(conn, "ovs", "") == Lan(forward="bridge", port="openvswitch", vlan="5")
     assert lan_of(conn, "none", "") is None
+    vlans = {lan_of(conn, "ovs", group) for group in ("access", "trunk", "native")}
+    assert {str(lan).rpartition(", ")[2] for lan in vlans} == {"VLAN 10", "VLAN trunk 10", "VLAN trunk 10 untagged"}
     nic = Reference(kind=Kind.NETWORK, name="ovs", where="it", portgroup="web", lan=Lan())
     assert LibvirtHostResources("host2", "", ask(conn, [nic], besides=DB)).lan("ovs", "web") == lan_of(
         conn, "ovs", "web"

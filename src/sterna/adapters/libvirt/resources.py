@@ -159,12 +159,19 @@ def lan_of(conn: Connect, name: str, portgroup: str) -> Lan | None:
     chosen = [g for g in groups if g.get("name") == portgroup] if portgroup else []
     places = [*(chosen or [g for g in groups if g.get("default") == "yes"]), network]  # the group's own comes first
     forward, port = network.find("forward"), _first(places, "virtualport")
-    vlan = _first(places, "vlan")
     return Lan(
         forward="" if forward is None else forward.get("mode", "nat"),
         port="" if port is None else port.get("type", ""),
-        vlan="" if vlan is None else ",".join(tag.get("id", "") for tag in vlan.iterfind("tag")),
+        vlan=_vlan_in_words(_first(places, "vlan")),
     )
+
+
+def _vlan_in_words(vlan: Element | None) -> str:
+    """`10`, `trunk 7,8`, `trunk 10 untagged,20` (10 is the native one)."""
+    if vlan is None:
+        return ""
+    tags = [f"{tag.get('id', '')} {tag.get('nativeMode', '')}".strip() for tag in vlan.iterfind("tag")]
+    return ("trunk " if vlan.get("trunk") == "yes" else "") + ",".join(tags)
 
 
 def _first(places: Iterable[Element], tag: str) -> Element | None:
