@@ -14,7 +14,7 @@ from functools import partial
 from sterna.domain.calls import SeesFile
 from sterna.domain.claims import inside
 from sterna.domain.errors import Permanent, SternaError, StorageSilent
-from sterna.domain.files import Created, Removed
+from sterna.domain.files import Created, Removed, same_file
 from sterna.domain.model import GuestState, StateFile, Vm
 from sterna.domain.references import outputs_in
 from sterna.migration.context import Context
@@ -99,12 +99,11 @@ async def _unlink(ctx: Context, what: Created) -> str:
 async def _against(ctx: Context, path: str, found: str, known: str | None, made_here: bool) -> str:
     """Why a file may not be removed from here; '' where it may.
 
-    A device may have another number after a reboot; an inode stays. To a file that this migration itself has made,
-    what does not answer now led nowhere before.
+    To a file that this migration itself has made, what does not answer now led nowhere before.
     """
     if known is None:
         return f"it is not known whether this migration {'made' if made_here else 'copied'} it"
-    if known.partition(":")[2] != found.partition(":")[2]:
+    if not same_file(known, found):
         return "it is not the file that this migration knew"
     perhaps = not (made_here and found == known)
     users = await ctx.host.storage.used_by((path,), await ctx.host.hypervisor.claims(), perhaps=perhaps)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sterna.adapters.files.usage import identity_by
 from sterna.domain.errors import Conflict, Permanent
-from sterna.domain.files import Created
+from sterna.domain.files import Created, same_file
 from sterna.domain.model import Disk
 from sterna.kit.opening import WrongKind, opened
 
@@ -105,7 +105,7 @@ class InstancesDir:
                 raise Permanent(f"{path.parent} is not there")
             try:
                 with opened(path.name, os.O_WRONLY, links=False, folder=parent) as fd:
-                    if identity_by(os.fstat(fd)) == identity:
+                    if same_file(identity, identity_by(fd)):
                         os.ftruncate(fd, 0)
                         return
             except (FileNotFoundError, WrongKind, IsADirectoryError):

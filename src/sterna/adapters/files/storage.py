@@ -24,7 +24,7 @@ from sterna.adapters.files.targets import FORMATS, against, against_backing, bas
 from sterna.adapters.files.usage import Place
 from sterna.domain.claims import Claim, Sight
 from sterna.domain.errors import Conflict, Permanent, Refused, Temporary
-from sterna.domain.files import Created
+from sterna.domain.files import Created, same_file
 from sterna.domain.model import Disk, FileOwner, Refusal
 from sterna.kit.command import run
 from sterna.kit.mounts import ANSWER_S, LOOK_S, look_at, mount_of, on_disk, unless_failing
@@ -297,7 +297,8 @@ class FileStorage:
             return
         if refusals := await _look(lambda: against_backing(disk), *bases((disk,))):
             raise Refused(refusals)  # looked at when the migration was judged: much may have changed since
-        if await self.identity(wanted) == identity and await self._is_whole(disk, path):
+        found = await self.identity(wanted)
+        if found and same_file(identity, found) and await self._is_whole(disk, path):
             await _give(path, disk.owner)
             return
         await _in_words(lambda: self._folder.empty(path, identity), "cannot make", str(path))

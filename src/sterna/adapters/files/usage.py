@@ -6,6 +6,7 @@ other spellings are all seen through.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -90,21 +91,30 @@ def examine(disk: Disk) -> Disk:
 
 
 def identity_of(path: str) -> str | None:
-    """Device and inode of what `path` itself is, links not followed; None where there is nothing.
+    """Device, inode and file system of what `path` itself is, links not followed; None where there is nothing.
 
-    Raises StorageSilent where its file system fails.
+    Raises StorageSilent where its file system fails, OSError where this process cannot look.
     """
     try:
-        found = os.lstat(path)
+        fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)  # opens neither device nor pipe
     except OSError as error:
         unless_failing(path, error)
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise
         return None
-    return identity_by(found)
+    try:
+        return identity_by(fd)
+    except OSError as error:
+        unless_failing(path, error)
+        raise
+    finally:
+        os.close(fd)
 
 
-def identity_by(found: os.stat_result) -> str:
-    """As `identity_of`, of what was looked at."""
-    return f"{found.st_dev}:{found.st_ino}"
+def identity_by(fd: int) -> str:
+    """As `identity_of`, of what is open. Raises OSError."""
+    found = os.fstat(fd)
+    return f"{found.st_dev}:{found.st_ino}:{os.fstatvfs(fd).f_fsid}"
 
 
 def place_of(path: str, role: str = "") -> Place:

@@ -88,7 +88,7 @@ ASKED: dict[str, Callable[[FileStorage, str], Any]] = {
         Created(files=(path,), directories=(os.path.dirname(path),)), "m1"
     ),
     "reserved": lambda files, path: files.reserved(Created(files=(path,)), "m1"),
-    "create_targets": lambda files, path: files.create_targets((disk(path),), {path: "1:2"}),
+    "create_targets": lambda files, path: files.create_targets((disk(path),), {path: "1:2:3"}),
     "remove": lambda files, path: files.remove(Created(files=(path,), directories=(os.path.dirname(path),))),
     "directories_of": lambda files, path: files.directories_of(UUID),
     "is_empty": lambda files, path: files.is_empty(os.path.dirname(path)),
