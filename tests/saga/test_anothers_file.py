@@ -61,3 +61,17 @@ async def test_what_was_reserved_is_removed_though_not_written_down(
         assert fleet.world.hosts["host2"].file(path) is None
         outcome = fleet.agents["host2"].history(fleet.migration).results["remove-instance-directory"]
         assert outcome["removed"] == [path] and not outcome["kept"]
+
+
+async def test_a_folder_that_the_destination_made_on_shared_storage_stays() -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        for host in ("host1", "host2"):
+            fleet.world.hosts[host].instances_dir = "/srv/shared/instances"
+        fleet.world.make_directory("host1", "/srv/shared/instances")
+        vm = add_vm(fleet.world, "host1", "tern", disks=("shared",))
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.COMPLETED
+        assert fleet.world.hosts["host2"].directory_exists(f"/srv/shared/instances/{vm}")
+        removed = fleet.agents["host1"].history(fleet.migration).results["remove-vm-at-source"]
+        assert not removed["kept"]  # it is not left over
+        assert not [p for p in fleet.world.snapshot("host1").files if ".sterna-" in p]

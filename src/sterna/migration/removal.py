@@ -45,8 +45,7 @@ async def remove(
         else:
             removed.append(path)
     if created.directories:
-        directories = Created(directories=created.directories)
-        why = await _patiently(ctx, lambda: _unlink(ctx, directories))
+        why = await _patiently(ctx, partial(_remove_directories, ctx, created.directories, made_here))
         if why:
             kept[created.directories[0]] = why
     return Removed(removed=tuple(removed), kept=kept)
@@ -94,6 +93,17 @@ async def _remove_one(ctx: Context, path: str, known: str | None, made_here: boo
 async def _unlink(ctx: Context, what: Created) -> str:
     await ctx.host.storage.remove(what)
     return ""
+
+
+async def _remove_directories(ctx: Context, directories: tuple[str, ...], made_here: bool) -> str:
+    """Those that are empty; not one that this migration has made on the other host, where both see it."""
+    own = directories if made_here else [d for d in directories if await _is_own_and_empty(ctx, d)]
+    await ctx.host.storage.remove(Created(directories=tuple(own)))
+    return ""
+
+
+async def _is_own_and_empty(ctx: Context, directory: str) -> bool:
+    return await ctx.host.storage.is_empty(directory) and not await seen_there(ctx, directory)
 
 
 async def _against(ctx: Context, path: str, found: str, known: str | None, made_here: bool) -> str:
