@@ -43,8 +43,8 @@ def plant_incoming(fleet: SimFleet, host: str, vm: str) -> None:
     fleet.world.hosts[host].domains[vm] = domain
 
 
-def plant_files(fleet: SimFleet, host: str, vm: str) -> Created:
-    """A half that was given up, not undone: in the journal P8's intent, no R7."""
+def plant_files(fleet: SimFleet, host: str, vm: str, *, identity: str = "") -> Created:
+    """A half that was given up, not undone: in the journal P8's intent, no R7. `identity`: of the file it made."""
     folder = f"{fleet.world.hosts[host].instances_dir}/{vm}"
     made = Created(directories=(folder,), files=(f"{folder}/tern-vdb.img",))
     journal = fleet.agents[host].journal
@@ -54,6 +54,9 @@ def plant_files(fleet: SimFleet, host: str, vm: str) -> Created:
     )  # fmt: skip
     journal.accept(known, Role.DESTINATION)
     journal.append(known.id, Kind.INTENT, row="P8", name="create-instance-directory", data=made.model_dump())
+    if identity:
+        reserved = {"identities": dict.fromkeys(made.files, identity)}
+        journal.append(known.id, Kind.NOTE, row="P8", name="targets-reserved", data=reserved)
     journal.append(known.id, Kind.NOTE, name="abandoned")
     journal.append(known.id, Kind.CLOSED)
     fleet.world.make_directory(host, folder)

@@ -111,6 +111,18 @@ async def test_an_incoming_guest_nobody_feeds_and_files_that_were_given_up(play:
     await play(scenario)
 
 
+async def test_a_file_in_the_place_of_what_was_made_is_no_leftover(play: Play) -> None:
+    async def scenario(fleet: SimFleet, controller: Controller) -> None:
+        vm = fleet.vm()
+        await there_and_back(fleet, vm)
+        made = plant_files(fleet, "host2", vm, identity="1:99")
+        found = await controller.audits.audit(repair=True)
+        assert ("host2", "files") not in kinds(found.leftovers)
+        assert fleet.world.hosts["host2"].file(made.files[0]) is not None
+
+    await play(scenario)
+
+
 async def test_nothing_is_repaired_without_proof(play: Play) -> None:
     async def scenario(fleet: SimFleet, controller: Controller) -> None:
         vm = fleet.vm()

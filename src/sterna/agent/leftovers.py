@@ -20,12 +20,18 @@ from sterna.domain.audit import (
     off,
 )
 from sterna.domain.entries.base import Failed, StatusSet
-from sterna.domain.entries.destination import ResourcesUpdated, TargetsRemoved, TargetsToMake, VolumesToAttach
-from sterna.domain.entries.destination_notes import Abandoned
+from sterna.domain.entries.destination import (
+    ResourcesUpdated,
+    TargetsMade,
+    TargetsRemoved,
+    TargetsToMake,
+    VolumesToAttach,
+)
+from sterna.domain.entries.destination_notes import Abandoned, TargetsReserved
 from sterna.domain.entries.notes import Waiting
 from sterna.domain.entries.source import FilesToRemove, SourceProven, TokensToLeave, VmRemoved
 from sterna.domain.errors import NotFound, SternaError
-from sterna.domain.files import Created
+from sterna.domain.files import Created, same_file
 from sterna.domain.hosts import VmSummary
 from sterna.domain.journal import Entry, Kind, Role
 from sterna.domain.model import Disk, GuestState, Nic
@@ -150,8 +156,9 @@ async def _given_up(audit: AuditContext, entry: Entry) -> list[Found]:
     known = audit.journal.get(entry.migration_id)
     vm = known[0].vm_uuid if known else ""
     storage = audit.host.storage
-    present = [path for path in made.files if await storage.readable(path)]
-    folders = [d for d in made.directories if d in await storage.directories_of(vm)]
+    present = [path for path in made.files if await _is_as_made(audit, entry.migration_id, path)]
+    there = await storage.directories_of(vm)
+    folders = [d for d in made.directories if d in there and await storage.is_empty(d)]
     if not present and not folders:
         return []
     if vm in {v.uuid for v in await audit.host.hypervisor.vms()} or vm in audit.moving:
@@ -167,8 +174,18 @@ async def _given_up(audit: AuditContext, entry: Entry) -> list[Found]:
                 return []  # the running guest's own
     subject = ", ".join(present or folders)
     words = {"vm": vm, "repair": judged.helps or "remove them, and the directories that are empty then"}
-    remove = later(storage.remove, made)
+    remove = later(storage.remove, Created(directories=made.directories, files=tuple(present)))
     return [Found(audit.leftover("files", subject, judged.why, judged.safety, **words), remove)]
+
+
+async def _is_as_made(audit: AuditContext, migration: str, path: str) -> bool:
+    """Is it there, and nothing that somebody else has put in its place?"""
+    if not await audit.host.storage.readable(path):
+        return False
+    made = (kind.of(entry) for entry in audit.journal.entries(migration) for kind in (TargetsReserved, TargetsMade))
+    known = {path: identity for each in made if each for path, identity in each.identities.items()}.get(path)
+    found = await audit.host.storage.identity(path)
+    return known is None or (found is not None and same_file(known, found))
 
 
 async def kept_files(audit: AuditContext) -> list[Found]:
