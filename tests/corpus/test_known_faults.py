@@ -43,21 +43,16 @@ def test_a_lun_of_another_target_that_both_hosts_reach_moves() -> None:
     assert of("virt-install/iscsi-pool")[1].moves
 
 
-@pytest.mark.xfail(strict=True, reason="invtsc is refused also where the frequency of its clock is set")
 @pytest.mark.parametrize("name", ["ovirt/high-performance", "`invtsc`, with the frequency of its clock"])
 def test_invtsc_moves_with_the_frequency_of_its_clock(name: str) -> None:
     assert of(name)[1].moves
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the plug type lacks the network's name, so that its own reason is never given"
-)
 def test_the_reason_against_a_private_network_names_it() -> None:
     found = refusal(of("virt-install/nat-default")[1], "nic-unsupported")
     assert "default" in found.message and "virbr" in found.fix
 
 
-@pytest.mark.xfail(strict=True, reason="a bridge of a libvirt network is taken for one that joins the hosts")
 @pytest.mark.parametrize("name", ["small/gnome-boxes", "Linux bridge of a libvirt network"])
 def test_a_nic_on_the_bridge_of_a_private_network_does_not_move_without_a_word(name: str) -> None:
     _, verdict = of(name)
@@ -86,9 +81,6 @@ def test_a_rehearsal_leaves_out_a_function_of_a_libvirt_network() -> None:
     )
 
 
-@pytest.mark.xfail(
-    strict=True, reason="fixed words are not read: the guest is given another host's SMBIOS at its reset"
-)
 def test_the_hosts_own_smbios_is_not_changed_without_a_word() -> None:
     _, verdict = of("SMBIOS of the host")
     assert not verdict.moves or verdict.vm.unjudged
@@ -105,10 +97,13 @@ def test_an_optional_medium_does_not_stand_in_the_way(name: str) -> None:
     assert of(name)[1].moves
 
 
-@pytest.mark.xfail(strict=True, reason="libvirt sets VLANs on Linux bridges since 11.0, and on virtual functions")
-@pytest.mark.parametrize("name", ["Linux bridge with a VLAN", "macvtap on a virtual function, VLAN"])
-def test_a_vlan_of_a_nic_that_libvirt_sets_by_itself_moves(name: str) -> None:
-    assert of(name)[1].moves
+@pytest.mark.xfail(strict=True, reason="libvirt sets VLANs on Linux bridges since 11.0")
+def test_a_vlan_on_a_linux_bridge_that_libvirt_sets_by_itself_moves() -> None:
+    assert of("Linux bridge with a VLAN")[1].moves
+
+
+def test_a_vlan_of_a_virtual_function_that_libvirt_sets_by_itself_moves() -> None:
+    assert of("macvtap on a virtual function, VLAN")[1].moves
 
 
 @pytest.mark.xfail(strict=True, reason="QEMU and libvirt migrate what is in it, with role='master' only")
@@ -121,14 +116,10 @@ def test_a_pci_device_with_a_standby_moves() -> None:
     assert of("PCI device with a standby")[1].moves
 
 
-@pytest.mark.xfail(strict=True, reason="only secrets of disks are carried")
 def test_the_secret_of_a_tpm_is_carried_as_a_disks_is() -> None:
     assert of("TPM, its state encrypted with a secret")[1].moves
 
 
-@pytest.mark.xfail(
-    strict=True, reason="whether the guest has a standby is not looked at: it may be cut off for the copy"
-)
 @pytest.mark.parametrize("name", ["virtual function", "libvirt network of virtual functions"])
 def test_a_function_without_a_standby_is_warned_of(name: str) -> None:
     assert of(name)[1].vm.unjudged

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from sterna.domain.status import Status
@@ -70,5 +72,5 @@ async def test_nvram_that_an_operator_has_put_elsewhere_is_not_said_to_be_remove
         assert removed["state"] == [] and "libvirt's own folder" in removed["kept"][ELSEWHERE]
 
 
-def outcome(fleet: SimFleet, host: str, step: str) -> dict[str, dict[str, str]]:
+def outcome(fleet: SimFleet, host: str, step: str) -> dict[str, Any]:
     return dict(fleet.agents[host].history(fleet.migration).results[step])

@@ -15,6 +15,7 @@ from typing import Final
 from sterna.domain.bindings import Binding
 from sterna.domain.copying import DestinationNic
 from sterna.domain.model import DEFAULT_PLUG, Data, Nic, Refusal
+from sterna.domain.refusals import Code
 
 
 class Joins(StrEnum):
@@ -239,7 +240,7 @@ TRUNK_BRIDGE: Final = "tbr-"
 """What Neutron's ML2/OVS calls the bridge that a trunk's parent has for itself."""
 
 
-def _private(nic: Nic, code: str) -> Refusal:
+def _private(nic: Nic, code: Code) -> Refusal:
     message = f"NIC {nic.mac} is on {nic.bridge}, a bridge of a libvirt network: such a network is its host's own"
     return Refusal(code=code, message=message, fix=_NOT_PRIVATE)
 
