@@ -7,6 +7,7 @@ VIR_MIGRATE_PARAM_BANDWIDTH): the adapter looks them up. Nothing is found out la
 
 from __future__ import annotations
 
+from sterna.domain import amounts
 from sterna.domain.capabilities import Guest, Pair
 from sterna.domain.compatibility import CLASHES, LEANS, NEEDS, Feature
 from sterna.domain.hosts import Transport
@@ -241,7 +242,7 @@ class _Solver:
         enough = -(-speed // one) if speed is not None else 1
         self.connections = max(1, min(enough, self._threads(), MOST_CONNECTIONS))
         if self.connections > 1:
-            self._want(Feature.PARALLEL, f"{speed} bytes/s takes {self.connections} connections")
+            self._want(Feature.PARALLEL, f"{amounts.rate(speed)} needs {self.connections} connections")
             self._wish_zerocopy()
 
     def _threads(self) -> int:
