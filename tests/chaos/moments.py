@@ -118,7 +118,11 @@ COPYING = Entry("source", "iteration")
 SWITCHING = Entry("source", "saw-suspended-migrated")
 RESUMED = Entry("destination", "guest-ran-here")
 LETTING_GO = FirstOf(
-    (Entry("source", "remove-vm-at-source", "failed"), Entry("source", "release-resources", "done"))
+    (
+        Entry("source", "detach-remaining-volumes", "failed"),
+        Entry("source", "remove-vm-at-source", "failed"),
+        Entry("source", "release-resources", "done"),
+    )
 )
 """The source has let the guest go, or libvirt will not let it."""
 ARRIVED = Entry("source", "copy-succeeded")
