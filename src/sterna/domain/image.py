@@ -30,7 +30,9 @@ def unmet(properties: Mapping[str, str], host: HostFacts, traits: Collection[str
     kind = properties.get("img_hv_type") or properties.get("hypervisor_type")
     if kind and kind.lower() not in _OURS:
         message = f"the VM's image is for hypervisor {kind}; {host.name} has QEMU"
-        found.append(Refusal(code="image-hypervisor", message=message, fix="mend the image's property img_hv_type"))
+        found.append(
+            Refusal(code="image-hypervisor", message=message, fix="correct the image's property img_hv_type")
+        )
     wanted = properties.get("img_hv_requested_version") or properties.get("hypervisor_version_requires")
     if wanted and not _meets(host.qemu_version, wanted):
         has = dotted(host.qemu_version)

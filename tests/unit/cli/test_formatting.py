@@ -16,13 +16,13 @@ def test_a_rehearsal_says_what_failed_and_what_was_tried() -> None:
         "passed": False,
         "why": "TLS fails",
         "migration_id": "abc",
-        "refusals": [{"code": "tls-handshake", "message": "TLS [x] fails", "fix": "mend it"}],
+        "refusals": [{"code": "tls-handshake", "message": "TLS [x] fails", "fix": "fix it"}],
         "tried": ["volumes"],
     }
     lines = "\n".join(_rehearsal(rehearsal))
     assert all(
         word in lines
-        for word in ("[red]", "TLS \\[x] fails \\[tls-handshake]", "mend it", "volumes", "sterna show abc")
+        for word in ("[red]", "TLS \\[x] fails \\[tls-handshake]", "fix it", "volumes", "sterna show abc")
     )
     assert _rehearsal(None) == []
 

@@ -154,7 +154,7 @@ def ca(host: Host) -> Authority:
 
 def wrong(check: str) -> Finding:
     """A line of the doctor."""
-    return Finding(check=check, level=Level.WRONG, host="compute1", message=f"{check} is wrong", fix="mend it")
+    return Finding(check=check, level=Level.WRONG, host="compute1", message=f"{check} is wrong", fix="fix it")
 
 
 def printed(result: Result) -> str:

@@ -197,7 +197,7 @@ def test_a_unit_that_does_not_start_is_an_error_with_where_to_look(host: Host, c
 def test_what_the_checks_find_is_shown_and_is_the_exit_code(host: Host, ca: Authority) -> None:
     host.findings = [wrong("bus")]
     result = host(*joining(host), code=11)
-    assert "bus is wrong" in result.stdout and "fix: mend it" in result.stdout
+    assert "bus is wrong" in result.stdout and "fix: fix it" in result.stdout
     assert f"sterna agent doctor --config {host.agent}" in printed(result)
     host("agent", "--config", host.agent, "--yes", "--no-check")
 

@@ -43,7 +43,7 @@ SILENCE_S = 5.0
 """A server that sends nothing for this long, pings unanswered, is taken for lost: a working one answers a ping
 within milliseconds. A hang is noticed within this, a ping's and a look's interval."""
 REFUSED_S = 10.0
-"""Subscriptions are sent again this long after the server refused one: its configuration may be mended by now."""
+"""Subscriptions are sent again this long after the server refused one: its configuration may be right by now."""
 _OWN_PAUSE_S = 2.0
 """A look that comes this much too late: this process itself stood still. What the server sent is read first."""
 

@@ -164,7 +164,7 @@ def _free_port(addresses: Iterable[Numeric]) -> tuple[Numeric, int]:
                 errors.append(f"{address}: {error.strerror}")
                 break
             return address, port
-    raise Permanent(f"cannot listen on {'; '.join(errors)}", fix=f"mend {_SETTING}")
+    raise Permanent(f"cannot listen on {'; '.join(errors)}", fix=f"correct {_SETTING}")
 
 
 def recovery_ports(conf: Path = QEMU_CONF) -> list[int]:
