@@ -260,6 +260,14 @@ def test_a_part_of_a_file_is_seen() -> None:
     assert not describe(small(disk.replace(part, "<source file='/a'/>"))).disks[0].sliced
 
 
+@pytest.mark.parametrize("policy, optional", [("optional", True), ("requisite", False), ("mandatory", False)])
+def test_a_medium_may_be_missing_only_where_a_cold_start_drops_it(policy: str, optional: bool) -> None:
+    """With `requisite` libvirt drops a missing medium of an arriving guest, and fails a start."""
+    cd = f"<disk type='file' device='cdrom'><source file='/cd' startupPolicy='{policy}'/><target dev='sda'/></disk>"
+    (disk,) = describe(small(cd)).disks
+    assert disk.optional == optional
+
+
 def test_image_metadata_as_nova_writes_it() -> None:
     nova = """<nova:instance xmlns:nova="http://openstack.org/xmlns/libvirt/nova/1.1"><nova:name>web</nova:name>
       <nova:image uuid="i-1"><nova:properties><nova:property name="hw_disk_bus">virtio</nova:property>

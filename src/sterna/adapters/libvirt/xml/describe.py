@@ -88,7 +88,7 @@ def read_disk(disk: Element, vm_uuid: str | None = None) -> Disk:
         chain=tuple(dict.fromkeys(_below(disk))),
         data_file=_attr(disk, "source/dataStore/source", "file") or None,
         mirrored=disk.find("mirror") is not None,
-        optional=_attr(disk, "source", "startupPolicy") in ("optional", "requisite"),
+        optional=_attr(disk, "source", "startupPolicy") == "optional",
         backing_path=any_location(backing) if backing is not None else None,
         backing_format=_backing_format(disk),
     )
