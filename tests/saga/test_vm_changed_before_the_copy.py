@@ -107,3 +107,23 @@ async def test_a_vm_that_is_as_it_was_is_copied() -> None:
         assert await fleet.ended() is Status.COMPLETED
 
     await run(scenario)
+
+
+async def test_a_port_that_its_switch_has_lost_does_not_count_as_moved() -> None:
+    """Of a NIC with a tap the definition does not name the bridge: only the switch knows it."""
+
+    def lose_port(fleet: SimFleet) -> None:
+        host = fleet.world.hosts["host1"]
+        domain = host.domains[one(fleet)]
+        domain.live = nics(lambda known: tuple(n.model_copy(update={"bridge": None}) for n in known))(
+            not_none(domain.live)
+        )
+        host.ports.clear()
+
+    async def scenario(fleet: SimFleet) -> None:
+        await fleet.start(fleet.vm())
+        assert await fleet.ended() is Status.COMPLETED
+
+    fleet = SimFleet()
+    when(fleet.agents["host1"], "copy", lambda: lose_port(fleet))
+    await run(scenario, fleet, violations=1)  # the guest is off its network until it is on the destination

@@ -41,7 +41,9 @@ async def give_up_if_changed(ctx: Context) -> None:
 async def _changes(ctx: Context) -> str:
     """In words; '' for none."""
     before, now = ctx.vm_before(), await ctx.host.hypervisor.vm(ctx.vm_uuid)
-    ports = [await ctx.host.vif.describe(nic) or nic for nic in now.nics]
+    known = {nic.mac: nic for nic in before.nics}
+    # One whose port is gone was not moved elsewhere: its definition alone may not name the bridge.
+    ports = [await ctx.host.vif.describe(nic) or known.get(nic.mac, nic) for nic in now.nics]
     found = changes(before, now.model_copy(update={"nics": tuple(ports)}))
     return (
         f"the VM was changed while {ctx.migration.destination} prepared for it: {', '.join(found)}" if found else ""
