@@ -97,14 +97,9 @@ class AgentSetup:
     # ------------------------------------------------------------ what has to be known
 
     def _enrol_wanted(self) -> str:
-        """Where the certificate comes from. Settings that are there and name none are left as they are."""
-        given, known = self._options.enrol, self._file.get("identity", "enrol")
-        if given is not None:
-            return "" if given is Enrol.NONE else given.value
-        if known is not None:
-            return str(known)
+        """Settings that are there and name none are left as they are."""
         asks_for_it = self._options.server is not None or self._options.token_file is not None
-        return "sterna" if asks_for_it or not self._complete else ""
+        return identity.enrol_wanted(self._options.enrol, self._file, otherwise=asks_for_it or not self._complete)
 
     @property
     def _complete(self) -> bool:

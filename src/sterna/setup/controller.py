@@ -22,7 +22,7 @@ from sterna.kit.urls import server_url
 from sterna.setup import checks, machine, running, services
 from sterna.setup.actions import Action, carry_out
 from sterna.setup.bus import CONFIG, FOLDER, BusBeside, BusSetup
-from sterna.setup.identity import authority_in, enrolled_as, folder_of, is_of, issue
+from sterna.setup.identity import authority_in, enrol_wanted, enrolled_as, folder_of, is_of, issue
 from sterna.setup.machine import Machine
 from sterna.setup.options import Enrol
 from sterna.setup.questions import Questions
@@ -111,13 +111,9 @@ class ControllerSetup:
     # ------------------------------------------------------------ what has to be known
 
     def _enrol_wanted(self) -> str:
-        """Where the certificate comes from. Settings that are there and name none are left as they are."""
-        given, known = self._options.enrol, self._file.get("identity", "enrol")
-        if given is not None:
-            return "" if given is Enrol.NONE else given.value
-        if known is not None:
-            return str(known)
-        return "sterna" if self._file.is_new or self._options.server is not None else ""
+        """Settings that are there and name none are left as they are."""
+        asks_for_it = self._options.server is not None
+        return enrol_wanted(self._options.enrol, self._file, otherwise=asks_for_it or self._file.is_new)
 
     def _name(self) -> str:
         """Of this controller, as the CA calls it."""

@@ -23,8 +23,21 @@ from sterna.domain.trust.join_token import JoinToken, read
 from sterna.domain.trust.joining import JoinAnswer
 from sterna.joining import join as joined
 from sterna.kit.clock import SystemClock
+from sterna.setup.options import Enrol
+from sterna.setup.settings_file import SettingsFile
 
 LONGEST_TOKEN = 4096
+
+
+def enrol_wanted(given: Enrol | None, file: SettingsFile, *, otherwise: bool) -> str:
+    """Where the certificate comes from. Where neither the command nor its file says it, Sterna's own CA is asked
+    only if `otherwise`."""
+    known = file.get("identity", "enrol")
+    if given is not None:
+        return "" if given is Enrol.NONE else given.value
+    if known is not None:
+        return str(known)
+    return "sterna" if otherwise else ""
 
 
 def enrolled_as(folder: Path, kind: Kind) -> str:

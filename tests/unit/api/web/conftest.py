@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 
+from sterna.adapters.sql.fleet import SqlFleet
 from sterna.domain.access import UserRole
 from tests.unit.api.clients import served
 from tests.unit.api.web.browser import Browser
 from tests.unit.controller.conftest import World, world
+from tests.unit.controller.operating import Stage
 
 __all__ = ["world"]
 
@@ -18,6 +20,15 @@ __all__ = ["world"]
 def database(tmp_path: Path) -> str:
     """One kind is enough here: what the records keep is tested on both (`tests/contract`)."""
     return f"sqlite:///{tmp_path}/controller.db"
+
+
+@pytest.fixture
+async def stage(database: str) -> AsyncIterator[Stage]:
+    """A controller that operations can be run at."""
+    stage = Stage.of(SqlFleet.open(database))
+    await stage.refresh()
+    yield stage
+    await stage.controller.stop()
 
 
 @pytest.fixture

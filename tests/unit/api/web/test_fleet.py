@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
-from sterna.adapters.sql.fleet import SqlFleet
 from sterna.controller.records.registry import Host
 from sterna.domain.access import UserRole
 from sterna.domain.fleet.rules import Rule, RuleKind
@@ -118,14 +116,6 @@ async def test_hostile_text_is_text(operator: Browser, world: World) -> None:
         assert "<script>alert" not in page.answer.text and "<img" not in page.answer.text
         assert "\u202e" not in page.answer.text
     assert HOSTILE[:-1] in (await operator.get("/hosts/a")).text
-
-
-@pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    stage = Stage.of(SqlFleet.open(f"sqlite:///{tmp_path}/operations.db"))
-    await stage.refresh()
-    yield stage
-    await stage.controller.stop()
 
 
 @pytest.fixture

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
-from sterna.adapters.sql.fleet import SqlFleet
 from sterna.api.web.operations import offered, promise_of
 from sterna.api.web.pages import TEMPLATES
 from sterna.domain.access import UserRole
@@ -19,14 +17,6 @@ from tests.unit.api.web.browser import HOSTILE, Browser
 from tests.unit.controller.operating import OPERATION, Stage
 
 PATH = f"/operations/{OPERATION}"
-
-
-@pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    stage = Stage.of(SqlFleet.open(f"sqlite:///{tmp_path}/controller.db"))
-    await stage.refresh()
-    yield stage
-    await stage.controller.stop()
 
 
 @pytest.fixture

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
-from sterna.adapters.sql.fleet import SqlFleet
 from sterna.domain.access import UserRole
 from tests.unit.api.clients import served
 from tests.unit.api.web.browser import Browser
 from tests.unit.controller.operating import OPERATION, Stage
-
-
-@pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    stage = Stage.of(SqlFleet.open(f"sqlite:///{tmp_path}/controller.db"))
-    await stage.refresh()
-    yield stage
-    await stage.controller.stop()
 
 
 @pytest.fixture
