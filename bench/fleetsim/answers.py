@@ -11,6 +11,7 @@ from bench.fleetsim.host import SimHost
 from bench.fleetsim.journal import Half
 from bench.fleetsim.outgoing import Outgoing
 from bench.fleetsim.steering import Act
+from sterna.agent.params import migration_options, required_text
 from sterna.domain.errors import BadRequest, Conflict, NotFound, Refused
 from sterna.domain.journal import Migration, Role
 from sterna.domain.model import Data, GuestState, Refusal, Vm
@@ -131,20 +132,20 @@ class Answers:
         )
 
     async def _check_migration(self, request: Request) -> Data:
-        vm = self._vm(_text(request, "vm"))
-        _options(request)
+        vm = self._vm(required_text(request, "vm"))
+        migration_options(request)
         await self._crowd.clock.sleep(CHECK_S)
-        against = self._against(vm, _text(request, "destination"))
+        against = self._against(vm, required_text(request, "destination"))
         return {"vm": vm.model_dump(mode="json"), "refusals": [one.model_dump() for one in against]}
 
     # ------------------------------------------------------------ migrations that leave
 
     async def _start_migration(self, request: Request) -> Data:
-        id = _text(request, "id")
+        id = required_text(request, "id")
         known = self._journal.halves.get(id)
         if known is not None:
             return self._known(known)
-        vm, options = self._vm(_text(request, "vm")), _options(request)
+        vm, options = self._vm(required_text(request, "vm")), migration_options(request)
         await self._crowd.clock.sleep(CHECK_S)
         if (known := self._journal.halves.get(id)) is not None:  # asked twice at once
             return self._known(known)
@@ -152,7 +153,7 @@ class Answers:
             raise Conflict(f"migration {id} was given up", fix="ask with a new id")
         if holder := self._journal.holder(vm.uuid):
             raise Conflict(f"{vm.name} is in migration {holder} already")
-        if against := self._against(self._vm(vm.uuid), _text(request, "destination")):
+        if against := self._against(self._vm(vm.uuid), required_text(request, "destination")):
             for one in against:
                 self._crowd.refused[one.code] = self._crowd.refused.get(one.code, 0) + 1
             raise Refused(against)
@@ -166,9 +167,9 @@ class Answers:
         return {"migration": half.wire, "repeated": True}
 
     def _proposal(self, request: Request, vm: Vm, options: MigrationOptions) -> Migration:
-        there = self._crowd.hosts[_text(request, "destination")]
+        there = self._crowd.hosts[required_text(request, "destination")]
         return Migration(
-            id=_text(request, "id"),
+            id=required_text(request, "id"),
             epoch=there.journal.newest_epoch(vm.uuid),
             vm_uuid=vm.uuid,
             vm_name=vm.name,
@@ -182,12 +183,12 @@ class Answers:
         )
 
     async def _decline_migration(self, request: Request) -> Data:
-        self._host.declined.add(_text(request, "id"))
+        self._host.declined.add(required_text(request, "id"))
         return {}
 
     def _leaving(self, request: Request) -> Outgoing:
         """What drives it. Raises NotFound; Conflict after its end."""
-        id = _text(request, "id")
+        id = required_text(request, "id")
         half = self._journal.halves.get(id)
         if half is None or half.role is not Role.SOURCE:
             raise NotFound(f"no migration {id} starts on {self._host.name}")
@@ -197,7 +198,7 @@ class Answers:
         return outgoing
 
     async def _abort_migration(self, request: Request) -> Data:
-        half = self._journal.halves.get(_text(request, "id"))
+        half = self._journal.halves.get(required_text(request, "id"))
         if half is not None and half.role is Role.SOURCE and half.status in GOES_BACK:
             return {"accepted": True}  # on its way back already
         outgoing = self._leaving(request)
@@ -250,12 +251,12 @@ class Answers:
         return {"id": half.migration.id, "vm": half.migration.vm_name, "role": half.role.value, "will": will}
 
     async def _fencing_plan(self, request: Request) -> Data:
-        common = self._common(_text(request, "host"))
-        answers = bool(common) and self._crowd.hosts[_text(request, "host")].alive
+        common = self._common(required_text(request, "host"))
+        answers = bool(common) and self._crowd.hosts[required_text(request, "host")].alive
         return {"migrations": [self._planned(half) for half in common], "answers": answers}
 
     async def _declare_dead(self, request: Request) -> Data:
-        host = _text(request, "host")
+        host = required_text(request, "host")
         common = self._common(host)
         if common and self._crowd.hosts[host].alive:
             raise Refused([Refusal(code="host-answers", message=f"the agent of {host} answers")])
@@ -269,7 +270,7 @@ class Answers:
 
     async def _declare_alive(self, request: Request) -> Data:
         back = []
-        for half in self._common(_text(request, "host")):
+        for half in self._common(required_text(request, "host")):
             outgoing = self._host.outgoing.get(half.migration.id)
             if outgoing is not None and outgoing.fenced:
                 outgoing.fenced = False
@@ -285,19 +286,3 @@ class Answers:
         if half is None:
             self._host.refused.add(request.migration_id)
         return {"refused": half is None or half.closed is not None}
-
-
-def _text(request: Request, key: str) -> str:
-    """A required string parameter. Raises BadRequest."""
-    value = request.params.get(key)
-    if not isinstance(value, str) or not value:
-        raise BadRequest(f"{request.method} needs {key!r}, a string")
-    return value
-
-
-def _options(request: Request) -> MigrationOptions:
-    """With a valid objective. Raises BadRequest."""
-    try:
-        return MigrationOptions.of_request(request.params.get("options"))
-    except ValueError as error:
-        raise BadRequest(f"{request.method}: not valid options: {error}") from error

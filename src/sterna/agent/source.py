@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 
+from sterna.agent.params import migration_options, required_text
 from sterna.agent.peer import RpcPeer
 from sterna.agent.source_checks import SourceChecks
 from sterna.agent.tokens import CheckTokens
@@ -33,7 +34,6 @@ from sterna.domain.fencing import WriteOff
 from sterna.domain.hosts import HostFacts
 from sterna.domain.journal import LONGEST_PERMIT, LONGEST_REQUESTER, Entry, Kind, Migration, Role
 from sterna.domain.model import Data, Refusal, Vm
-from sterna.domain.options import MigrationOptions
 from sterna.domain.plain_text import printable
 from sterna.domain.status import Status
 from sterna.domain.step import History
@@ -83,9 +83,9 @@ class OutgoingMigrations:
         return {"vm": vm.model_dump(mode="json"), "refusals": [r.model_dump() for r in refusals]}
 
     async def _check(self, request: Request) -> tuple[Vm, HostFacts | None, list[Refusal]]:
-        options = _options(request)
+        options = migration_options(request)
         return await self._checks.check(
-            _text(request, "vm"), _text(request, "destination"), options.wanted, options.addresses
+            required_text(request, "vm"), required_text(request, "destination"), options.wanted, options.addresses
         )
 
     async def start_migration(self, request: Request) -> Data:
@@ -94,18 +94,18 @@ class OutgoingMigrations:
         A repeated id waits for the first request and gets the same migration: so a refusal is final. Raises Refused
         with every reason, or Conflict.
         """
-        lock = self._accepting.setdefault(_text(request, "id"), asyncio.Lock())
+        lock = self._accepting.setdefault(required_text(request, "id"), asyncio.Lock())
         async with lock:
             return await self._start(request)
 
     async def decline_migration(self, request: Request) -> Data:
         """`decline_migration {id}`: never accept it, also if it is being checked now. One that is accepted already
         stays accepted."""
-        self._declined.add(_text(request, "id"))
+        self._declined.add(required_text(request, "id"))
         return {}
 
     async def _start(self, request: Request) -> Data:
-        known = self._journal.get(_text(request, "id"))
+        known = self._journal.get(required_text(request, "id"))
         if known is not None:
             return self._known(known[0], known[1])
         vm, facts, refusals = await self._check(request)
@@ -124,7 +124,7 @@ class OutgoingMigrations:
     async def abort_migration(self, request: Request) -> Data:
         """`abort_migration {id}`: before the pivot it rolls back; after it, Conflict. Raises Temporary while the
         journal cannot be read."""
-        wanted = _text(request, "id")
+        wanted = required_text(request, "id")
         known = self._journal.get(wanted)
         if known is None or known[1] is not Role.SOURCE:
             raise NotFound(f"no migration {wanted} starts on {self._host.name}")
@@ -168,7 +168,7 @@ class OutgoingMigrations:
 
     def _being_copied(self, request: Request) -> Context:
         """The migration of the request's `id`. Raises NotFound; Conflict where it will not be copied any more."""
-        wanted = _text(request, "id")
+        wanted = required_text(request, "id")
         ctx = self._contexts.get(wanted)
         if ctx is None:
             raise NotFound(f"no open migration {wanted} starts on {self._host.name}")
@@ -297,7 +297,7 @@ class OutgoingMigrations:
 
     def _proposal(self, request: Request, vm: Vm, facts: HostFacts) -> Migration:
         return Migration(
-            id=_text(request, "id"),
+            id=required_text(request, "id"),
             epoch=vm.epoch,  # the journal issues the next one
             vm_uuid=vm.uuid,
             vm_name=vm.name,
@@ -305,7 +305,7 @@ class OutgoingMigrations:
             destination=facts.name,
             source_address=self._host.address,
             destination_address=facts.address,
-            options=_options(request).agreed(
+            options=migration_options(request).agreed(
                 memory_bytes=vm.ordinary_bytes, network_hosts=(self._host.network_host, facts.network_host)
             ),
             created_at=self._host.clock.now().isoformat(),
@@ -326,19 +326,3 @@ def _permit(request: Request) -> str:
     if not isinstance(permit, str) or len(permit) > LONGEST_PERMIT:
         raise BadRequest(f"{request.method}: permit is a string of at most {LONGEST_PERMIT} characters")
     return permit
-
-
-def _text(request: Request, key: str) -> str:
-    """A required string parameter. Raises BadRequest."""
-    value = request.params.get(key)
-    if not isinstance(value, str) or not value:
-        raise BadRequest(f"{request.method} needs {key!r}, a string")
-    return value
-
-
-def _options(request: Request) -> MigrationOptions:
-    """The request's options, with a valid objective. Raises BadRequest."""
-    try:
-        return MigrationOptions.of_request(request.params.get("options"))
-    except ValueError as error:
-        raise BadRequest(f"{request.method}: not valid options: {error}") from error
