@@ -18,6 +18,7 @@ from sterna.config import ControllerSettings
 from sterna.domain.addresses import in_uri
 from sterna.domain.errors import BadRequest, Unreachable
 from sterna.domain.trust.identities import Identity, Kind, domains_of, identity, is_ip, may_be_signed
+from sterna.kit import redaction
 from sterna.kit.urls import server_url
 from sterna.setup import checks, machine, running, services
 from sterna.setup.actions import Action, carry_out
@@ -26,7 +27,7 @@ from sterna.setup.identity import authority_in, enrol_wanted, enrolled_as, folde
 from sterna.setup.machine import Machine
 from sterna.setup.options import Enrol
 from sterna.setup.questions import Questions
-from sterna.setup.settings_file import SettingsFile, key, without_password
+from sterna.setup.settings_file import SettingsFile, key
 from sterna.setup.toml_edit import Key, TomlValue
 
 COMMAND = "sterna setup controller"
@@ -264,7 +265,7 @@ class ControllerSetup:
     def _database(self, url: str, *, changed: bool) -> Iterator[Action]:
         """A server is asked now: a wrong password is found before anything else is done."""
         if changed and not url.startswith("sqlite"):
-            yield Action.of(f"bring the tables of {without_password(url)} up to date", lambda: try_database(url))
+            yield Action.of(f"bring the tables of {redaction.text(url)} up to date", lambda: try_database(url))
 
     def _enrolling(self, name: str, settings: ControllerSettings) -> Iterator[Action]:
         """The CA, and this controller's certificate."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 import tempfile
 import tomllib
@@ -15,16 +14,11 @@ from typing import Any, TypeVar
 from sterna.adapters.identity import private_files
 from sterna.config import AgentSettings, ControllerSettings, load
 from sterna.domain.errors import BadRequest
+from sterna.kit import redaction
 from sterna.setup.toml_edit import Changes, Key, edited, value_of, written
 
 S = TypeVar("S", AgentSettings, ControllerSettings)
 MODE, GROUP_MODE = 0o600, 0o640
-_PASSWORD = re.compile(r"(://[^/@\s:]*:)[^@\s]*@")
-
-
-def without_password(text: str) -> str:
-    """An address of a server or a database, for people to read."""
-    return _PASSWORD.sub(r"\1***@", text)
 
 
 @dataclass(frozen=True)
@@ -88,11 +82,11 @@ class SettingsFile:
             yield f"change {self.path}{closed}; all else in it is kept"
         for key, value in changes.items():
             name, before = ".".join(key), self.get(*key)
-            now = without_password(written(value))
+            now = redaction.text(written(value))
             if before is None:
                 yield f"  {name} = {now}"
             else:
-                yield f"  {name} = {now}  (was {without_password(repr(before))})"
+                yield f"  {name} = {now}  (was {redaction.text(repr(before))})"
 
     @property
     def is_open(self) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 from sterna.cli.client import ApiAway, ApiError, NoSuchId
 from sterna.domain.errors import BadRequest, SternaError
-from sterna.support import redaction
+from sterna.kit import redaction
 
 MODE = 0o600
 

@@ -16,10 +16,10 @@ from sterna.cli.api_address import find_apis
 from sterna.cli.client import Client, path_of
 from sterna.config import AgentSettings, ControllerSettings
 from sterna.domain.errors import BadRequest, Permanent
+from sterna.kit import redaction
 from sterna.kit.command import run
 from sterna.kit.loop import run as run_on_loop
 from sterna.kit.version import installed
-from sterna.support import redaction
 from sterna.support.bundle import Bundle
 
 UNITS = ("sterna-agent", "sterna-controller")

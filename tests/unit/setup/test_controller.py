@@ -290,7 +290,17 @@ def test_a_password_is_not_shown_and_a_wrong_one_is_found_first(host: Host, api:
     assert "can be reached" in printed(host(*options(host, database=URL), code=6))
     database.clear()
     said = printed(host(*options(host, database="-"), typed=f"{URL}\n"))
-    assert settings(host)["database"] == URL and "p4ss" not in said and "sterna:***@db.example" in said
+    assert settings(host)["database"] == URL and "p4ss" not in said and "://***@db.example" in said
+
+
+@pytest.mark.parametrize("rest", ["sterna:x@p4ss@db.example/sterna", "db.example/sterna?user=sterna&password=p4ss"])
+def test_no_form_of_a_password_is_shown(host: Host, api: Api, database: list[str], rest: str) -> None:
+    """Neither of one that is set, nor of the one it replaces."""
+    url = f"postgresql+psycopg://{rest}"
+    said = printed(host(*options(host, database=url)))
+    assert settings(host)["database"] == url and "db.example" in said and "p4ss" not in said
+    said = printed(host(*options(host, database="postgresql+psycopg://sterna@other.example/sterna")))
+    assert "db.example" in said and "p4ss" not in said
 
 
 def test_a_controller_that_does_not_work_is_exit_code_11(host: Host, api: Api) -> None:

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel, SecretStr
 
 from sterna.config import AgentSettings, ControllerSettings
-from sterna.support import redaction
+from sterna.kit import redaction
 
 PLANTED = "Pl4nted-s3cret"
 NAMED = ("password", "token", "secret", "sha256")
