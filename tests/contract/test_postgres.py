@@ -341,6 +341,7 @@ def test_what_cannot_be_opened_says_why(postgres: Postgres) -> None:
     [
         "postgresql://me@127.0.0.1:s3cret/sterna",
         "postgresql://me:a@127.0.0.1:s3cret@/sterna",
+        "postgresql://me:a@s3cret@127.0.0.1:1/sterna",
         "postgresql://127.0.0.1:1/sterna?user=me&password=s3cret",
         "postgresql://127.0.0.1:1/sterna?sslpassword=s3cret",
     ],
@@ -349,6 +350,13 @@ def test_no_error_shows_the_password_wherever_the_address_has_it(url: str) -> No
     with pytest.raises(SternaError) as raised:
         open_database(url)
     assert "s3cret" not in raised.value.message + raised.value.fix
+
+
+def test_a_password_that_is_not_encoded_is_not_waited_for() -> None:
+    """Its end would be the name of a host that never answers."""
+    with pytest.raises(Permanent) as raised:
+        open_database("postgresql://me:a@b@127.0.0.1/sterna")
+    assert "%40" in raised.value.fix
 
 
 def test_a_server_that_refuses_is_told_from_one_that_is_away(postgres: Postgres, server: Postgres) -> None:

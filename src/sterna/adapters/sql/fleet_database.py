@@ -71,7 +71,7 @@ def open_database(url: str) -> Engine:
         fix = (
             "see `database` in the controller's settings: write `@`, `:` and `/` in a password as %40, %3A and %2F"
         )
-        raise Permanent(f"the database {_shown(url)} cannot be used: its port is no number", fix=fix) from None
+        raise Permanent(f"the database {_shown(url)} cannot be used: its host or port is none", fix=fix) from None
     shown = _shown(url)
     try:
         with engine.begin() as connection:
@@ -114,9 +114,17 @@ def _patient(connection: Connection) -> Iterator[None]:
         raw.patience_s = usual_s
 
 
+def _parsed(url: str) -> URL:
+    """Raises ArgumentError, and ValueError where a part of the password would be taken for the host or the port."""
+    parsed = make_url(url)
+    if "@" in (parsed.host or ""):
+        raise ValueError("an @ in the host")
+    return parsed
+
+
 def _shown(url: str) -> str:
     try:
-        parsed = make_url(url)
+        parsed = _parsed(url)
     except (ArgumentError, ValueError):
         return "in the settings"  # it may hold a password
     secrets = [key for key in parsed.query if "pass" in key.lower()]
@@ -181,7 +189,7 @@ def _own_error(e: DBAPIError) -> Exception:
 
 
 def _engine(url: str) -> Engine:
-    parsed = make_url(url)
+    parsed = _parsed(url)
     if parsed.drivername in ("postgresql", "postgresql+psycopg"):
         return _postgres(parsed.set(drivername="postgresql+psycopg"))
     if parsed.get_backend_name() != "sqlite":
