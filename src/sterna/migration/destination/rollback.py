@@ -136,10 +136,10 @@ class RemoveInstanceDirectory(Step[Context, NoPlan, TargetsRemoved]):
         targets = ctx.history.find(TargetsToMake)
         if targets is None:
             return TargetsRemoved()
-        if incoming := ctx.history.find(IncomingVm):
+        incoming = ctx.history.find(IncomingVm)
+        if incoming:
             await removal.remove_outputs(ctx, incoming.vm, targets.directories)
         removed = await removal.remove(ctx, targets, await _identities(ctx, targets), made_here=True)
-        incoming = ctx.history.find(IncomingVm)
         state = await removal.remove_state_made(ctx, incoming.vm, targets.absent) if incoming else Removed()
         return TargetsRemoved(
             removed=(*removed.removed, *state.removed),
