@@ -27,6 +27,7 @@ from tests.contract.remote import adapters_on
 from tests.contract.simulated_hosts import SimulatedHosts
 from tests.contract.two_hosts import Side, TwoHosts
 from tests.lab_state import state
+from tests.postgres import Postgres
 
 NATS_SERVER = shutil.which("nats-server") or shutil.which("nats-server", path="/usr/sbin:/usr/local/bin")
 
@@ -227,3 +228,17 @@ async def hosts(request: pytest.FixtureRequest) -> AsyncIterator[TwoHosts]:
             yield both
         finally:
             both.remove_guests()
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> str:
+    """The URL of an empty database."""
+    return postgres.database()
+
+
+@pytest.fixture
+def server(postgres: Postgres) -> Iterator[Postgres]:
+    """The server, for tests that stop it."""
+    yield postgres
+    postgres.stop()
+    postgres.start()
