@@ -59,6 +59,7 @@ class Report(Value):
 _RESTARTED = "the source's agent was restarted in between"
 _UNFINISHED = "it has not ended"
 _NOT_REPORTED = "the destination's libvirt has not reported it"
+_ROLLED_BACK = "the migration was rolled back before the switch-over"
 
 
 def _statuses(source: list[Entry]) -> list[Entry]:
@@ -72,6 +73,11 @@ def _is_final(entry: Entry) -> bool:
     return entry.kind is Kind.STATUS and StatusSet.read(entry).status in {
         s.value for s in Status if s.final or s is Status.ERROR
     }
+
+
+def _was_rolled_back(source: list[Entry]) -> bool:
+    last = next((StatusSet.read(e).status for e in reversed(source) if e.kind is Kind.STATUS), None)
+    return last in (Status.FAILED, Status.CANCELLED)
 
 
 def _gap(first: Entry, last: Entry, lives: list[Entry]) -> tuple[float | None, str]:
@@ -145,7 +151,8 @@ def build_report(migration: Migration, entries: Iterable[Entry]) -> Report:
     made_of = left.find(StreamChosen)
     no_downtime = pause.no_downtime(migration.source, migration.destination)
     counted = job if not no_downtime else CompletedJob()
-    no_downtime = no_downtime if no_downtime or job.downtime_ms is not None else _NOT_REPORTED
+    if not no_downtime and job.downtime_ms is None:
+        no_downtime = _ROLLED_BACK if _was_rolled_back(source) else _NOT_REPORTED
     return Report(
         total_ms=total_ms,
         total_reason=total_reason,

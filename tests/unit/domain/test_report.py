@@ -48,6 +48,14 @@ def test_a_cut_off_copy_still_tells_what_was_sent() -> None:
     assert (report.bytes_memory, report.iterations) == (77, 4)
 
 
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
+def test_a_migration_that_was_rolled_back_never_had_a_downtime(status: str) -> None:
+    book = Book(Role.SOURCE).accepted().status("migrating").status("rolling-back").status(status)
+    report = build_report(MIGRATION, book.entries)
+    assert report.downtime_ms is None
+    assert report.downtime_reason == "the migration was rolled back before the switch-over"
+
+
 def paused_source(*events: tuple[str, str]) -> Book:
     """Its guest's events in the middle of the copy: (event, libvirt's detail)."""
     book = Book(Role.SOURCE).accepted().status("preparing").status("migrating").intent("M4")
