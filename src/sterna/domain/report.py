@@ -32,7 +32,7 @@ class Phase(Value):
 
 
 class Report(Value):
-    """What a migration cost."""
+    """Measured results of a migration."""
 
     total_ms: float | None = None
     """From the moment the source accepted it to its end."""
@@ -41,22 +41,22 @@ class Report(Value):
     downtime_ms: int | None = None
     """How long the guest was paused, as the destination's libvirt reports it."""
     downtime_net_ms: int | None = None
-    """The same without the time that the hosts needed for messages to each other."""
+    """The same, without the time for messages between the hosts."""
     downtime_reason: str = ""
     """Why `downtime_ms` is None."""
     guest: str = ""
-    """What the guest was when its move was completed, where it did not run: `paused by an I/O error of a disk`."""
+    """State of the guest at the end of its migration, if it was not running: `paused by an I/O error of a disk`."""
     downtime: Downtime = Downtime()
-    """What it was made of, as each host saw it."""
+    """Parts of the downtime, as measured by each host."""
     stream: Solution | None = None
-    """What the copy was made of, and why; None where there was no objective, or it has not begun."""
+    """Parameters of the copy, with reasons; None without an objective, or before the copy."""
     bytes_memory: int | None = None
     bytes_disks: int | None = None
     iterations: int | None = None
     phases: tuple[Phase, ...] = ()
 
 
-_RESTARTED = "the source's agent was restarted in between"
+_RESTARTED = "the source's agent was restarted in the meantime"
 _UNFINISHED = "it has not ended"
 _NOT_REPORTED = "the destination's libvirt has not reported it"
 _ROLLED_BACK = "the migration was rolled back before the switch-over"
@@ -105,7 +105,7 @@ def _phases(source: list[Entry]) -> tuple[Phase, ...]:
 def _total(source: list[Entry]) -> tuple[float | None, str]:
     marks = _statuses(source)
     if not marks or marks[0].kind is not Kind.ACCEPTED:
-        return None, "its beginning is not recorded"
+        return None, "its start is not recorded"
     return _gap(marks[0], marks[-1], source) if _is_final(marks[-1]) else (None, _UNFINISHED)
 
 

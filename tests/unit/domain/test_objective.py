@@ -129,7 +129,7 @@ def test_what_cannot_be_is_left_out_with_a_warning(
 ) -> None:
     answer = solved(hosts, vm, **asked)
     assert answer.parameters is not None
-    warning = next(w for w in answer.warnings if w.startswith(f"{feature} is left out"))
+    warning = next(w for w in answer.warnings if w.startswith(f"{feature} is not used"))
     assert word in warning
     assert not any(r.startswith(f"{feature}: ") for r in answer.reasons)
 
