@@ -308,7 +308,7 @@ async def test_a_host_that_is_silent_has_a_reason(api: Api, monkeypatch: pytest.
     assert a["reason"].startswith(f"nothing received from its agent since {a['seen_at'][:19]}")
     api.world.bus.bus = BusState(connected=False, since=datetime(2026, 11, 29, tzinfo=UTC), why="refused")
     assert (
-        "without the message bus since 2026-11-29 00:00:00 UTC: refused" in (await api.get("/v1/hosts/a"))["reason"]
+        "not been connected to the message bus since 2026-11-29 00:00:00 UTC: refused" in (await api.get("/v1/hosts/a"))["reason"]
     )
 
 

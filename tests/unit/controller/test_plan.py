@@ -164,7 +164,7 @@ async def test_what_may_be_done_is_planned_for_and_what_cannot_be_is_said(world:
     await world.bus.beat(world.controller)
     plan = await world.controller.plan("web1", "b", asked)
     assert [r.code for r in plan.blockers] == ["postcopy-impossible"]
-    assert any(w.startswith("postcopy is left out") for w in plan.warnings)
+    assert any(w.startswith("postcopy is not used") for w in plan.warnings)
 
 
 async def test_a_guest_that_converges_by_itself_will_not_be_throttled(world: World) -> None:

@@ -132,7 +132,7 @@ def test_a_good_certificate_has_no_faults() -> None:
     ("changed", "said"),
     [
         ({"dns_names": ("host2.agents.sterna",)}, "not issued for host1.agents.sterna but for"),
-        ({"dns_names": (), "ip_addresses": ()}, "but to nobody"),
+        ({"dns_names": (), "ip_addresses": ()}, "but for nobody"),
         ({"client": False}, "may not be used as a client"),
         ({"server": False}, "may not be used as a server"),
         ({"client": False, "server": False}, "client and server"),

@@ -38,7 +38,7 @@ def moved(before: Snapshot, after: Snapshot, ended_s: dict[int, float] | None = 
         ("x3", {"dirty_bytes_s": 1000 * MIB}, "x3 writes 1000 MiB/s instead of 20 MiB/s"),
         ("a", {"out_bytes_s": 5 * GBIT_S}, "the link out of a carries 596 MiB/s instead of 2980 MiB/s"),
         ("a", {"stream_bytes_s": GBIT_S}, "a copy on a reaches 119 MiB/s instead of 1192 MiB/s"),
-        ("x2", {"memory_bytes": 60 << 30}, "x2 has 61440 MiB to copy, 16384 MiB before"),
+        ("x2", {"memory_bytes": 60 << 30}, "x2 has 61440 MiB to copy instead of 16384 MiB"),
     ],
 )
 def test_what_moved_the_promise_is_named(name: str, fields: dict[str, Any], reason: str) -> None:
