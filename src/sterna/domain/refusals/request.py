@@ -17,7 +17,7 @@ REQUEST = Group(
         ),
         Entry(
             "downtime-out-of-range",
-            cause="libvirt does not accept a downtime limit this short or this long.",
+            cause="The downtime limit is too short or too long for libvirt.",
             remedy="choose another limit; 300ms suits most guests",
             by=By.CONTROLLER,
             when="plan",
