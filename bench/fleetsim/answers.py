@@ -150,7 +150,7 @@ class Answers:
         if (known := self._journal.halves.get(id)) is not None:  # asked twice at once
             return self._known(known)
         if id in self._host.declined:
-            raise Conflict(f"migration {id} was given up", fix="ask with a new id")
+            raise Conflict(f"migration {id} was given up", fix="request it with a new ID")
         if holder := self._journal.holder(vm.uuid):
             raise Conflict(f"{vm.name} is in migration {holder} already")
         if against := self._against(self._vm(vm.uuid), required_text(request, "destination")):
@@ -194,7 +194,7 @@ class Answers:
             raise NotFound(f"no migration {id} starts on {self._host.name}")
         outgoing = self._host.outgoing.get(id)
         if outgoing is None:
-            raise Conflict(f"{half.migration.vm_name} is not being copied any more")
+            raise Conflict(f"{half.migration.vm_name} is no longer being copied")
         return outgoing
 
     async def _abort_migration(self, request: Request) -> Data:
@@ -211,13 +211,13 @@ class Answers:
         """Raises Conflict where nothing is copied any more."""
         outgoing = self._leaving(request)
         if outgoing.turned_back or outgoing.past_pivot:
-            raise Conflict(f"{outgoing.migration.vm_name} is not being copied any more")
+            raise Conflict(f"{outgoing.migration.vm_name} is no longer being copied")
         return outgoing
 
     async def _tune_migration(self, request: Request) -> Data:
         limit = request.params.get("bandwidth_bytes_s")
         if limit is not None and (not isinstance(limit, int) or limit < LEAST_BYTES_S):
-            raise BadRequest(f"{limit} bytes/s is not a limit that libvirt accepts", fix="give at least 1MiB/s")
+            raise BadRequest(f"a limit of {limit} bytes/s is less than libvirt accepts", fix="give at least 1MiB/s")
         outgoing = self._copied(request)
         if outgoing.copy is None:
             raise Conflict(f"{outgoing.migration.vm_name} is not copied yet", fix="try again in a moment")
@@ -228,7 +228,9 @@ class Answers:
     async def _switch_to_postcopy(self, request: Request) -> Data:
         outgoing = self._copied(request)
         if May.POSTCOPY not in outgoing.migration.options.wanted.may:
-            raise Conflict(f"the migration of {outgoing.migration.vm_name} was not permitted to go to post-copy")
+            raise Conflict(
+                f"the migration of {outgoing.migration.vm_name} was started without permission for post-copy"
+            )
         outgoing.wanted = Act.POSTCOPY
         return {"accepted": True}
 

@@ -25,14 +25,14 @@ def agent(
     context: typer.Context,
     config: Annotated[
         Path | None,
-        typer.Option("--config", help="Settings, a TOML file. The agent needs them.", show_default=False),
+        typer.Option("--config", help="Settings, a TOML file. Required to run the agent.", show_default=False),
     ] = None,
 ) -> None:
-    """Run the agent of this compute host, until SIGTERM. A copy under way goes on."""
+    """Run the agent of this compute host until SIGTERM. Running copies continue."""
     if context.invoked_subcommand is not None:
         return
     if config is None:
-        raise typer.BadParameter("name the settings with --config FILE")
+        raise typer.BadParameter("give the settings with --config FILE")
     from sterna.bootstrap.agent import run_agent
 
     run_agent(config)
@@ -49,9 +49,11 @@ app.add_typer(bus_app, name="bus", rich_help_panel="Identity")
 @app.command(rich_help_panel="Processes")
 def controller(
     config: Settings,
-    fd: Annotated[int | None, typer.Option(help="Serve on this file descriptor, a listening socket.")] = None,
+    fd: Annotated[
+        int | None, typer.Option(help="Serve on this file descriptor: a socket that already listens.")
+    ] = None,
 ) -> None:
-    """Run a controller: the REST API, until SIGTERM."""
+    """Run a controller, with the REST API, until SIGTERM."""
     from sterna.bootstrap.controller import run_controller
 
     run_controller(config, fd)

@@ -42,7 +42,7 @@ async def join(
     if found != token.fingerprint:
         raise BadRequest(
             f"the server's CA has the fingerprint {found}, the token expects {token.fingerprint}: nothing was sent",
-            fix="see that the address is right; somebody may be between this host and the controller",
+            fix="check that the address is right; somebody may be between this host and the controller",
         )
     request = JoinRequest(host=token.host, secret=token.secret, request=own.request(token.host))
     own.accept(await desk.join(request, ca), token.host, token.fingerprint, clock.now())
@@ -53,7 +53,7 @@ async def _of_files(act: Callable[[], T]) -> T:
     try:
         return await in_thread(act, name="sterna-renewal", limit_s=FILES_S)
     except TimeoutError as error:
-        fix = "see that the disk of the identity's folder answers"
+        fix = "check that the disk of the identity's folder answers"
         raise Unreachable(f"the files of its own certificate: {error}", fix=fix) from error
 
 
@@ -169,7 +169,7 @@ class Renewal(Watch):
     renewed_here = True
 
     def __init__(self, desk: CertificateIssuer, own: OwnIdentity, clock: Clock, show: Callable[[], None]) -> None:
-        super().__init__(own.validity, clock, show, "see why it is not renewed, in this process's log")
+        super().__init__(own.validity, clock, show, "find out why it is not renewed, in this process's log")
         self._desk, self._own = desk, own
 
     async def _renewed_if_due(self) -> bool:

@@ -27,7 +27,7 @@ def test_a_migration_from_sign_in_to_abort_by_keyboard(chromium: Chromium, fleet
         page.keyboard.type("kvm-a06")
         look.tab_to("form[action$='/plan'] button:not([formaction])")
         look.press("Enter")
-        page.wait_for_selector("text=Nothing is in the way")
+        page.wait_for_selector("text=No blockers")
         assert page.input_value("select[name=destination]") == "kvm-a06", "what was asked for is kept"
 
         look.tab_to("button[formaction$='/migrate']")

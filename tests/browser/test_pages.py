@@ -19,18 +19,18 @@ Cookies = list[dict[str, object]]
 
 
 def plan(page: Page) -> None:
-    page.click("text=Plan: measure")
+    page.click("text=Plan: change nothing")
     page.wait_for_selector("#plan")
 
 
 def drain(page: Page) -> None:
     page.click("summary")
-    page.click("text=Show what would be done")
-    page.wait_for_selector("text=Begin the drain")
+    page.click("text=Show the plan")
+    page.wait_for_selector("text=Start the drain")
 
 
 def audit(page: Page) -> None:
-    page.click("text=Look for leftovers")
+    page.click("text=Search for leftovers")
     page.wait_for_selector("h2")
 
 
@@ -70,7 +70,7 @@ def test_a_page_can_be_read_without_javascript(chromium: Chromium, fleet: Served
             assert page.inner_text("h1"), name
             assert "undefined" not in page.inner_text("main"), name
         page = look.go(PAGES["migration-running"])
-        assert "as of when it was loaded" in page.inner_text("main")
+        assert "not updated yet" in page.inner_text("main")
         assert page.locator("noscript a").is_visible()
         page = look.go("/?name=kvm-b")
         page.click("text=Filter")

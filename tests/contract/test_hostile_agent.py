@@ -126,7 +126,7 @@ async def test_a_migration_that_no_controller_has_asked_for(stage: Stage) -> Non
             ("rollback_live_migration_at_destination", "cast", cast_subject),
         ):
             reply = await reply_to(stage, subject("host2", HOST3.name), message(method, words, kind, n=n))
-            assert kind == "cast" or "only if a controller has asked for" in reply.raised().message
+            assert kind == "cast" or "only if a controller has requested it" in reply.raised().message
     async with asyncio.timeout(20):
         while stage.journals["host2"].inbox():  # noqa: ASYNC110 - handled behind the answer
             await asyncio.sleep(0.05)

@@ -251,7 +251,7 @@ async def test_a_removed_host_is_shut_out_everywhere(guarded: Guarded) -> None:
         await eventually(http, "/v1/hosts", "hosts")
         assert not (pki / "CA/cacrl.pem").exists()
         code, _, output = await sterna("host", "remove", "host2", "--ca", ca)
-        assert code == 0 and "hands that list to every agent" in output
+        assert code == 0 and "sends that list to every agent" in output
         asked = two.renewal().model_dump()
         assert (await http.post("/v1/renewals", json=asked)).status_code == 409
         async with asyncio.timeout(60):

@@ -110,7 +110,7 @@ async def test_a_migration_on_its_way_keeps_a_host_from_being_empty(fleet: SqlFl
 async def test_nothing_is_admitted_to_a_host_that_it_has_closed(fleet: SqlFleet) -> None:
     known = await held(fleet)
     assert await go(fleet, known, "b", Stage.DRAINING)
-    with pytest.raises(Conflict, match="b takes no VMs: operation aaaaaaaa"):
+    with pytest.raises(Conflict, match="b is closed: operation aaaaaaaa"):
         await fleet.admit(move(7, vm=1, source="a", to="b"), AT)
     assert [vm.migration_id for vm in await fleet.vms()] == [None, None]
     assert await go(fleet, known, "b", Stage.EMPTY, Stage.DONE)

@@ -72,7 +72,7 @@ def test_a_guest_goes_through_ssh(fleet: Fleet) -> None:
     boot = guest.status().boot_id
     report = migrated(fleet, "tunnelled", "host2", transport="ssh", may=["postcopy"])
     assert report["stream"]["parameters"]["transport"] == "ssh"
-    assert any("postcopy is left out" in w for w in report["stream"]["warnings"])
+    assert any("postcopy is not used" in w for w in report["stream"]["warnings"])
     assert fleet.lab.hosts_running("tunnelled") == ["host2"]
     after = guest.status()
     assert after.clean and after.boot_id == boot

@@ -176,7 +176,7 @@ async def test_a_tap_whose_guest_starts_between_the_look_and_the_repair_stays(pl
 
         hypervisor.observe = observe_once  # type: ignore[method-assign]
         (left,) = (await asked).leftovers
-        assert left.done == "left alone: it has changed since"
+        assert left.done == "not removed: it has changed since"
         assert "tapleft" in fleet.world.hosts["host2"].taps and vm
 
     await play(scenario)

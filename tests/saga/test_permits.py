@@ -226,7 +226,7 @@ def test_it_is_said_why() -> None:
     async def scenario() -> None:
         migration = forged(fleet.vm())
         about: dict[str, Any] = {"migration_id": migration.id, "epoch": migration.epoch}
-        with pytest.raises(Conflict, match="only if a controller has asked for it: it has no permit"):
+        with pytest.raises(Conflict, match="only if a controller has requested it: it has no permit"):
             await speaker(fleet, "host3").call("host2", "pre_live_migration", words(migration), **about)
 
     run(fleet, scenario)

@@ -46,7 +46,7 @@ async def test_it_must_have_been_permitted() -> None:
         vm = fleet.vm()
         await fleet.start(vm, asked=Asked(bandwidth_bytes_s=SLOW))
         await status(fleet, Status.MIGRATING)
-        with pytest.raises(Conflict, match="not permitted") as said:
+        with pytest.raises(Conflict, match="without permission") as said:
             await fleet.client.call("host1", "switch_to_postcopy", {"id": fleet.migration})
         assert "--may postcopy" in said.value.fix
         await fleet.abort()

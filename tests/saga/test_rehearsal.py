@@ -143,7 +143,7 @@ async def test_a_tunnel_carries_a_guest_without_local_disks_and_leaves_post_copy
         made_of = notes(fleet)["stream"]
         assert made_of["parameters"]["transport"] == "ssh"
         assert "TUNNELLED" in made_of["parameters"]["flags"]
-        assert any(w.startswith("postcopy is left out") for w in made_of["warnings"])
+        assert any(w.startswith("postcopy is not used") for w in made_of["warnings"])
         assert not fleet.world.hosts["host2"].recovery_monitors
 
 

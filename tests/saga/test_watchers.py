@@ -286,7 +286,7 @@ async def test_that_the_sources_libvirt_says_nothing_of_the_copy_is_journaled_un
         await fleet.clock.sleep(30)
         assert reasons(fleet, "waiting-libvirt") == [
             "libvirt on host1 does not say where the guest is: no answer within 90 s",
-            "libvirt on host1 answers again; the copy goes on",
+            "libvirt on host1 answers again; the copy continues",
         ]
         await fleet.client.call("host1", "tune_migration", {"id": fleet.migration, "bandwidth_bytes_s": None})
         assert await fleet.ended(limit_s=60) is Status.COMPLETED

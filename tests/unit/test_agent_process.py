@@ -154,7 +154,7 @@ def test_one_that_hears_another_host_under_its_name_ends(tmp_path: Path) -> None
     command = [sys.executable, "-c", ANOTHER, "agent", "--config", str(config)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
     assert done.returncode == 1, done.stderr
-    assert "another host answers as a on this bus already: the one at 10.9.9.9" in done.stderr
+    assert "another host already answers as a on this bus: the one at 10.9.9.9" in done.stderr
 
 
 async def asked(client: RpcClient) -> None:

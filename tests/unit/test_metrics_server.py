@@ -80,8 +80,8 @@ async def test_on_loopback_any_user_of_the_machine_may_read() -> None:
         ("127.0.0.1:65536", "no port"),
         ("localhost:9177", "not an IP address"),
         ("::1:9177", "in brackets"),
-        ("0.0.0.0:9177", "anybody who reaches"),
-        ("[::]:9177", "anybody who reaches"),
+        ("0.0.0.0:9177", "anyone who can reach"),
+        ("[::]:9177", "anyone who can reach"),
     ],
 )
 def test_a_place_that_cannot_be(listen: str, why: str) -> None:

@@ -75,10 +75,10 @@ class Audit:
         try:
             again = [f for f in await _found_by(find, audit.shortly(KIND_S)) if f.leftover == leftover]
             if not again or again[0].act is None:
-                return leftover.model_copy(update={"done": "left alone: it has changed since"})
+                return leftover.model_copy(update={"done": "not removed: it has changed since"})
             await within(clock, audit.left_s + LATER_S, _done(again[0].act))
         except TimeoutError:
-            return leftover.model_copy(update={"done": "not known: it did not end in the time of this audit"})
+            return leftover.model_copy(update={"done": "unknown: it did not finish during this audit"})
         except SternaError as error:
             return leftover.model_copy(update={"done": f"left alone: {error.message}"})
         log.warning("leftover removed", kind=leftover.kind, subject=leftover.subject, why=leftover.why)
@@ -90,7 +90,7 @@ async def _found_by(find: Finder, audit: AuditContext) -> list[Found]:
     try:
         return await within(audit.host.clock, audit.left_s + LATER_S, find(audit))
     except TimeoutError:
-        why = "no answer in the time of this audit"
+        why = "no answer during this audit"
     except SternaError as error:
         why = error.message
     return [Found(audit.not_looked_at(find.__name__.replace("_", " "), audit.host.name, why))]

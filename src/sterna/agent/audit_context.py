@@ -135,7 +135,7 @@ async def each(
             async with room:
                 return await within(audit.host.clock, audit.left_s, look(audit, thing))
         except TimeoutError:
-            why = "no answer in the time of this audit"
+            why = "no answer during this audit"
         except SternaError as error:
             why = error.message
         return [Found(audit.not_looked_at(kind, subject(thing), why))]

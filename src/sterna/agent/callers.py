@@ -21,7 +21,7 @@ class Callers:
         if why:
             raise BadRequest(
                 f"{request.sender} asks for {request.method}: {why}",
-                fix="find out who sends on the bus, if this is not a mistake",
+                fix="find out who sends messages on the bus, unless this is a mistake",
             )
 
     def _halves(self, request: Request) -> tuple[str, str] | None:

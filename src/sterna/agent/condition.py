@@ -83,7 +83,7 @@ class Condition:
         found = dict[str, tuple[str, str]]()
         facts, why = await both(self._timed(found), self._cannot_write())
         if why:
-            fix = "free space where the agent's state_dir is, or see why it cannot be written"
+            fix = "free space for the agent's state_dir, or find out why it cannot be written"
             found["its journal cannot be written"] = why, fix
         self._take(found)
         self.looked = True
@@ -101,10 +101,13 @@ class Condition:
             with own_cancellation_only():
                 return await within(self._host.clock, FACTS_S, self._host.hypervisor.host())
         except TimeoutError:
-            fix = "if libvirtd hangs, restart it while no guest of this host is in a migration; guests keep running"
+            fix = (
+                "if libvirtd hangs, restart it while no migration from or to this host is running; guests keep "
+                "running"
+            )
             found["libvirtd cannot be used"] = f"no answer within {FACTS_S:g} s", fix
         except SternaError as error:
-            found["libvirtd cannot be used"] = error.message, error.fix or "see that libvirtd runs"
+            found["libvirtd cannot be used"] = error.message, error.fix or "check that libvirtd runs"
         except Exception as error:
             if "it cannot be described" not in self._since:
                 log.exception("this host cannot be described")

@@ -114,7 +114,7 @@ class IncomingMigrations:
         if (await self._observe(migration.vm_uuid)).state is GuestState.RUNNING:
             return Conflict(
                 f"{migration.vm_name} runs on {self._host.name}: it does not come from {migration.source}",
-                fix="see which of the two is the VM that was meant: `sterna audit`",
+                fix="find out which of the two VMs is meant: `sterna audit`",
             )
         if (misnamed := self._misnamed(migration)) is not None:
             return misnamed
@@ -122,9 +122,10 @@ class IncomingMigrations:
         if not why:
             return None
         return Conflict(
-            f"{self._host.name} takes migration {migration.id} from {migration.source} only if a controller has "
-            f"asked for it: {why}",
-            fix="see that all clocks are right, and that controllers and agents have the same version; ask again",
+            f"{self._host.name} accepts migration {migration.id} from {migration.source} only if a controller has "
+            f"requested it: {why}",
+            fix="check that all clocks are right, and that controllers and agents have the same version; then "
+            "retry",
         )
 
     def _misnamed(self, migration: Migration) -> Conflict | None:
@@ -134,9 +135,9 @@ class IncomingMigrations:
         if source != own == destination:
             return None
         return Conflict(
-            f"{migration.source} says that the cloud calls {migration.source} {source} and {self._host.name} "
-            f"{destination}; {self._host.name} is called {own} there",
-            fix="see `host` in `[openstack]` of both agents' settings, and ask again",
+            f"according to {migration.source}, the names in the cloud are {source} for {migration.source} and "
+            f"{destination} for {self._host.name}; but the name of {self._host.name} is {own}",
+            fix="correct `host` in `[openstack]` of both agents' settings, and retry",
         )
 
     async def wait_vif_plugged(self, request: Request) -> Data:

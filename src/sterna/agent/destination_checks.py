@@ -33,7 +33,7 @@ class DestinationChecks:
             message = (
                 f"the VM's epoch {vm.epoch} is implausible: the newest that {self._host.name} has seen is {newest}"
             )
-            fix = "find out what wrote it into the VM's metadata or the source's journal"
+            fix = "find out which program wrote it into the VM's metadata or the source's journal"
             found.append(Refusal(code="epoch-not-believed", message=message, fix=fix))
         if May.POSTCOPY in asked.may:
             found += await self._host.hypervisor.check_postcopy()
@@ -54,7 +54,7 @@ class DestinationChecks:
             found += await in_use(self._host, vm, f"no copy may be made there ({self._host.name})")
         holder = self._journal.holder(vm.uuid)
         if holder is not None:
-            message = f"{self._host.name} still cleans up after migration {holder.id} of this VM"
+            message = f"{self._host.name} is still cleaning up after migration {holder.id} of this VM"
             found.append(Refusal(code="destination-not-clean", message=message, fix="wait until it has finished"))
         return found
 
@@ -102,5 +102,5 @@ class DestinationChecks:
             f"other migrations), {vm.name} needs {vm.ordinary_bytes // 2**20} MiB"
         )
         return [
-            Refusal(code="memory-short", message=message, fix="move or stop another VM there, or choose another")
+            Refusal(code="memory-short", message=message, fix="migrate or stop another VM there, or choose another")
         ]

@@ -97,7 +97,10 @@ class Doctor:
         try:
             return {"facts": await within(self._host.clock, FACTS_S, self._host.hypervisor.host())}
         except TimeoutError:
-            fix = "if libvirtd hangs, restart it while no guest of this host is in a migration; guests keep running"
+            fix = (
+                "if libvirtd hangs, restart it while no migration from or to this host is running; guests keep "
+                "running"
+            )
             return {"libvirt_error": f"no answer within {FACTS_S:g} s", "libvirt_fix": fix}
         except SternaError as error:
             return {"libvirt_error": error.message, "libvirt_fix": error.fix}

@@ -39,8 +39,8 @@ async def refuse_duplicate_name(client: RpcClient, name: str, hypervisor: Invent
         theirs = HostFacts.model_validate(answer["host"])
         ours = await within(client.clock, DESCRIBED_S, hypervisor.host())
     except (SternaError, ValidationError, KeyError, TimeoutError) as error:
-        why = f"another agent answers as {name} on this bus, and which host it is on cannot be found out: {error}"
-        fix = f"stop the other agent, or see that libvirtd runs on both hosts, and start this one again ({name})"
+        why = f"another agent answers as {name} on this bus, but its host cannot be determined: {error}"
+        fix = f"stop the other agent, or check that libvirtd runs on both hosts, and start this one again ({name})"
         raise Conflict(why, fix=fix) from error
     if theirs.host_uuid != ours.host_uuid:
         raise _two_hosts(name, theirs, ours)
@@ -87,4 +87,4 @@ class OtherAgents:
 def _two_hosts(name: str, theirs: HostFacts, ours: HostFacts) -> Conflict:
     where = f"the one at {theirs.address} with libvirt's UUID {theirs.host_uuid}"
     fix = f"give each host its own name in its agent's settings (host = ...); this one has {ours.host_uuid}"
-    return Conflict(f"another host answers as {name} on this bus already: {where}", fix=fix)
+    return Conflict(f"another host already answers as {name} on this bus: {where}", fix=fix)

@@ -87,13 +87,13 @@ class Fencing:
         host, done = _host(request), []
         common = self._common(host)
         if common and await self._answers(host):
-            fix = "if it must be given up anyway, power it off first"
+            fix = "to declare it dead anyway, power it off first"
             raise Refused([Refusal(code="host-answers", message=f"the agent of {host} answers", fix=fix)])
         for migration, role in common:
             done.append(await self._planned(migration, role))
             ctx = self._context(migration, role)
             if ctx is None and any(m.id == migration.id for m, _ in self._journal.open()):
-                raise Temporary(f"nothing drives migration {migration.id} now", fix="tell this host again")
+                raise Temporary(f"nothing drives migration {migration.id} now", fix="declare the host dead again")
             if ctx is not None and not ctx.peer_fenced:
                 ctx.note(PeerDeclared(dead=True, host=host, at=str(request.params.get("at", ""))))
             if role is Role.DESTINATION and ctx is not None:

@@ -44,7 +44,7 @@ LONG_S = 600.0
 
 
 async def taps(audit: AuditContext) -> list[Found]:
-    """Ports Sterna made ahead of a guest that has no QEMU here. The agent removes them by itself in a while."""
+    """Ports Sterna created for a guest that has no QEMU here. The agent removes them by itself in a while."""
     return await each(audit, "taps", await audit.host.vif.made_ahead(), _device, _tap)
 
 
@@ -55,15 +55,15 @@ def _device(nic: Nic) -> str:
 async def _tap(audit: AuditContext, nic: Nic) -> list[Found]:
     device, vm = _device(nic), nic.external_ids.get("vm-uuid", "")
     if not vm:
-        why = "made by Sterna, but it does not say for which VM"
+        why = "created by Sterna, but the VM is unknown"
         return [Found(audit.leftover("tap", device, why, Safety.CANNOT_TELL))]
     here = await audit.host.hypervisor.observe(vm)
     startable = here.state is GuestState.SHUTOFF  # then only the tap is too much
     needed = startable and (nic.device is None or here.reason == SAVED)
     if not off(here) or vm in audit.moving or needed:
         return []
-    why = "made ahead of a guest that has no QEMU here"
-    words = {"vm": vm, "repair": f"take {device} off {nic.bridge} and delete it"}
+    why = "created for a guest that has no QEMU here"
+    words = {"vm": vm, "repair": f"remove {device} from {nic.bridge} and delete it"}
     unplug = later(audit.host.vif.unplug, nic, for_good=not startable)
     return [Found(audit.leftover("tap", device, why, Safety.SAFE, **words), unplug)]
 
@@ -108,7 +108,7 @@ async def _definition(audit: AuditContext, vm: VmSummary) -> list[Found]:
         judged = judge_definition(here, elsewhere, stays=True)
     if judged is None or vm.uuid in audit.moving:
         return []
-    words = {"vm": vm.uuid, "repair": judged.helps or "undefine it; its disks are left alone"}
+    words = {"vm": vm.uuid, "repair": judged.helps or "undefine it; its disks are not touched"}
     undefine = later(hypervisor.undefine, vm.uuid, here.epoch)
     return [Found(audit.leftover("definition", vm.name, judged.why, judged.safety, **words), undefine)]
 
@@ -130,7 +130,7 @@ async def secrets(audit: AuditContext) -> list[Found]:
     for secret in await hypervisor.unused_secrets():
         vm = secret.made_for
         if vm not in audit.moving and not counted_on(audit.journal, secret):
-            why = f"made by Sterna for a VM's disk ({secret.kind} {secret.usage}); no VM here refers to it"
+            why = f"created by Sterna for a VM's disk ({secret.kind} {secret.usage}); no VM here refers to it"
             words = {"vm": vm, "repair": "undefine it"}
             remove = later(hypervisor.remove_secret, secret.uuid, vm)
             found.append(Found(audit.leftover("secret", secret.uuid, why, Safety.SAFE, **words), remove))
@@ -173,7 +173,7 @@ async def _given_up(audit: AuditContext, entry: Entry) -> list[Found]:
             if await _shared(audit, host, path):
                 return []  # the running guest's own
     subject = ", ".join(present or folders)
-    words = {"vm": vm, "repair": judged.helps or "remove them, and the directories that are empty then"}
+    words = {"vm": vm, "repair": judged.helps or "remove them, and directories that are then empty"}
     remove = later(storage.remove, Created(directories=made.directories, files=tuple(present)))
     return [Found(audit.leftover("files", subject, judged.why, judged.safety, **words), remove)]
 
@@ -204,7 +204,7 @@ async def kept_files(audit: AuditContext) -> list[Found]:
         if await audit.host.storage.identity(path) is None:
             return []
         vm, reason = left[path]
-        words = {"vm": vm, "repair": "remove it by hand, if nothing needs it"}
+        words = {"vm": vm, "repair": "remove it manually, if nothing needs it"}
         why = f"left when the VM went: {reason}"
         return [Found(audit.leftover("files", path, why, Safety.NEVER, **words))]
 
@@ -275,8 +275,8 @@ async def admissions(audit: AuditContext) -> list[Found]:
             used = asyncio.create_task(_volumes_in_use(audit))  # asked once, also where that fails
         if volume in await asyncio.shield(used) or vm in audit.moving:  # one look that ends ends no other
             return []
-        why = "admitted for a migration that is over; no guest here, running or off, uses it"
-        words = {"vm": vm, "repair": "withdraw this host's admission"}
+        why = "access was given for a migration that has ended; no guest here, running or off, uses it"
+        words = {"vm": vm, "repair": "revoke this host's access"}
         detach = later(adapter.detach, disk)
         return [Found(audit.leftover("admission", volume, why, Safety.SAFE, **words), detach)]
 
@@ -323,7 +323,7 @@ async def _tokens_beside(audit: AuditContext, path: str) -> list[Found]:
     for token in await audit.host.storage.tokens(path):
         if _over(audit, token):
             place = f"{path.rpartition('/')[0]}/.sterna-{token}"
-            why = "left by a finished test of whether the folder is shared"
+            why = "left by a finished test for shared storage"
             drop = later(audit.host.storage.drop_token, path, token)
             leftover = audit.leftover("token", place, why, Safety.SAFE, repair="remove the file")
             found.append(Found(leftover, drop))

@@ -41,7 +41,7 @@ class Measuring:
         holder = self._journal.holder(uuid)
         if holder is not None or (await self._hypervisor.observe(uuid)).job_active:
             # It would disturb the copy, and measure the copy's own doing (kubevirt#17504).
-            raise Conflict("a VM in a migration is not measured", fix="ask again when it has ended")
+            raise Conflict("a VM in a migration is not measured", fix="try again when it has ended")
         found = [await self._measure(uuid, seconds) for seconds in WINDOWS_S]
         return {"windows": [load.model_dump(mode="json") for load in found]}
 
@@ -52,6 +52,6 @@ class Measuring:
         await clock.sleep(seconds)
         while (load := await hypervisor.load(uuid)) is None or load.period_s != seconds:
             if clock.monotonic_ms() > until:
-                raise Permanent(f"libvirt has not measured the guest within {seconds + LATE_S:g} s")
+                raise Permanent(f"libvirt did not measure the guest within {seconds + LATE_S:g} s")
             await clock.sleep(LOOK_AGAIN_S)
         return load

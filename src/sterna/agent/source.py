@@ -110,7 +110,7 @@ class OutgoingMigrations:
             return self._known(known[0], known[1])
         vm, facts, refusals = await self._check(request)
         if request.params["id"] in self._declined:
-            raise Conflict(f"migration {request.params['id']} was given up", fix="ask with a new id")
+            raise Conflict(f"migration {request.params['id']} was given up", fix="request it with a new ID")
         holder = self._journal.holder(vm.uuid)
         if holder is not None and holder.id != request.params["id"]:
             raise Conflict(f"{vm.name} is in migration {holder.id} already", fix="wait for it, or abort it")
@@ -139,7 +139,7 @@ class OutgoingMigrations:
             )
         ctx = self._contexts.get(wanted)
         if ctx is None:
-            raise Temporary(f"nothing drives migration {wanted} now", fix="ask again in a moment")
+            raise Temporary(f"nothing drives migration {wanted} now", fix="try again in a moment")
         ctx.note_once(AbortAsked())
         ctx.abort.set()
         return {"accepted": True}
@@ -153,7 +153,7 @@ class OutgoingMigrations:
         if not ctx.postcopy:
             fix = "start it with --may postcopy"
             raise Conflict(
-                f"the migration of {ctx.migration.vm_name} was not permitted to go to post-copy", fix=fix
+                f"the migration of {ctx.migration.vm_name} was started without permission for post-copy", fix=fix
             )
         ctx.note_once(PostcopyAsked())
         return {"accepted": True}
@@ -290,7 +290,7 @@ class OutgoingMigrations:
 
     def _known(self, migration: Migration, role: Role) -> Data:
         if role is not Role.SOURCE:
-            raise Conflict(f"migration {migration.id} arrives here, it does not start here", fix="use another id")
+            raise Conflict(f"migration {migration.id} arrives here, it does not start here", fix="use another ID")
         if migration.id not in self._tasks and any(m.id == migration.id for m, _ in self._journal.open()):
             self._drive(migration)
         return {"migration": migration.model_dump(mode="json"), "repeated": True}

@@ -84,7 +84,7 @@ class SourceChecks:
     ) -> tuple[Vm, HostFacts | None, list[Refusal]]:
         if destination == self._host.name:
             message = f"{vm.name} is on {destination} already"
-            same = Refusal(code="same-host", message=message, fix="name another host")
+            same = Refusal(code="same-host", message=message, fix="choose another host")
             return vm, None, [same, *await self._own(vm)]
         try:
             facts, vm = await both(self._facts(destination), self._with_local(vm, destination))
@@ -106,7 +106,7 @@ class SourceChecks:
             )
         except (Unreachable, Unknown) as error:
             message = f"{destination}'s agent does not answer: {error.message}"
-            down = Refusal(code="destination-down", message=message, fix=f"start the sterna agent on {destination}")
+            down = Refusal(code="destination-down", message=message, fix=f"start the Sterna agent on {destination}")
             return vm, None, [*await self._own(vm), down]
         except StorageSilent as error:
             return vm, None, [*await self._own(vm), _silent(error.on(destination))]
@@ -164,7 +164,7 @@ class SourceChecks:
         for disk in disks:
             if disk.local and disk.path:
                 why = (await self._host.storage.sight(disk.path, "none")).of_others
-                words = f"disk {disk.target}: {disk.path} stays on {self._host.name} after the move"
+                words = f"disk {disk.target}: {disk.path} stays on {self._host.name} after the migration"
                 found += [f"{words}: {why}"] if why else []
         return found
 
@@ -266,7 +266,7 @@ class SourceChecks:
         source, destination = self._host.network_host or self._host.name, facts.network_host or facts.name
         if self._host.network.service and source == destination:  # else its only binding is taken for the other one
             message = f"the network service knows {self._host.name} and {facts.name} by one name, {source}"
-            fix = "give each host the name its network agent has: `host` in `[openstack]` of its agent's settings"
+            fix = "set the name of each host's network agent: `host` in `[openstack]` of its agent's settings"
             return [Refusal(code="network-host-shared", message=message, fix=fix)]
         try:
             return await self._host.network.check(vm, source, destination)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from sterna.domain import amounts
 from sterna.domain.entries.notes import Tuned
 from sterna.domain.entries.source import Copied
 from sterna.domain.errors import BadRequest, Conflict, NotFound, Permanent, Temporary
@@ -35,15 +36,17 @@ class Tuning:
         if known is None or known[1] is not Role.SOURCE:
             raise NotFound(f"no migration {wanted} starts on {self._host.name}")
         if limit is not None and (not isinstance(limit, int) or limit < LEAST_BYTES_S):
-            raise BadRequest(f"{limit} bytes/s is not a limit that libvirt accepts", fix="give at least 1MiB/s")
+            raise BadRequest(
+                f"a limit of {amounts.rate(limit)} is less than libvirt accepts", fix="give at least 1MiB/s"
+            )
         migration = known[0]
         if migration.options.rehearse:
             raise Conflict(
-                "this is a rehearsal: its copy is as slow as possible, so that the guest stays where it is"
+                "this is a rehearsal: its copy is deliberately slow, so that the guest stays where it is"
             )
         history = History.read(self._journal.entries(migration.id))
         if history.closed or history.turned_back is not None or history.has(Copied):
-            raise Conflict(f"{migration.vm_name} is not being copied any more")
+            raise Conflict(f"{migration.vm_name} is no longer being copied")
         try:
             await self._host.hypervisor.set_bandwidth(migration.vm_uuid, limit)
         except Temporary:

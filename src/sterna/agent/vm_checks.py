@@ -30,7 +30,7 @@ def check_vm(vm: Vm, holder: Migration | None, outgoing: Sequence[Refusal]) -> l
     else:
         found += occupied(vm, outgoing)
     for what in vm.immovable:
-        found.append(Refusal(code="device-immovable", message=f"{what} cannot move", fix="detach it first"))
+        found.append(Refusal(code="device-immovable", message=f"{what} cannot be migrated", fix="detach it first"))
     found += [r for d in vm.disks for r in (*d.against, *_check_disk(d))]
     found += [r for d in vm.cold for r in _check_cold(vm, d)]
     found += [_only_persistent(vm, what) for what in vm.next_start.devices]
@@ -45,13 +45,13 @@ def _check_disk(disk: Disk) -> list[Refusal]:
         return [Refusal(code="disk-unsupported", message=message, fix="detach it first")]
     if disk.iscsi is not None and (disk.shareable or disk.read_only):
         message = (
-            f"several VMs may share disk {disk.target}: their host has one connection to it, and moving this VM "
-            "would disconnect the others"
+            f"several VMs may share disk {disk.target}: their host has one connection to it, and migrating this "
+            "VM would disconnect the others"
         )
-        return [Refusal(code="volume-shared", message=message, fix="detach it for the move")]
+        return [Refusal(code="volume-shared", message=message, fix="detach it for the migration")]
     if disk.local and disk.shareable:
         message = f"disk {disk.target} ({disk.path}) is only on this host, and others may write to it (shareable)"
-        fix = "put it on storage both hosts see, or take <shareable/> out if no other VM uses it"
+        fix = "put it on storage that both hosts see, or remove <shareable/> if no other VM uses it"
         return [Refusal(code="disk-shareable", message=message, fix=fix)]
     if disk.local and disk.encrypted:
         message = f"disk {disk.target} ({disk.path}) is encrypted and only on this host: libvirt cannot copy it"
@@ -61,8 +61,9 @@ def _check_disk(disk: Disk) -> list[Refusal]:
             f"disk {disk.target} is a slice of {disk.path}, which is only on this host: its copy has no offset"
         )
         fix = (
-            "put the file on storage both hosts see; or, while the VM is off, copy the slice into its own file and "
-            "take <slices> out of the definition"
+            "put the file on storage that both hosts see; or, while the VM is off, copy the slice into its own "
+            "file "
+            "and remove <slices> from the definition"
         )
         return [Refusal(code="disk-not-copyable", message=message, fix=fix)]
     if disk.carried and disk.format == "raw" and not disk.files[1:]:
@@ -70,10 +71,11 @@ def _check_disk(disk: Disk) -> list[Refusal]:
         if size <= LARGEST_MEDIUM:
             return []
         message = (
-            f"{disk.device} {disk.target} ({disk.path}) is only on this host, and with {size >> 20} MiB more than "
-            f"the {LARGEST_MEDIUM >> 20} that are sent along"
+            f"{disk.device} {disk.target} ({disk.path}) is only on this host, and its {size >> 20} MiB are more "
+            "than "
+            f"the {LARGEST_MEDIUM >> 20} MiB that can be copied"
         )
-        fix = f"put the same file there as {disk.path}, or eject it"
+        fix = f"copy the file to {disk.path} there, or eject it"
         return [Refusal(code="medium-missing", message=message, fix=fix)]
     if disk.local and (disk.read_only or disk.device != "disk"):
         message = f"{disk.device} {disk.target} ({disk.path}) is only on this host and libvirt cannot copy it"
@@ -88,35 +90,35 @@ def _check_cold(vm: Vm, disk: Disk) -> list[Refusal]:
         return []
     where = disk.path or (disk.iscsi.target if disk.iscsi else disk.detail)
     message = (
-        f"{disk.device} {disk.target} ({where}) is in the persistent definition of {vm.name} only: it would stay "
-        "behind, and the VM could not be started again on the destination"
+        f"{disk.device} {disk.target} ({where}) is only in the persistent definition of {vm.name}: it would not be "
+        "migrated, and the VM could not be started again on the destination"
     )
     if disk.device in ("cdrom", "floppy"):
         fix = f"virsh change-media {vm.name} {disk.target} --eject --config"
     else:
-        fix = f"give it to the running VM as well, or virsh detach-disk {vm.name} {disk.target} --config"
+        fix = f"attach it to the running VM as well, or virsh detach-disk {vm.name} {disk.target} --config"
     return [Refusal(code="disk-only-persistent", message=message, fix=fix)]
 
 
 def _only_persistent(vm: Vm, what: str) -> Refusal:
     """A device of the host that only the persistent definition names: another host has another one, or none."""
     message = (
-        f"{what} is in the persistent definition of {vm.name} only: on the destination the VM could not be started "
-        "again, or would be given another device"
+        f"{what} is only in the persistent definition of {vm.name}: on the destination the VM could not be started "
+        "again, or would get another device"
     )
-    fix = f"take it out of the persistent definition (virsh edit {vm.name}, or detach-device --config) for the move"
+    fix = f"remove it from the persistent definition (virsh edit {vm.name}, or detach-device --config)"
     return Refusal(code="device-only-persistent", message=message, fix=fix)
 
 
 def not_known_as_shared(disk: Disk, host: str) -> Refusal:
     """A disk that both hosts see and that libvirt treats as local."""
     message = (
-        f"disk {disk.target}: both hosts see {disk.path}, but libvirt on {host} treats its folder as that "
-        "host's own, and refuses to leave it there"
+        f"disk {disk.target}: both hosts see {disk.path}, but libvirt on {host} treats its folder as local, and "
+        "refuses the migration"
     )
     fix = (
-        "name the folder in `shared_filesystems` of /etc/libvirt/qemu.conf on both hosts, and restart libvirtd (or "
-        "virtqemud) there, while no guest of that host is in a migration"
+        "add the folder to `shared_filesystems` in /etc/libvirt/qemu.conf on both hosts, and restart libvirtd (or "
+        "virtqemud) there while no migration from or to that host is running"
     )
     return Refusal(code="folder-not-known-as-shared", message=message, fix=fix)
 
@@ -132,8 +134,8 @@ def check_address(there: HostFacts, permitted: tuple[str, ...] | None) -> list[R
     if permitted is None or is_among(there.address, permitted):
         return []
     places = f"it is enrolled with {', '.join(permitted)}" if permitted else "it is enrolled without an address"
-    message = f"{there.name} says that it is reached at {there.address}: {places}"
-    fix = f"sterna host add {there.name} --address ADDRESS, and let it join again; or correct its `address`"
+    message = f"the migration address of {there.name} is {there.address}, but {places}"
+    fix = f"sterna host add {there.name} --address ADDRESS, and join again on it; or correct its `address`"
     return [Refusal(code="address-not-enrolled", message=message, fix=fix)]
 
 
@@ -148,8 +150,9 @@ def check_initiators(vm: Vm, here: HostFacts, there: HostFacts) -> list[Refusal]
     if not shared:
         return []
     message = (
-        f"{there.name}'s initiator name, {there.initiator}, is in use on {here.name} as well: a volume "
-        f"({', '.join(shared)}) that is taken from the one is taken from the other"
+        f"{there.name}'s initiator name, {there.initiator}, is also in use on {here.name}: revoking one host's "
+        "access "
+        f"to a volume ({', '.join(shared)}) revokes the other's"
     )
     fix = "give each host its own: `initiator` in `[volumes]` of its agent's settings"
     return [Refusal(code="initiator-shared", message=message, fix=fix)]
@@ -218,5 +221,5 @@ async def volumes_in_use(host: HostPorts, vm: Vm) -> list[Refusal]:
 def not_believed(host: str, vm: Vm, epoch: object) -> Refusal:
     """A host that names an epoch which cannot be."""
     message = f"{host} says that it has seen epoch {str(epoch)[:30]} of {vm.name}, which cannot be true"
-    fix = "choose another destination, and see what wrote that into the journal there"
+    fix = "choose another destination, and find out what wrote that into the journal there"
     return Refusal(code="epoch-not-believed", message=message, fix=fix)

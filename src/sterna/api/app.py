@@ -51,9 +51,7 @@ FLEET_PARTS = fleet, enrolments, migrations, operations, rules, queue, plans
 PARTS = (*FLEET_PARTS, streams, tuning, tokens, external_events, metrics, doctor, documentation)
 
 
-_TOKEN = Depends(
-    HTTPBearer(auto_error=False, scheme_name="token", description="As `sterna token create` prints it.")
-)
+_TOKEN = Depends(HTTPBearer(auto_error=False, scheme_name="token", description="Output of `sterna token create`."))
 """For the OpenAPI document only: `AuthenticationMiddleware` has looked at it before."""
 
 
@@ -124,7 +122,7 @@ def create_app(
     app = _Application(
         title="Sterna",
         summary="Live migration of running KVM virtual machines between libvirt hosts.",
-        description="Errors are RFC 9457 problem details with a list of reasons, each with what would fix it.",
+        description="Errors are RFC 9457 problem details with a list of reasons, each with a fix.",
         version=version("sterna"),
         lifespan=life,
         openapi_url=None,  # its own route, for those who may read

@@ -25,8 +25,8 @@ def check_host(scope: Scope, names: frozenset[str]) -> None:
     if name in {*_OWN, own, own.partition(".")[0], *names} or _is_address(name):
         return
     raise BadRequest(
-        f"{header!r} is not a name of this API",
-        fix="use its address, or add the name to `[access] names` in the settings",
+        f"{header!r} is not a host name of this API",
+        fix="use an IP address, or add the name to `[access] names` in the settings",
     )
 
 
@@ -39,7 +39,7 @@ def check_origin(scope: Scope) -> None:
     site = headers.get("sec-fetch-site", "same-origin")
     if (origin is None or _is_same(origin, headers.get("host", ""))) and site in ("same-origin", "none"):
         return
-    raise Forbidden("this request comes from a page of another site", fix="send it without a browser")
+    raise Forbidden("this request comes from a page of another site", fix="do not send it from a browser")
 
 
 def _is_same(origin: str, host: str) -> bool:

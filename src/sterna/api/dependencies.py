@@ -21,9 +21,10 @@ def controller_of(request: Request) -> Controller:
 Served = Annotated[Controller, Depends(controller_of)]
 MigrationId = Annotated[str, Path(description="The migration's UUID.")]
 Cursor = Annotated[
-    str | None, Query(max_length=8192, pattern="^[A-Za-z0-9_-]*$", description="`next_cursor` of the page before.")
+    str | None,
+    Query(max_length=8192, pattern="^[A-Za-z0-9_-]*$", description="`next_cursor` of the previous page."),
 ]
-Limit = Annotated[int, Query(ge=1, le=500)]
+Limit = Annotated[int, Query(ge=1, le=500, description="Maximum number of items on a page.")]
 LARGEST = 2**63 - 1
 """What a database, and libvirt, can take of a number."""
 
@@ -40,7 +41,9 @@ def place_of(cursor: str, words: int) -> tuple[str, ...]:
     except (ValueError, RecursionError):
         found = None
     if not (isinstance(found, list) and len(found) == words and all(map(_is_text, found))):
-        raise BadRequest(f"cursor {cursor[:100]!r} is not one of ours", fix="take next_cursor of the page before")
+        raise BadRequest(
+            f"cursor {cursor[:100]!r} was not issued by this API", fix="use `next_cursor` of the previous page"
+        )
     return tuple(found)
 
 

@@ -17,21 +17,23 @@ MOST_NAMED = 1000
 
 
 class DoctorIn(BaseModel):
-    """Which hosts to examine."""
+    """Which hosts to check."""
 
     model_config = ConfigDict(extra="forbid")
     hosts: list[str] = Field(
-        default=[], max_length=MOST_NAMED, description="By name. Empty: all that are neither dead nor removed."
+        default=[],
+        max_length=MOST_NAMED,
+        description="Names of hosts. Empty: all that are neither dead nor removed.",
     )
 
 
 class DoctorOut(BaseModel):
-    """What was found."""
+    """Results of the checks."""
 
-    level: Level = Field(description="The worst of all lines.")
+    level: Level = Field(description="The worst level of all findings.")
     findings: list[Finding]
-    hosts_asked: int = Field(description="How many hosts have looked.")
-    silent_hosts: list[str] = Field(description="Could not be asked. Each has a line as well.")
+    hosts_asked: int = Field(description="How many hosts responded.")
+    silent_hosts: list[str] = Field(description="Hosts that could not be asked. Each has a finding as well.")
     silent_reasons: dict[str, str] = Field(description="Why each of these could not be asked.")
 
     @classmethod
@@ -46,8 +48,8 @@ class DoctorOut(BaseModel):
         )
 
 
-@router.post("/doctor", summary="Examine hosts", responses=documented(404, 422))
+@router.post("/doctor", summary="Check hosts", responses=documented(404, 422))
 async def examine(wanted: DoctorIn, controller: Served) -> DoctorOut:
-    """Each host looks at itself and at up to 8 others: their libvirtd, a memory stream, packets of full size,
-    shared folders. Nothing is changed. Takes up to 100 s: hosts that could not be asked by then are named."""
+    """Each host checks itself, and its connections to up to 8 others: libvirtd, a memory stream, full-size packets,
+    shared folders. Changes nothing. Takes up to 100 s; the response names hosts that did not respond in time."""
     return DoctorOut.of(await controller.doctor.examine(wanted.hosts))

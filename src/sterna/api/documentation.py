@@ -51,7 +51,7 @@ def page(document: Json) -> str:
     parts = [
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>',
         f"<style>{STYLE}</style></head><body><h1>{title}</h1><p>{escape(document['info']['description'])}</p>",
-        '<p>The same for programs: <a href="openapi.json">openapi.json</a></p><h2>Operations</h2>',
+        '<p>The same as JSON: <a href="openapi.json">openapi.json</a></p><h2>Operations</h2>',
     ]
     for path, methods in document["paths"].items():
         parts += [part for method, operation in methods.items() for part in _operation(method, path, operation)]

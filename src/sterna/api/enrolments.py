@@ -21,16 +21,18 @@ class EnrolmentOut(BaseModel):
 
     name: str = Field(examples=["host1"])
     state: Literal["invited", "joined", "removed"] = Field(
-        description="`invited`: it may join, and has not. `removed`: its certificates are revoked."
+        description="`invited`: it may join, but has not yet. `removed`: its certificates are revoked."
     )
-    addresses: list[str] = Field(description="In migration networks, as it was enrolled.", examples=[["10.0.0.1"]])
+    addresses: list[str] = Field(
+        description="Migration addresses that it was enrolled with.", examples=[["10.0.0.1"]]
+    )
     certificate_until: str | None = Field(
-        description="ISO 8601 UTC: when the last of its certificates expires; null where none is in force."
+        description="ISO 8601 UTC: when the last of its certificates expires; null if none is valid."
     )
-    removed_at: str | None = Field(description="ISO 8601 UTC; null where it was not removed.")
+    removed_at: str | None = Field(description="ISO 8601 UTC; null if it was not removed.")
     knows_revoked: bool | None = Field(
-        description="Does it refuse all certificates that are revoked now? null where its agent does not say so, "
-        "or has been silent for 5 s."
+        description="Whether it refuses all certificates that are revoked now. Null if its agent does not report "
+        "this, or has sent no heartbeat for 5 s."
     )
 
     @classmethod
@@ -59,6 +61,6 @@ class EnrolmentsOut(BaseModel):
     responses=documented(404, 503),
 )
 async def list_enrolments(controller: Served) -> EnrolmentsOut:
-    """404 where this controller has no CA (`ca_folder`): it does not know who is enrolled."""
+    """404 if this controller has no CA (`ca_folder`): it does not know which hosts are enrolled."""
     listed, knows = await controller.members.hosts(), controller.revoking.knows
     return EnrolmentsOut(hosts=[EnrolmentOut.of(host, knows(host.name)) for host in listed])

@@ -20,7 +20,7 @@ from sterna.domain.compute.external_events import LONGEST_TAG, ExternalEvent, st
 from sterna.domain.texts import UUID
 
 router = APIRouter(tags=["openstack"], dependencies=[needs(Action.HINT)])
-_TAG = "The port's ID, or that of what else the event is about."
+_TAG = "ID of the port, or of another resource that the event is about."
 Name = Literal[
     "network-changed",
     "network-vif-plugged",
@@ -51,18 +51,20 @@ class EventsIn(BaseModel):
 
 
 class EventOut(EventIn):
-    """The same, with its result."""
+    """One event with its result."""
 
-    code: int = Field(description="200, 404 (no such VM), 422 (Sterna does nothing about it), 400 (without a tag).")
+    code: int = Field(description="200, 404 (no such VM), 422 (an event that Sterna ignores), 400 (without a tag).")
 
 
 class EventsOut(BaseModel):
-    """The answer Neutron reads."""
+    """The response to Neutron."""
 
     events: list[EventOut]
 
 
-_ANSWERS = documented(503) | {207: {"model": EventsOut, "description": "The code of an event is another than 200."}}
+_ANSWERS = documented(503) | {
+    207: {"model": EventsOut, "description": "At least one event has a code other than 200."}
+}
 
 
 @router.post(
@@ -73,8 +75,8 @@ _ANSWERS = documented(503) | {207: {"model": EventsOut, "description": "The code
 )
 @router.post("/os-server-external-events", include_in_schema=False, response_model_exclude_none=True)
 async def take_external_events(wanted: EventsIn, controller: Served, response: Response) -> EventsOut:
-    """Those of ports are passed on to every agent as a hint. Each event has a code of its own, as Nova answers it.
-    The role `neutron` may post them as well."""
+    """Events of ports are passed on to every agent as a hint. Each event gets its own code, as from Nova. The role
+    `neutron` may post them as well."""
     reports = [
         ExternalEvent(name=event.name, vm=event.server_uuid.lower(), port=event.tag or "", status=event.status)
         for event in wanted.events

@@ -34,8 +34,8 @@ class BusOut(BaseModel):
     """This controller's connection to the message bus."""
 
     connected: bool
-    since: str = Field(description="ISO 8601 UTC: since when it has been connected, or lost.")
-    why: str | None = Field(description="How it was lost or why it cannot be joined; null while it is connected.")
+    since: str = Field(description="ISO 8601 UTC: since when it has been connected or disconnected.")
+    why: str | None = Field(description="Why it is not connected; null while it is.")
 
     @classmethod
     def of(cls, state: BusState) -> BusOut:
@@ -47,31 +47,34 @@ class HostOut(BaseModel):
     """One host."""
 
     name: str = Field(examples=["host1"])
-    host_uuid: str | None = Field(description="libvirt's own host UUID; the name is pinned to it.")
+    host_uuid: str | None = Field(description="libvirt's host UUID; the name is pinned to it.")
     address: str | None = Field(examples=["10.0.0.1"])
     state: Literal["up", "degraded", "down", "dead"] = Field(
-        description="`up`: migrations may begin and end here. `degraded`: its agent runs, but libvirtd cannot be "
-        "used or the journal cannot be written: see `reason`. `down`: its agent is silent. `dead`: declared so by "
-        "an operator, and silent since."
+        description="`up`: VMs can be migrated from and to it. `degraded`: its agent runs, but libvirtd cannot be "
+        "used or the journal cannot be written: see `reason`. `down`: no heartbeat from its agent. `dead`: "
+        "declared "
+        "dead by an operator, and no heartbeat since."
     )
-    maintenance: bool = Field(description="True: it takes no VMs. Its own keep running.")
-    maintenance_reason: str | None = Field(description="Why it is in maintenance, as the operator wrote it.")
-    seen_at: str = Field(description="ISO 8601 UTC, of the last heartbeat.")
+    maintenance: bool = Field(description="True: it accepts no VMs. Its own VMs keep running.")
+    maintenance_reason: str | None = Field(description="Why it is in maintenance, in the operator's words.")
+    seen_at: str = Field(description="ISO 8601 UTC: time of the last heartbeat.")
     reason: str | None = Field(
-        description="Why it is not up and since when, as far as this controller can know; null where it is."
+        description="Why it is not up and since when, as far as this controller knows; null if it is up."
     )
-    reason_since: str | None = Field(description="ISO 8601 UTC: since when that is so; null where it is up.")
-    fix: str | None = Field(description="What would change that; null where it is up.")
+    reason_since: str | None = Field(description="ISO 8601 UTC: since when it is not up; null if it is.")
+    fix: str | None = Field(description="How to fix it; null if the host is up.")
     warning: str | None = Field(
-        description="What to see to while the host can still be used: its certificate expires, for example."
+        description="A problem that does not yet prevent the use of the host, such as a certificate that expires "
+        "soon."
     )
-    warning_fix: str | None = Field(description="What would change that; null where there is no warning.")
+    warning_fix: str | None = Field(description="How to fix it; null if there is no warning.")
     bus_since: str | None = Field(
-        description="ISO 8601 UTC, the host's clock: since when its agent has been on the bus, as last seen."
+        description="ISO 8601 UTC, the host's clock: since when its agent has been connected to the bus, as last "
+        "seen."
     )
-    declared_dead_at: str | None = Field(description="ISO 8601 UTC; null where it was not declared dead.")
-    back_at: str | None = Field(description="ISO 8601 UTC: received from again after it was declared dead.")
-    agent_version: str | None = Field(description="Of its agent's Sterna; null where not known.")
+    declared_dead_at: str | None = Field(description="ISO 8601 UTC; null if it was not declared dead.")
+    back_at: str | None = Field(description="ISO 8601 UTC: first heartbeat after it was declared dead.")
+    agent_version: str | None = Field(description="Version of its agent; null if unknown.")
     libvirt_version: str | None = Field(examples=["11.3.0"])
     qemu_version: str | None = Field(examples=["10.0.2"])
     memory_total_bytes: int | None
@@ -107,62 +110,62 @@ class HostOut(BaseModel):
         )
 
 
-_NEXT = Field(default=None, description="Where the next page begins; null where there is none.")
+_NEXT = Field(default=None, description="`cursor` of the next page; null on the last page.")
 
 
 class HostsOut(BaseModel):
-    """A page of the hosts that ever sent a heartbeat."""
+    """A page of the hosts that have ever sent a heartbeat."""
 
     hosts: list[HostOut]
     next_cursor: str | None = _NEXT
-    bus: BusOut = Field(description="While it is lost, every host looks down to this controller.")
+    bus: BusOut = Field(description="While it is disconnected, every host appears down to this controller.")
     beacons_refused: int = Field(
         description="Heartbeats refused since this controller started: from hosts that are not enrolled, or "
-        "under a name that belongs to another host."
+        "under another host's name."
     )
-    insecure: str | None = Field(
-        description="What the bus does not protect from; null where it authenticates senders."
-    )
+    insecure: str | None = Field(description="A warning if the bus does not authenticate senders; otherwise null.")
 
 
 class HostPatch(BaseModel):
-    """What can be changed of a host."""
+    """Changes to a host."""
 
     model_config = ConfigDict(extra="forbid")
     maintenance: bool = Field(strict=True)
-    reason: str = Field(default="", max_length=LONGEST_REASON, description="Why; shown while it is in maintenance.")
+    reason: str = Field(
+        default="", max_length=LONGEST_REASON, description="Reason, shown while it is in maintenance."
+    )
 
 
 class PinIn(BaseModel):
-    """Which host a name belongs to."""
+    """The UUID to pin a host's name to."""
 
     model_config = ConfigDict(extra="forbid")
-    host_uuid: UUID = Field(description="As `virsh capabilities` shows it there.")
+    host_uuid: UUID = Field(description="As shown by `virsh capabilities` on that host.")
 
 
 class DeadIn(BaseModel):
     """An operator's declaration about a host."""
 
     model_config = ConfigDict(extra="forbid")
-    fenced: bool = Field(strict=True, description="True: it is powered off, and will not come back on by itself.")
+    fenced: bool = Field(strict=True, description="True: it is powered off and stays off.")
 
 
 class PlannedOut(BaseModel):
-    """What is done about one migration."""
+    """What happens to one migration."""
 
     id: str = Field(examples=[_ID])
     vm: str = Field(examples=["web1"])
-    host: str = Field(description="Whose agent does it.", examples=["host2"])
-    role: str = Field(description="Which half of the migration that is.", examples=["destination"])
+    host: str = Field(description="The host whose agent does it.", examples=["host2"])
+    role: str = Field(description="Role of that host in the migration.", examples=["destination"])
     will: str = Field(examples=["take the guest over and end it as completed: the guest runs here"])
 
 
 class DeathOut(BaseModel):
-    """What declaring a host dead means."""
+    """Effects of declaring a host dead."""
 
     host: str = Field(examples=["host1"])
     migrations: list[PlannedOut]
-    silent_hosts: list[str] = Field(description="Did not answer; they are informed when they are back.")
+    silent_hosts: list[str] = Field(description="Hosts that did not answer; they are notified when they are back.")
 
     @classmethod
     def of(cls, death: Death) -> DeathOut:
@@ -176,7 +179,7 @@ class AuditIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     host: str | None = Field(default=None, min_length=1, max_length=255, description="Null: every host.")
-    repair: bool = Field(default=False, strict=True, description="True: what is proven safe is removed.")
+    repair: bool = Field(default=False, strict=True, description="True: remove what is proven safe to remove.")
 
 
 class AuditOut(BaseModel):
@@ -184,12 +187,12 @@ class AuditOut(BaseModel):
 
     clean: bool = Field(description="There are no leftovers, or all of them have been removed.")
     leftovers: list[Leftover]
-    silent_hosts: list[str] = Field(description="Could not be asked.")
+    silent_hosts: list[str] = Field(description="Hosts that could not be asked.")
     silent_reasons: dict[str, str] = Field(description="Why each of these could not be asked.")
-    complete: bool = Field(description="Every host that was meant answered. If not, `clean` is not proven.")
-    hosts_asked: int = Field(description="How many hosts answered: with none, `clean` proves nothing.")
-    nova_hosts: list[str] = Field(description="Hosts that the Nova of `[nova]` manages as well.")
-    nova_reason: str | None = Field(description="Why that is not known; null where it is, or there is no Nova.")
+    complete: bool = Field(description="True if all requested hosts answered. If not, `clean` is not proven.")
+    hosts_asked: int = Field(description="How many hosts answered. If none did, `clean` proves nothing.")
+    nova_hosts: list[str] = Field(description="Hosts that the Nova in `[nova]` manages as well.")
+    nova_reason: str | None = Field(description="Why `nova_hosts` is unknown; null if it is known or without Nova.")
 
     @classmethod
     def of(cls, findings: Findings) -> AuditOut:
@@ -218,7 +221,7 @@ class VmOut(BaseModel):
     task_state: Literal["migrating"] | None
     migration_id: str | None = Field(description="The migration that holds the VM.")
     observed_at: str | None = Field(
-        description="ISO 8601 UTC: when its host reported the last change of it; null where it never did."
+        description="ISO 8601 UTC: when its host reported its last change; null if it never did."
     )
 
     @classmethod
@@ -231,7 +234,9 @@ class VmOut(BaseModel):
 class VmDetailOut(VmOut):
     """One VM with its disks and NICs."""
 
-    details: Vm | None = Field(description="As its host's libvirt describes it; null where it cannot be asked now.")
+    details: Vm | None = Field(
+        description="Description from its host's libvirt; null if the host cannot be asked now."
+    )
 
 
 class VmsOut(BaseModel):
@@ -239,9 +244,9 @@ class VmsOut(BaseModel):
 
     vms: list[VmOut]
     next_cursor: str | None = _NEXT
-    silent_hosts: list[str] = Field(description="Hosts that do not answer: their VMs are as last seen.")
+    silent_hosts: list[str] = Field(description="Hosts that do not answer: their VMs are shown as last seen.")
     silent_reasons: dict[str, str] = Field(description="Why each of these does not answer.")
-    complete: bool = Field(description="At least one host answers, and so do all that are not declared dead.")
+    complete: bool = Field(description="True if at least one host answers, and all that are not declared dead do.")
 
     @classmethod
     def of(cls, listing: Listing, next_cursor: str | None) -> VmsOut:
@@ -260,14 +265,14 @@ class HealthOut(BaseModel):
 
     status: Literal["ok", "degraded", "no-host-up", "bus-lost"] = Field(
         description="`bus-lost`: without the message bus this controller can start nothing. `no-host-up`: it "
-        "works, but there is no host that it could use. `degraded`: it works, and some hosts cannot be used (not "
-        "counting those declared dead): see `problems`."
+        "works, but no host can be used. `degraded`: it works, but some hosts cannot be used (not counting those "
+        "declared dead): see `problems`."
     )
     version: str
     bus: BusOut
     hosts_up: int
-    hosts_degraded: int = Field(description="Hosts whose agents run, and report why they cannot take part.")
-    hosts_down: int = Field(description="Hosts whose agents are silent, those declared dead included.")
+    hosts_degraded: int = Field(description="Hosts whose agents run, but report that they cannot take part.")
+    hosts_down: int = Field(description="Hosts whose agents send no heartbeats, including those declared dead.")
     problems: dict[str, str] = Field(description="Why each host that is not up cannot be used.")
 
     @classmethod

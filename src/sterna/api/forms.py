@@ -26,7 +26,7 @@ def parsed(raw: bytes) -> dict[str, list[str]]:
     try:
         pairs = parse_qsl(raw.decode(), max_num_fields=MOST_FIELDS, errors="strict")
     except ValueError as error:
-        raise BadRequest(f"the form cannot be read: {error}", fix="load the page again") from error
+        raise BadRequest(f"the form cannot be read: {error}", fix="reload the page") from error
     found: dict[str, list[str]] = {}
     for name, value in pairs:
         found.setdefault(name, []).append(value.strip())

@@ -22,23 +22,22 @@ _AWAY: dict[int | str, dict[str, Any]] = {503: {"model": HealthOut, "description
 
 
 class VersionOut(BaseModel):
-    """Which Sterna this is."""
+    """Version of Sterna."""
 
     version: str
 
 
 @router.get("/version", summary="Version of this controller")
 async def show_version() -> VersionOut:
-    """Asks nothing but this process."""
+    """Needs neither the database nor the message bus."""
     return VersionOut(version=version("sterna"))
 
 
 @router.get("/health", summary="Health of this controller", responses=_AWAY)
 async def health(controller: Served, request: Request, response: Response) -> HealthOut:
-    """Answers only when its database does. Without the message bus the HTTP status is 503 as well: this controller
-    can then start nothing, and what it says of hosts is old. Hosts that cannot be used are named, with the reason,
-    to those who may read: `problems` is empty for others. They are not this controller's fault: the HTTP status
-    stays 200."""
+    """Responds with 200 only if the database responds and the message bus is connected. Without the bus this
+    controller can start nothing, and its information about hosts is old. Users with the role viewer also see which
+    hosts cannot be used, and why; for others `problems` is empty. Such hosts do not change the HTTP status."""
     bus = controller.bus_state()
     response.status_code = 200 if bus.connected else 503
     away, usable = await controller.registry.unusable()

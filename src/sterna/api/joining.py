@@ -30,33 +30,35 @@ router = APIRouter(tags=["joining"], prefix="/v1", dependencies=[needs(Action.JO
 class CaOut(BaseModel):
     """The CA's certificate."""
 
-    ca: str = Field(description="PEM. Compare its fingerprint with the token's before anything else is sent.")
+    ca: str = Field(
+        description="PEM. Compare its fingerprint with the one in the token before you send anything else."
+    )
 
 
 class JoinIn(BaseModel):
-    """A token's secret, and a request for a certificate."""
+    """A join token's secret, and a certificate request."""
 
     model_config = ConfigDict(extra="forbid")
     v: int = Field(default=1, ge=1, le=1, description="Version of this request.")
     host: str = Field(max_length=63, description="As in the token.", examples=["host1"])
-    secret: str = Field(max_length=64, repr=False, description="The token's.")
+    secret: str = Field(max_length=64, repr=False, description="The secret in the token.")
     request: str = Field(max_length=MOST_PEM_BYTES, description="PKCS #10, PEM.")
 
 
 class RenewalIn(BaseModel):
-    """The present certificate, and a request for the next one that its key has signed."""
+    """The current certificate, and a request for the next one, signed with the current key."""
 
     model_config = ConfigDict(extra="forbid")
     v: int = Field(default=1, ge=1, le=1, description="Version of this request.")
-    certificate: str = Field(max_length=MOST_PEM_BYTES, description="The present one, PEM.")
+    certificate: str = Field(max_length=MOST_PEM_BYTES, description="The current certificate, PEM.")
     request: str = Field(max_length=MOST_PEM_BYTES, description="PKCS #10, PEM, with a new key.")
-    signature: str = Field(max_length=1024, description="Of the request, ECDSA with SHA-256, in base64.")
+    signature: str = Field(max_length=1024, description="Signature of the request, ECDSA with SHA-256, in base64.")
 
 
 class CertificateOut(BaseModel):
     """A new certificate."""
 
-    v: int = Field(description="Version of this answer.")
+    v: int = Field(description="Version of this response.")
     certificate: str = Field(description="PEM.")
     ca: str = Field(description="The CA's certificate, PEM.")
 
@@ -70,7 +72,7 @@ def _desk_of(request: Request) -> CertificateIssuer:
     desk: CertificateIssuer | None = request.app.state.desk
     if desk is None:
         raise NotFound(
-            "this controller has no CA", fix="ask the controller whose settings name `ca_folder` in [access]"
+            "this controller has no CA", fix="use the controller whose settings have `ca_folder` in [access]"
         )
     return desk
 
@@ -80,15 +82,15 @@ Desk = Annotated[CertificateIssuer, Depends(_desk_of)]
 
 @router.get("/ca", summary="The CA's certificate", responses=documented(401, 404))
 async def show_ca(desk: Desk) -> CaOut:
-    """It proves nothing: its fingerprint is in the token."""
+    """The certificate alone proves nothing; compare its fingerprint with the one in the token."""
     return CaOut(ca=await desk.ca())
 
 
 @router.post("/join", summary="Join with a token", responses=documented(400, 401, 404, 409, 503))
 async def join(wanted: JoinIn, request: Request, desk: Desk) -> CertificateOut:
-    """The token is the authentication. May be repeated with the same key, as the answer may have been lost. 409 for
-    a token that is not valid, has expired, or was used with another key. 503 where the CA cannot be asked now, or
-    too many ask."""
+    """The token is the authentication. The request may be repeated with the same key, in case the response was
+    lost. 409 for a token that is not valid, has expired, or was used with another key. 503 if the CA is
+    unavailable or busy."""
     with _telling(request, host=wanted.host), _in_its_share(request):
         answer = await desk.join(JoinRequest(**wanted.model_dump()), "")
     await log_joined(request, answer.holder)
@@ -97,8 +99,8 @@ async def join(wanted: JoinIn, request: Request, desk: Desk) -> CertificateOut:
 
 @router.post("/renewals", summary="Renew a certificate", responses=documented(400, 401, 404, 409, 503))
 async def renew(wanted: RenewalIn, request: Request, desk: Desk) -> CertificateOut:
-    """The signature is the authentication. 409 for a certificate that was revoked, as its holder was removed or has
-    joined again."""
+    """The signature is the authentication. 409 for a revoked certificate: its holder was removed or has joined
+    again."""
     with _telling(request), _in_its_share(request):
         answer = await desk.renew(RenewalRequest(**wanted.model_dump()), "")
     await log_joined(request, answer.holder)
@@ -111,7 +113,7 @@ def _in_its_share(request: Request) -> Iterator[None]:
     shares: OriginShares = request.app.state.joining
     origin = request.scope["state"]["share"]
     if not shares.take(origin):
-        raise Temporary("the CA is busy: too many ask at once", fix="try again in a moment", delay_s=1)
+        raise Temporary("the CA is busy: too many requests at once", fix="try again in a moment", delay_s=1)
     try:
         yield
     finally:

@@ -92,7 +92,7 @@ def _context(cert_file: Path, key_file: Path | None, where: str) -> ssl.SSLConte
         tls.load_cert_chain(cert_file, key_file)
     except OSError as error:  # ssl's own errors are OSErrors
         raise BadRequest(
-            f"TLS cannot be set up with {cert_file}: {error}", fix=f"see {where} in the settings"
+            f"TLS cannot be set up with {cert_file}: {error}", fix=f"correct {where} in the settings"
         ) from error
     return tls
 
@@ -119,7 +119,7 @@ def listening(settings: ControllerSettings, fd: int | None) -> Iterator[list[soc
         if path is not None:
             sockets.append(_unix_socket(path, settings.access.group))
         if not sockets:
-            raise BadRequest("the API listens nowhere", fix="set `listen`, or `socket` in [access]")
+            raise BadRequest("the API has no address to listen on", fix="set `listen`, or `socket` in [access]")
         yield sockets
     finally:
         if path is not None and any(one.family == socket.AF_UNIX for one in sockets):
@@ -148,7 +148,7 @@ def _tcp_sockets(listen: str) -> list[socket.socket]:
             one.close()
         raise Permanent(
             f"the controller cannot listen on {listen}: {error.strerror or error}",
-            fix="see `listen` in the settings",
+            fix="correct `listen` in the settings, or stop the program that uses the port",
         ) from error
     return made
 
@@ -164,11 +164,12 @@ def _check_encrypted(sockets: Sequence[socket.socket], settings: ControllerSetti
         where = one.getsockname()[0]
         if not access.insecure:
             raise BadRequest(
-                f"the API would be served without TLS on {where}: whoever reads the network reads the tokens",
+                f"the API would be served without TLS on {where}: anyone who can read the traffic could read "
+                "tokens",
                 fix="enrol this controller, set `cert_file` in [access], or accept it with `insecure = true`; or "
                 "listen on 127.0.0.1",
             )
-        log.warning("the API is served WITHOUT TLS: tokens can be read on the way", address=where)
+        log.warning("the API is served WITHOUT TLS: tokens can be read in the network", address=where)
 
 
 def _unix_socket(path: Path, group: str) -> socket.socket:
@@ -182,7 +183,7 @@ def _unix_socket(path: Path, group: str) -> socket.socket:
         _open_to(path, group)
         made.listen(BACKLOG)
     except OSError as error:
-        fix = "see `socket` in [access] of the settings (systemd: RuntimeDirectory=sterna makes /run/sterna)"
+        fix = "correct `socket` in [access] of the settings (systemd: RuntimeDirectory=sterna creates /run/sterna)"
         raise Permanent(f"the controller cannot listen on {path}: {error.strerror or error}", fix=fix) from error
     return made
 
@@ -191,7 +192,7 @@ def _clear(path: Path) -> None:
     """Remove a socket that a dead process has left. Raises Conflict where a process listens there, OSError."""
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise Conflict(f"{path} is there and is not a socket", fix="name another path for `socket` in [access]")
+            raise Conflict(f"{path} exists and is not a socket", fix="set another path for `socket` in [access]")
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knocking:
@@ -202,16 +203,16 @@ def _clear(path: Path) -> None:
             path.unlink()
             return
         except (BlockingIOError, TimeoutError) as error:  # it hangs, and accepts no more
-            fix = "see what the other controller waits for, or stop it"
+            fix = "check why the other controller hangs, or stop it"
             raise Conflict(f"another controller listens on {path} and does not answer", fix=fix) from error
-    raise Conflict(f"another controller listens on {path}", fix="stop it, or give this one a `socket` of its own")
+    raise Conflict(f"another controller listens on {path}", fix="stop it, or set another `socket` for this one")
 
 
 def _open_to(path: Path, group: str) -> None:
     path.chmod(0o600)
     gid = group_id(group)
     if gid is None:
-        log.info("only root and this user may use the API's socket: there is no such group", group=group)
+        log.info("only root and this user may use the API's socket: the group does not exist", group=group)
         return
     try:
         os.chown(path, -1, gid)

@@ -21,7 +21,7 @@ _TEXT: dict[int | str, dict[str, Any]] = {
 @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response,
             responses={**_TEXT, **documented(404, 503)})  # fmt: skip
 async def metrics(request: Request) -> Response:
-    """At most one second old. Without the database it still answers, and `sterna_database_up` is 0. 404 where this
+    """At most one second old. Also responds without the database; `sterna_database_up` is then 0. 404 if this
     controller was started without metrics."""
     scraped: Scraped | None = request.app.state.metrics
     if scraped is None:

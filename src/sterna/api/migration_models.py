@@ -26,7 +26,7 @@ _ID = "11111111-1111-4111-8111-111111111111"
 
 
 class ObjectiveIn(BaseModel):
-    """What is wanted of the copy. Null: as the policy has it."""
+    """Objective of the copy. Null: as defined by the policy."""
 
     model_config = ConfigDict(extra="forbid")
     policy: str = Field(default=DEFAULT, description=f"One of {', '.join(sorted(POLICIES))}.", max_length=64)
@@ -34,28 +34,25 @@ class ObjectiveIn(BaseModel):
         default=None, strict=True, description="Maximum pause of the guest at the switch-over."
     )
     finish_within_s: float | None = Field(
-        default=None, strict=True, description="From the request to the end of the copy."
+        default=None, strict=True, description="Time limit, from the request to the end of the copy."
     )
-    may: list[May] | None = Field(
-        default=None, max_length=3, description="What may be done to a guest whose copy does not converge."
-    )
+    may: list[May] | None = Field(default=None, max_length=3, description="Allowed if the copy does not converge.")
     bandwidth_bytes_s: int | None = Field(
         default=None,
         strict=True,
         ge=2**20,
         le=LARGEST,
-        description="Limit of the copy's bandwidth; null: as fast as possible.",
+        description="Bandwidth limit for the copy; null: as defined by the policy.",
     )
     transport: Transport | None = Field(
         default=None,
-        description="How memory travels; null: as the hosts are set, else TLS. TCP only where both hosts have "
-        "`insecure` and a certificate is missing.",
+        description="Transport for memory; null: as configured on the hosts, otherwise TLS. TCP only if both hosts "
+        "have `insecure` and a certificate is missing.",
     )
     accept: list[Accept] = Field(
         default_factory=list,
         max_length=len(Accept),
-        description="Risks a person accepts. `cpu`: the guest sees its host's CPU as it is, and the other host's "
-        "is another one.",
+        description="Accepted risks. `cpu`: the guest sees the host's CPU, and the destination's CPU is different.",
     )
 
     def asked(self) -> Asked:
@@ -77,7 +74,7 @@ class MigrationIn(ObjectiveIn):
         extra="forbid", json_schema_extra={"examples": [{"id": _ID, "vm": "web1", "destination": "host2"}]}
     )
     id: UUID | None = Field(
-        default=None, description="Chosen by the client. A request with the same id is the same migration."
+        default=None, description="Chosen by the client. Repeating a request with the same ID is safe."
     )
     vm: str = Field(min_length=1, max_length=255, description="Name or UUID.")
     destination: str | None = Field(
@@ -96,11 +93,11 @@ class MigrationOut(BaseModel):
     destination: str = Field(examples=["host2"])
     epoch: int | None = Field(description="Null until the source has accepted it.")
     status: str = Field(examples=["migrating"])
-    owner: str = Field(description="Which host owns the guest: `source`, `destination`, `undecided`.")
-    reason: str = Field(description="Why it is in this status, or what is waited for.")
+    owner: str = Field(description="The host that owns the guest: `source`, `destination` or `undecided`.")
+    reason: str = Field(description="Why it is in this status, or what it waits for.")
     error: dict[str, Any] | None = Field(description="Why it was rolled back: code, message, fix.")
     requested_by: str | None = Field(
-        description="Who asked for it, as in the audit log; null where that is not known.", examples=["token:ci"]
+        description="Who requested it, as in the audit log; null if unknown.", examples=["token:ci"]
     )
     created_at: str
     updated_at: str
@@ -144,7 +141,7 @@ class MigrationsOut(BaseModel):
     """A page of migrations, newest first."""
 
     migrations: list[MigrationOut]
-    next_cursor: str | None = Field(description="For the next page; null at the end.")
+    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last page.")
 
 
 class TimelineItemOut(BaseModel):
@@ -157,7 +154,7 @@ class TimelineItemOut(BaseModel):
     name: str = Field(examples=["connect-volumes"])
     label: str = Field(description="The step in words.", examples=["connect volumes"])
     started_at: str = Field(description="ISO 8601 UTC, by the host's own clock.")
-    duration_ms: float | None = Field(description="Null where it was not seen in one life of one agent.")
+    duration_ms: float | None = Field(description="Null if the agent restarted in the meantime.")
     result: str = Field(description="`done`, `failed`, `running`, `retrying`, `interrupted` or `noted`.")
     tries: int
     restarts: int
@@ -174,6 +171,6 @@ class TimelineItemOut(BaseModel):
 
 
 class TimelineOut(BaseModel):
-    """Every step of both agents, in an order that can have been."""
+    """Every step of both agents, in a possible order."""
 
     items: list[TimelineItemOut]

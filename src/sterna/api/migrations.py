@@ -35,12 +35,12 @@ SVG_HEADERS = {
 
 
 @router.post("/migrations", status_code=202, summary="Migrate a VM", dependencies=[needs(Action.MIGRATE)],
-             responses={200: {"model": MigrationOut, "description": "This id was accepted before"},
+             responses={200: {"model": MigrationOut, "description": "This ID was accepted before"},
                         **documented(404, 409, 422, 503)})  # fmt: skip
 async def start_migration(
     wanted: MigrationIn, asking: Request, response: Response, controller: Served
 ) -> MigrationOut:
-    """Accepted, or refused with every reason at once. 409 where the VM is in a migration already."""
+    """The request is accepted, or refused with every reason at once. 409 if the VM is already in a migration."""
     request = MigrateRequest(
         id=str(wanted.id) if wanted.id else "",
         vm=wanted.vm,
@@ -62,7 +62,7 @@ async def list_migrations(
     limit: Limit = 50,
     vm: Annotated[str | None, Query(max_length=1024, description="Name or UUID.")] = None,
     status: Annotated[list[Status] | None, Query(description="Any of these.")] = None,
-    id: Annotated[str, Query(description="Only ids that begin like this.", max_length=36)] = "",
+    id: Annotated[str, Query(description="Only IDs that begin with this.", max_length=36)] = "",
 ) -> MigrationsOut:
     """Newest first."""
     before = position(cursor, "cursor", "use `next_cursor` of the previous page") if cursor is not None else None
@@ -80,19 +80,19 @@ async def list_migrations(
 
 @router.get("/migrations/{id}", summary="Show a migration", dependencies=_READ, responses=documented(404))
 async def show_migration(id: MigrationId, controller: Served) -> MigrationDetailOut:
-    """One migration with its progress and its report."""
+    """A migration with its progress and its report."""
     record = await controller.migration(id)
     return MigrationDetailOut.with_report(record, await controller.report(record))
 
 
-@router.get("/migrations/{id}/timeline", summary="Every step of both agents", dependencies=_READ,
+@router.get("/migrations/{id}/timeline", summary="Show every step of both agents", dependencies=_READ,
             responses=documented(404))  # fmt: skip
 async def show_timeline(id: MigrationId, controller: Served) -> TimelineOut:
-    """In an order that can have been: by causality, never by comparing two hosts' clocks."""
+    """In a possible order: by causality, never by comparing the clocks of two hosts."""
     return TimelineOut(items=[TimelineItemOut.of(i) for i in await controller.timeline(id)])
 
 
-@router.get("/migrations/{id}/diagram", summary="The run as a sequence diagram", dependencies=_READ,
+@router.get("/migrations/{id}/diagram", summary="Draw a migration as a sequence diagram", dependencies=_READ,
             response_class=PlainTextResponse,
             responses={200: {"content": {SVG: {}}}, **documented(404, 422)})  # fmt: skip
 async def show_diagram(
@@ -102,7 +102,7 @@ async def show_diagram(
         Literal["plantuml", "svg"], Query(description="`plantuml`: text for PlantUML. `svg`: a picture.")
     ] = "plantuml",
 ) -> Response:
-    """What really happened, a rollback included."""
+    """Shows what really happened, including a rollback."""
     if format == "plantuml":
         return PlainTextResponse(await controller.diagram(id))
     return Response(await controller.diagram(id, svg=True), media_type=SVG, headers=SVG_HEADERS)
@@ -111,8 +111,8 @@ async def show_diagram(
 @router.post("/migrations/{id}/abort", status_code=202, summary="Abort a migration",
              dependencies=[needs(Action.ABORT)], responses=documented(404, 409, 503, 504))  # fmt: skip
 async def abort_migration(id: MigrationId, controller: Served) -> MigrationOut:
-    """Before the switch-over everything is rolled back and it ends `cancelled`; after it, 409: it is on the
-    destination already."""
+    """Before the switch-over everything is rolled back, and the migration ends as `cancelled`. After it, 409: the
+    guest is already on the destination."""
     return MigrationOut.of(await controller.abort(id))
 
 
@@ -120,6 +120,6 @@ async def abort_migration(id: MigrationId, controller: Served) -> MigrationOut:
              dependencies=[needs(Action.POST_COPY)],
              responses=documented(404, 409, 503, 504))  # fmt: skip
 async def switch_to_postcopy(id: MigrationId, controller: Served) -> MigrationOut:
-    """As soon as the memory is being copied, the guest runs on the destination and the rest follows. 409 where the
-    migration was not started with `may: ["postcopy"]`, or is over."""
+    """As soon as the copy of the memory has started, the guest resumes on the destination, and the rest of its
+    memory follows. 409 if the migration was not started with `may: ["postcopy"]`, or has ended."""
     return MigrationOut.of(await controller.switch_to_postcopy(id))

@@ -30,18 +30,19 @@ class OperationIn(BaseModel):
         extra="forbid", json_schema_extra={"examples": [{"id": _ID, "kind": "drain", "hosts": ["host1"]}]}
     )
     id: UUID | None = Field(
-        default=None, description="Chosen by the client. A request with the same id is the same operation."
+        default=None, description="Chosen by the client. Repeating a request with the same ID is safe."
     )
     kind: OperationKind = Field(
         default=OperationKind.DRAIN,
-        description="`drain`: empty these hosts. `rolling`: wave by wave, empty them, let something be done to "
-        "them, and open them again.",
+        description="`drain`: migrate all VMs away from these hosts. `rolling`: wave by wave, drain them, have "
+        "them "
+        "maintained, and open them again.",
     )
-    hosts: list[str] = Field(min_length=1, max_length=MOST_HOSTS, description="Their names.")
+    hosts: list[str] = Field(min_length=1, max_length=MOST_HOSTS, description="Names of the hosts.")
     may: list[May] | None = Field(
         default=None,
         max_length=len(May),
-        description="What may be done to guests whose copies do not converge. Null: as the policy has it.",
+        description="Allowed if a copy does not converge. Null: as defined by the policy.",
     )
     policy: str = Field(default=DEFAULT, description=f"One of {', '.join(sorted(POLICIES))}.", max_length=64)
     finish_within_s: float | None = Field(
@@ -49,40 +50,49 @@ class OperationIn(BaseModel):
         strict=True,
         gt=0,
         le=LONGEST_DEADLINE_S,
-        description="It is refused where it would probably take longer. A running operation is not stopped for it.",
+        description="Refuse the operation if it would probably take longer. Never stops a running operation.",
     )
     even_if_late: bool = Field(
-        default=False, strict=True, description="Begin it also where it would probably take longer."
+        default=False, strict=True, description="Start it even if it would probably take longer."
     )
     ignore_host_rules: bool = Field(
         default=False,
         strict=True,
-        description="Begin it also where a rule says that hosts are not to be down together. Rules about VMs hold.",
+        description="Start it even if a rule says that hosts must not be down together. Rules about VMs still "
+        "apply.",
     )
-    reason: str = Field(default="", max_length=255, description="Why. It is shown with the hosts that it closes.")
+    reason: str = Field(
+        default="", max_length=255, description="Reason, shown with the hosts while they are closed."
+    )
     most_closed: int = Field(
-        default=1, strict=True, ge=1, le=MOST_HOSTS, description="`rolling` only: hosts that are closed at once."
+        default=1,
+        strict=True,
+        ge=1,
+        le=MOST_HOSTS,
+        description="`rolling` only: maximum number of hosts closed at the same time.",
     )
     of_one_domain: int | None = Field(
         default=1,
         strict=True,
         ge=1,
         le=MOST_HOSTS,
-        description="`rolling` only: hosts of one failure domain that are closed at once. Null: no limit.",
+        description="`rolling` only: maximum number of hosts of one failure domain closed at the same time. Null: "
+        "no "
+        "limit.",
     )
     between: BetweenIn | None = Field(
         default=None,
-        description="`rolling` only: what is done to an empty host. Null: the command of the controller's "
-        "settings, where there is one; else somebody restarts the host, or its agent.",
+        description="`rolling` only: what happens with an empty host. Null: the controller runs the command in its "
+        "settings. If there is none, restart the host or its agent yourself.",
     )
 
     @model_validator(mode="after")
     def _is_of_its_kind(self) -> Self:
         ours = {"most_closed", "of_one_domain", "between"} & self.model_fields_set
         if self.kind is OperationKind.DRAIN and ours:
-            raise ValueError(f"a drain has no {', '.join(sorted(ours))}: that is for `rolling`")
+            raise ValueError(f"a drain has no {', '.join(sorted(ours))}: only `rolling` has")
         if self.kind is OperationKind.ROLLING and self.finish_within_s is not None:
-            raise ValueError("a rolling operation has no finish_within_s: its preview says how long it takes")
+            raise ValueError("a rolling operation has no finish_within_s: its preview shows how long it takes")
         return self
 
     def asked(self, by: str) -> OperationRequest:
@@ -111,37 +121,39 @@ class OperationOut(BaseModel):
     kind: OperationKind
     hosts: list[str] = Field(examples=[["host1"]])
     status: OperationStatus
-    reason: str = Field(description="The operator's own words.")
+    reason: str = Field(description="Reason, in the operator's words.")
     may: list[May] | None
     policy: str
     finish_within_s: float | None
     requested_by: str = Field(examples=["token:ops"])
     changed_by: str | None = Field(description="Who paused, resumed, stopped or undid it last.")
     paused_because: str | None = Field(
-        description="Why it has paused by itself; null where it has not.",
+        description="Why it has paused by itself; null if it has not.",
         examples=["not back within 30 min 0 s: host1 is not back: nothing received from its agent since 12:00:00"],
     )
     created_at: str
-    ended_at: str | None = Field(description="Null while it goes on.")
+    ended_at: str | None = Field(description="Null until it has ended.")
     closed_hosts: list[str] = Field(
-        description="That were open before it. An undo opens them again, where they are still closed."
+        description="Hosts that it has closed and that were open before. An undo opens those that are still closed."
     )
-    most_closed: int | None = Field(description="Of a rolling operation: hosts that are closed at once.")
-    of_one_domain: int | None = Field(description="The same, of one failure domain; null: no limit, or a drain.")
-    between: BetweenOut | None = Field(description="Of a rolling operation: what is done to its empty hosts.")
-    seen_at: str | None = Field(description="When a controller looked at it; the next six fields are of then.")
-    running: int = Field(description="Its migrations under way.")
+    most_closed: int | None = Field(
+        description="Rolling operations: maximum number of hosts closed at the same time. Null for a drain."
+    )
+    of_one_domain: int | None = Field(description="The same, per failure domain; null: no limit, or a drain.")
+    between: BetweenOut | None = Field(description="Rolling operations: what happens with empty hosts.")
+    seen_at: str | None = Field(description="When a controller last checked it. The next six fields are from then.")
+    running: int = Field(description="Its running migrations.")
     waits_for: str | None = Field(
-        description="What keeps it from its end beside its own migrations; null where that is nothing.",
+        description="What it waits for besides its own migrations; null if nothing.",
         examples=["host1 cannot be reached: nothing received from its agent since 2026-01-01T00:00:00 UTC"],
     )
-    waiting: int = Field(description="VMs whose migrations have not begun.")
-    left: int = Field(description="VMs that cannot be moved.")
+    waiting: int = Field(description="VMs whose migrations have not started.")
+    left: int = Field(description="VMs that cannot be migrated.")
     promised_end_s: float | None = Field(
-        description="Seconds from `seen_at` by which it should have ended: 85 % of simulated runs had. Null where "
-        "it is not known."
+        description="Seconds from `seen_at` by which it should have ended: 85 % of simulated runs had. Null if "
+        "unknown."
     )
-    late_s: float | None = Field(description="By how much that misses the deadline; null where it does not.")
+    late_s: float | None = Field(description="How far that is after the deadline; null if it is not.")
 
     @classmethod
     def of(cls, record: OperationRecord) -> OperationOut:
@@ -153,18 +165,18 @@ class OperationsOut(BaseModel):
     """A page of operations, newest first."""
 
     operations: list[OperationOut]
-    next_cursor: str | None = Field(description="For the next page; null at the end.")
+    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last page.")
 
 
 class WaitOut(BaseModel):
-    """A VM whose migration has not begun."""
+    """A VM whose migration has not started."""
 
     vm_uuid: str
     vm_name: str
     source: str
     destination: str = Field(description="As planned now.")
     reason: str = Field(
-        description="What it waits for.", examples=["host1 prepares 4 migrations already: a, b, c, d"]
+        description="What it waits for.", examples=["host1 is already preparing 4 migrations: a, b, c, d"]
     )
 
     @classmethod
@@ -176,7 +188,7 @@ class WaitOut(BaseModel):
 
 
 class LeftOut(BaseModel):
-    """A VM that cannot be moved."""
+    """A VM that cannot be migrated."""
 
     vm_uuid: str
     vm_name: str
@@ -199,7 +211,7 @@ class MoveOut(BaseModel):
     destination: str
     purpose: str = Field(description="`empty`, `make room`, `park` or `bring back`.")
     state: str = Field(description="`decided`, `started`, `arrived`, `failed`, `cancelled` or `refused`.")
-    reason: str = Field(description="Why it did not arrive; '' where it did, or goes on.")
+    reason: str = Field(description="Why it did not arrive; empty if it did, or has not ended.")
     decided_at: str
     ended_at: str | None
 
@@ -223,7 +235,7 @@ class MoveOut(BaseModel):
 class OperationDetailOut(OperationOut):
     """One operation, with each of its VMs."""
 
-    host_steps: list[HostStepOut] = Field(description="Of a rolling operation: how far each of its hosts is.")
+    host_steps: list[HostStepOut] = Field(description="Rolling operations: progress of each host.")
     moves: list[MoveOut] = Field(description="In the order in which they were decided.")
     waits: list[WaitOut]
     stays: list[LeftOut]
@@ -266,15 +278,15 @@ def _fields(record: OperationRecord) -> dict[str, Any]:
 
 
 class PlannedMoveOut(BaseModel):
-    """A migration as it is planned."""
+    """A planned migration."""
 
     vm_uuid: str
     vm_name: str
     source: str
     destination: str
     purpose: str = Field(description="`empty`, `make room`, `park` or `bring back`.")
-    begun: bool = Field(description="It runs already.")
-    start_s: float = Field(description="From now, as forecast.")
+    begun: bool = Field(description="True if it is already running.")
+    start_s: float = Field(description="Forecast, in seconds from now.")
     end_s: float
 
     @classmethod
@@ -297,21 +309,21 @@ class PreviewOut(BaseModel):
 
     moves: list[PlannedMoveOut]
     stays: list[LeftOut]
-    waves: list[WaveOut] = Field(description="Of a rolling operation, one after the other.")
+    waves: list[WaveOut] = Field(description="Waves of a rolling operation, in their order.")
     skipped: dict[str, str] = Field(description="Hosts that would not be closed, and why.")
     aborts: list[str] = Field(description="UUIDs of VMs whose migrations into the hosts would be aborted.")
-    least_s: float = Field(description="No plan ends sooner.")
-    expected_s: float = Field(description="As likely later as sooner.")
-    promised_s: float = Field(description="By then it should have ended: 85 % of simulated runs had.")
-    late_s: float | None = Field(description="By how much that misses the deadline; null where it does not.")
-    waits_for: str = Field(description="What decides the end. '': nothing moves.")
-    helps: list[str] = Field(description="What would make it sooner.")
+    least_s: float = Field(description="Lower bound: no plan ends sooner.")
+    expected_s: float = Field(description="Forecast of the end: later is as likely as sooner.")
+    promised_s: float = Field(description="It should have ended by then: 85 % of simulated runs had.")
+    late_s: float | None = Field(description="How far that is after the deadline; null if it is not.")
+    waits_for: str = Field(description="What determines the end; empty if nothing is migrated.")
+    helps: list[str] = Field(description="What would shorten it.")
     unmeasured: int = Field(
-        description="VMs that would move and whose dirty rate was never measured: a usual one is taken, "
-        "and no local disks."
+        description="VMs to be migrated whose dirty rate was never measured: a typical rate and no local disks are "
+        "assumed."
     )
     unheard: dict[str, str] = Field(
-        description="Hosts that do not list their VMs now, and why: what is known of them may be old."
+        description="Hosts that did not list their VMs now, and why: their last known VMs are used."
     )
 
     @classmethod

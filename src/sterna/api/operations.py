@@ -23,15 +23,15 @@ OperationId = Annotated[
 ]
 
 
-@router.post("/operations", status_code=202, summary="Begin an operation", dependencies=_OPERATE,
-             responses={200: {"model": OperationOut, "description": "This id was accepted before"},
+@router.post("/operations", status_code=202, summary="Start an operation", dependencies=_OPERATE,
+             responses={200: {"model": OperationOut, "description": "This ID was accepted before"},
                         **documented(404, 409, 422, 503)})  # fmt: skip
 async def begin_operation(
     wanted: OperationIn, asking: Request, response: Response, controller: Served
 ) -> OperationOut:
-    """A drain: its hosts take no VMs from now on, and their own are moved to others. A rolling operation: the same
-    wave by wave, and each host is opened again. 409 where another operation works on one of its hosts. 422 where a
-    drain would probably miss its deadline, with the time that is lacking, and for a webhook that is not allowed."""
+    """A drain: its hosts accept no more VMs, and their own VMs are migrated to other hosts. A rolling operation:
+    the same wave by wave, and each host is opened again. 409 if another operation uses one of the hosts. 422 if a
+    drain would probably miss its deadline, with the missing time, and for a webhook that is not allowed."""
     record, repeated = await controller.operate.begin(wanted.asked(actor_of(asking).name))
     response.status_code = 200 if repeated else 202
     response.headers["Location"] = f"/v1/operations/{record.id}"
@@ -41,8 +41,8 @@ async def begin_operation(
 @router.post("/operations/preview", summary="Show what an operation would do", responses=documented(404, 422, 503),
              dependencies=[needs(Action.PLAN)])  # fmt: skip
 async def preview_operation(wanted: OperationIn, controller: Served) -> PreviewOut:
-    """Changes nothing. Asks only the hosts that would be emptied, for lists of their VMs. A host may still refuse
-    a VM that is planned to go there."""
+    """Changes nothing. Asks only the hosts to be drained, for lists of their VMs. A destination may still refuse a
+    VM."""
     return PreviewOut.of(await controller.operate.preview(wanted.asked("")))
 
 
@@ -52,7 +52,7 @@ async def list_operations(
     cursor: Cursor = None,
     limit: Limit = 50,
     status: Annotated[list[OperationStatus] | None, Query(description="Any of these.")] = None,
-    id: Annotated[str, Query(description="Only ids that begin like this.", max_length=36)] = "",
+    id: Annotated[str, Query(description="Only IDs that begin with this.", max_length=36)] = "",
 ) -> OperationsOut:
     """Newest first."""
     before = position(cursor, "cursor", "use `next_cursor` of the previous page") if cursor is not None else None
@@ -64,7 +64,7 @@ async def list_operations(
 
 @router.get("/operations/{id}", summary="Show an operation", dependencies=_READ, responses=documented(404))
 async def show_operation(id: OperationId, controller: Served) -> OperationDetailOut:
-    """One operation, with each migration that it has decided on, and the reason for each VM that waits or stays."""
+    """An operation with all its migrations, and the reason for each VM that waits or stays."""
     record = await controller.fleet.operation(id)
     attempts, steps = await controller.fleet.attempts(id), await controller.fleet.host_steps(id)
     return OperationDetailOut.with_moves(record, attempts, steps)
@@ -73,22 +73,22 @@ async def show_operation(id: OperationId, controller: Served) -> OperationDetail
 @router.post("/operations/{id}/pause", status_code=202, summary="Pause an operation", dependencies=_OPERATE,
              responses=documented(404, 409, 503))  # fmt: skip
 async def pause_operation(id: OperationId, asking: Request, controller: Served) -> OperationOut:
-    """It starts no more migrations. Those that run go on."""
+    """It starts no more migrations; running ones continue."""
     return OperationOut.of(await controller.operate.order(id, Order.PAUSE, actor_of(asking).name))
 
 
 @router.post("/operations/{id}/resume", status_code=202, summary="Resume an operation", dependencies=_OPERATE,
              responses=documented(404, 409, 503))  # fmt: skip
 async def resume_operation(id: OperationId, asking: Request, controller: Served) -> OperationOut:
-    """One that is paused, was stopped, or has left VMs goes on, and closes its hosts again where they were opened.
-    VMs that have failed are tried again. 409 for an undo that was stopped: ask for the undo again."""
+    """Resumes an operation that is paused, stopped or incomplete. Hosts that were opened are closed again. VMs that
+    failed are tried again. 409 for an undo that was stopped: request the undo again."""
     return OperationOut.of(await controller.operate.order(id, Order.RESUME, actor_of(asking).name))
 
 
 @router.post("/operations/{id}/stop", status_code=202, summary="Stop an operation", dependencies=_OPERATE,
              responses=documented(404, 409, 503))  # fmt: skip
 async def stop_operation(id: OperationId, asking: Request, controller: Served) -> OperationOut:
-    """It starts no more migrations, and aborts those that can be aborted. The hosts of a drain stay closed; those
+    """It starts no more migrations, and aborts those that have not switched over. Closed hosts stay closed. Hosts
     that an undo has opened stay open."""
     return OperationOut.of(await controller.operate.order(id, Order.STOP, actor_of(asking).name))
 
@@ -96,28 +96,28 @@ async def stop_operation(id: OperationId, asking: Request, controller: Served) -
 @router.get("/operations/{id}/undo", summary="Show what an undo would do", responses=documented(404, 503),
             dependencies=[needs(Action.PLAN)])  # fmt: skip
 async def preview_undo(id: OperationId, controller: Served) -> PreviewOut:
-    """Changes nothing. The VMs that would be brought back, as the fleet is now, and those that would stay where
-    they are. Asks the hosts that they are on for lists of their VMs."""
+    """Changes nothing. Shows the VMs that would be migrated back now, and those that would stay. Asks their hosts
+    for lists of their VMs."""
     return PreviewOut.of(await controller.operate.preview_undo(id))
 
 
 @router.post("/operations/{id}/undo", status_code=202, summary="Undo an operation", dependencies=_OPERATE,
              responses=documented(404, 409, 503))  # fmt: skip
 async def undo_operation(id: OperationId, asking: Request, controller: Served) -> OperationOut:
-    """As a stop. Its hosts are opened again, and the VMs that it has moved are brought back, unless somebody has
-    moved them since. One that has left VMs may be asked for again. A host that may be rebooted any moment is opened
-    when it is back."""
+    """Stops the operation, opens its hosts again, and migrates its VMs back. A VM that has been moved again since
+    then stays where it is. If VMs were not brought back, request the undo again. A host that may be rebooted at
+    any moment is opened once it is back."""
     return OperationOut.of(await controller.operate.order(id, Order.UNDO, actor_of(asking).name))
 
 
-@router.post("/operations/{id}/hosts/{host}/done", status_code=202, summary="Say that a host is done",
+@router.post("/operations/{id}/hosts/{host}/done", status_code=202, summary="Report that a host is done",
              dependencies=_OPERATE, responses=documented(404, 409, 503))  # fmt: skip
 async def host_is_done(
     id: OperationId,
-    host: Annotated[str, Path(max_length=255, description="Its name.")],
+    host: Annotated[str, Path(max_length=255, description="Name of the host.")],
     asking: Request,
     controller: Served,
 ) -> OperationOut:
-    """What was to be done to an empty host of a rolling operation is done. It is opened when its agent is up. May
-    be repeated. 409 where the host is not empty yet."""
+    """The work on an empty host of a rolling operation is done. The host is opened once its agent is up.
+    Idempotent. 409 if the host is not empty yet."""
     return OperationOut.of(await controller.operate.host_done(id, host, actor_of(asking).name))

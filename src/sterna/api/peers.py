@@ -53,9 +53,7 @@ class PeerRoles:
         raise Unauthenticated(f"{name} may not use this API without a token", fix=_GET_IN)
 
 
-_GET_IN = (
-    f"{HOW_TO_GET_IN}; or become a member of the group that `[access] group` names, and use the Unix socket there"
-)
+_GET_IN = f"{HOW_TO_GET_IN}; or become a member of the group in `[access] group`, and use the Unix socket"
 
 
 def peer_of(connected: socket.socket) -> Peer | None:

@@ -16,7 +16,7 @@ router = APIRouter(prefix="/v1", tags=["plans"])
 
 
 class PlanIn(ObjectiveIn):
-    """A migration that is not made."""
+    """A migration to be planned."""
 
     vm: str = Field(min_length=1, max_length=255, description="Name or UUID.")
     destination: str | None = Field(
@@ -26,21 +26,21 @@ class PlanIn(ObjectiveIn):
     rehearse: bool = Field(
         default=False,
         strict=True,
-        description="Do all that can be undone for real, and undo it: it is recorded as a migration.",
+        description="Carry out every step before the copy, then undo them. Recorded as a migration.",
     )
     with_copy: bool = Field(
         default=False,
         strict=True,
-        description="Begin the copy as well, as slowly as possible, and end it at its first sample.",
+        description="Rehearse, and also start a slow copy; it is aborted at its first sample.",
     )
 
 
 @router.post("/plans", summary="Plan a migration", responses=documented(404, 409, 422, 503),
              dependencies=[needs(Action.PLAN)])  # fmt: skip
 async def plan_migration(wanted: PlanIn, asking: Request, controller: Served) -> Plan:
-    """Changes nothing; takes some seconds, in which the guest's dirty rate is measured. Every blocker at once.
+    """Changes nothing. Takes some seconds, because the guest's dirty rate is measured. Lists every blocker at once.
 
-    With `rehearse` what a migration would do is done, up to the copy, and undone.
+    With `rehearse`, every step before the copy is carried out and undone.
     """
     plan = await controller.plan(wanted.vm, wanted.destination, wanted.asked(), ignore_rules=wanted.ignore_rules)
     if wanted.rehearse or wanted.with_copy:
@@ -49,8 +49,8 @@ async def plan_migration(wanted: PlanIn, asking: Request, controller: Served) ->
     return plan
 
 
-@router.get("/accuracy", summary="How good the forecasts were", dependencies=[needs(Action.READ)])
+@router.get("/accuracy", summary="Compare forecasts with results", dependencies=[needs(Action.READ)])
 async def show_accuracy(controller: Served) -> Forecasting:
-    """Of the last completed migrations that had one: those planned shortly before, or measured while their
-    destination was prepared, between hosts that have met or with a bandwidth limit."""
+    """For the last completed migrations with a forecast: the load was measured shortly before the copy, and the
+    bandwidth was known from earlier migrations between the hosts or from a limit."""
     return await controller.accuracy()

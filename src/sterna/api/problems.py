@@ -57,10 +57,10 @@ STATUS: dict[type[SternaError], HTTPStatus] = {
 
 
 class Reason(BaseModel):
-    """One reason, and what would fix it."""
+    """One reason, and how to fix it."""
 
     code: str = Field(
-        description="Stable, for scripts. docs/reference/refusals.md lists those of refusals.",
+        description="Stable: scripts can rely on it. docs/reference/refusals.md lists the codes of refusals.",
         examples=["memory-short"],
     )
     message: str = Field(examples=["host2 has 200 MiB of memory free, web1 needs 1024 MiB"])
@@ -145,7 +145,7 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     phrase = HTTPStatus(error.status_code).phrase
     code = phrase.lower().replace(" ", "-")
     message = f"{request.method} {request.url.path}: {error.detail}"
-    reason = Reason(code=code, message=message, fix="/docs lists what there is")
+    reason = Reason(code=code, message=message, fix="see /docs for the routes of this API")
     response = _answer(request, error.status_code, code, message, [reason])
     response.headers.update(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:

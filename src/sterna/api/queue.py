@@ -22,11 +22,11 @@ _READ = [needs(Action.READ)]
 
 
 class WaitingOut(WaitOut):
-    """A migration that shall run and has not begun."""
+    """A migration that has not started."""
 
     operation_id: str | None = Field(description="Null for a single migration.")
-    migration_id: str | None = Field(description="Null while it has none: an operation has not decided on it yet.")
-    seen_at: str = Field(description="ISO 8601 UTC: when the reason was written down.")
+    migration_id: str | None = Field(description="Null if the operation has not decided on it yet.")
+    seen_at: str = Field(description="ISO 8601 UTC: when the reason was recorded.")
 
     @classmethod
     def of_queue(cls, one: Waiting) -> WaitingOut:
@@ -40,7 +40,7 @@ class WaitingOut(WaitOut):
 
 
 class UnplannedOut(BaseModel):
-    """An operation of which nothing is known yet."""
+    """An operation without a plan yet."""
 
     operation_id: str
     reason: str
@@ -52,20 +52,20 @@ class UnplannedOut(BaseModel):
 
 
 class QueueOut(BaseModel):
-    """A page of what waits."""
+    """A page of the queue."""
 
     waits: list[WaitingOut]
-    unplanned: list[UnplannedOut] = Field(description="Operations that no controller has looked at yet.")
-    next_cursor: str | None = Field(description="Where the next page begins; null where there is none.")
+    unplanned: list[UnplannedOut] = Field(description="Operations that no controller has planned yet.")
+    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last page.")
 
 
 class ChoiceOut(BaseModel):
-    """A host that a VM could go to, or could not."""
+    """A host in the ranking of destinations for a VM."""
 
     host: str
-    score: float | None = Field(description="Less is better. Null where the VM cannot go there.")
-    words: str = Field(description="What the VM would leave of it; '' where it cannot go there.")
-    refusals: list[str] = Field(description="Why it cannot go there; none where it can.")
+    score: float | None = Field(description="Lower is better. Null if the VM cannot run there.")
+    words: str = Field(description="Capacity left with the VM there, as text; empty if it cannot run there.")
+    refusals: list[str] = Field(description="Why the VM cannot run there; empty if it can.")
 
     @classmethod
     def of(cls, choice: Choice) -> ChoiceOut:
@@ -74,10 +74,10 @@ class ChoiceOut(BaseModel):
 
 
 class PlacementOut(BaseModel):
-    """All hosts for a VM but its own, the best first."""
+    """All hosts except the VM's own, best first."""
 
     vm: VmOut
-    stays: str | None = Field(description="Why it can be moved to no host now; null where it can.")
+    stays: str | None = Field(description="Why the VM cannot be migrated to any host now; null if it can.")
     hosts: list[ChoiceOut]
 
     @classmethod
@@ -93,24 +93,25 @@ class PlacementOut(BaseModel):
 @router.get("/vms/{vm}/placement", summary="Rank all hosts for a VM", tags=["VMs"], dependencies=_READ,
             responses=documented(404, 422))  # fmt: skip
 async def show_placement(vm: str, controller: Served) -> PlacementOut:
-    """As drains choose: by room, placement rules, and what is on its way already. Starts nothing and asks no host,
-    so that one may still refuse the VM."""
+    """The ranking that drains use: by free capacity, placement rules and running migrations. Starts nothing and
+    asks no host, so a host may still refuse the VM."""
     return PlacementOut.of(await controller.place(vm))
 
 
-@router.get("/queue", summary="List what waits", tags=["operations"], dependencies=_READ,
+@router.get("/queue", summary="List migrations that have not started", tags=["operations"], dependencies=_READ,
             responses=documented(400, 422))  # fmt: skip
 async def list_queue(
     controller: Served,
-    host: Annotated[str, Query(max_length=255, description="Only what leaves this host, or goes there.")] = "",
+    host: Annotated[str, Query(max_length=255, description="Only migrations from or to this host.")] = "",
     operation: Annotated[
-        str, Query(max_length=36, description="Only what this operation waits with: its id.")
+        str, Query(max_length=36, description="Only migrations of the operation with this ID.")
     ] = "",
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> QueueOut:
-    """Single migrations first, then operations, the oldest first, each in the order in which its migrations will
-    probably begin. A migration that begins between two pages may make one begin at its operation's first again."""
+    """Single migrations first, then operations, oldest first, each with its migrations in the order in which they
+    will probably start. If a migration starts between two pages, the second page may repeat its operation from the
+    beginning."""
     queue = await controller.queue.all(host=host, operation=operation.lower())
     rest = queue if cursor is None else behind(queue, _place(cursor))
     more = _cursor(rest, limit) if len(rest.waits) > limit else None
@@ -129,5 +130,5 @@ def _cursor(queue: Queue, limit: int) -> str:
 def _place(cursor: str) -> Place:
     """Raises BadRequest."""
     kind, number, which = place_of(cursor, 3)
-    fix = "take next_cursor of the page before"
+    fix = "use `next_cursor` of the previous page"
     return position(kind, "cursor", fix), position(number, "cursor", fix), which

@@ -13,34 +13,35 @@ LONGEST_BACK_S = 30 * 86_400
 
 
 class BetweenIn(BaseModel):
-    """What is done to an empty host of a rolling operation, and when it counts as back. A webhook and `by_hand`
-    together: the webhook is called, and the host waits until somebody says that it is done."""
+    """What happens with an empty host of a rolling operation, and when it counts as back. With a webhook and
+    `by_hand`, the webhook is called, and the host then waits until it is reported as done."""
 
     model_config = ConfigDict(extra="forbid")
     webhook: str | None = Field(
         default=None,
         max_length=LONGEST,
-        description="Called (POST) for each empty host. It has to be below an address of `webhooks` in [fleet] of "
-        "the controller's settings.",
+        description="URL to call (POST) for each empty host. Must be allowed in the controller's settings ([fleet] "
+        "webhooks).",
         examples=["https://jobs.example/sterna/reboot"],
     )
     by_hand: bool = Field(
         default=False,
         strict=True,
-        description="A host is done when `/v1/operations/{id}/hosts/{host}/done` says so.",
+        description="A host is done when it is reported with `/v1/operations/{id}/hosts/{host}/done`.",
     )
     back_within_s: float = Field(
         default=1800.0,
         strict=True,
         gt=0,
         le=LONGEST_BACK_S,
-        description="A host that takes longer pauses the operation. By hand it counts from when the host is done.",
+        description="The operation pauses if a host takes longer. With `by_hand`, counted from when the host is "
+        "done.",
     )
     agent_version: str | None = Field(
         default=None,
         max_length=64,
         pattern=r"^[0-9A-Za-z][0-9A-Za-z.+!_-]*$",
-        description="The version of Sterna that its agent has to have before the host is opened. Null: any.",
+        description="Version that the agent must have before its host is opened. Null: any.",
         examples=["0.2.0"],
     )
 
@@ -55,10 +56,10 @@ class BetweenIn(BaseModel):
 
 
 class BetweenOut(BaseModel):
-    """What is done to an empty host of a rolling operation."""
+    """What happens with an empty host of a rolling operation."""
 
     webhook: str | None
-    command: bool = Field(description="The controller runs the command of its settings.")
+    command: bool = Field(description="The controller runs the command in its settings.")
     by_hand: bool
     back_within_s: float
     agent_version: str | None
@@ -76,22 +77,24 @@ class BetweenOut(BaseModel):
 
 
 class HostStepOut(BaseModel):
-    """How far a host of a rolling operation is."""
+    """Progress of a host in a rolling operation."""
 
     host: str
     stage: Stage = Field(
-        description="`waiting`: for its wave. `draining`: it is closed, and its VMs move away. `empty`: it has "
-        "listed no VMs. `between`: what is to be done to it may have begun. `back`: that is over. `done`: it takes "
-        "VMs again. `skipped`: nothing more is done to it."
+        description="`waiting`: for its wave. `draining`: it is closed, and its VMs are being migrated. `empty`: "
+        "it "
+        "has no VMs. `between`: its maintenance may have started. `back`: its maintenance is over. `done`: it "
+        "accepts "
+        "VMs again. `skipped`: the operation leaves it alone."
     )
-    wave: int | None = Field(description="From 0; null while it has not begun.")
-    since: str | None = Field(description="Of this stage; null while it has not begun.")
+    wave: int | None = Field(description="Number of its wave, from 0; null if it has not started.")
+    since: str | None = Field(description="Start of this stage; null if it has not started.")
     reason: str | None = Field(
-        description="Why it was skipped, or what it waits for; null where that is nothing.",
+        description="Why it was skipped, or what it waits for; null if neither.",
         examples=["the agent of host1 has not restarted yet"],
     )
     accepted_at: str | None = Field(description="When the webhook or the command accepted it.")
-    done_by: str | None = Field(description="Who said that it is done.")
+    done_by: str | None = Field(description="Who reported it as done.")
 
     @classmethod
     def of(cls, step: HostStep, waits_for: str) -> HostStepOut:
@@ -117,9 +120,9 @@ class WaveOut(BaseModel):
     """Hosts that would be closed together."""
 
     hosts: list[str]
-    start_s: float = Field(description="From now, as forecast.")
+    start_s: float = Field(description="Forecast, in seconds from now.")
     drained_s: float = Field(description="When they would be empty.")
-    open_s: float = Field(description="When they would take VMs again.")
+    open_s: float = Field(description="When they would accept VMs again.")
 
     @classmethod
     def of(cls, wave: Wave) -> WaveOut:

@@ -31,25 +31,28 @@ class RuleIn(BaseModel):
         extra="forbid", json_schema_extra={"examples": [{"kind": "apart", "vms": ["web1", "web2"]}]}
     )
     kind: RuleKind = Field(
-        description="`apart`: no two of these VMs in one place. `together`: on one host. `only-on`, `never-on`: on "
-        "these hosts only, or on none of them. `never-move`: they stay where they are. `priority`: the highest are "
-        "placed and moved first. `not-down-together`: operations empty one of these hosts at a time. "
-        "`failure-domain`: these hosts fail together; the rule's name is the domain's."
+        description="`apart`: no two of these VMs in one place. `together`: all of these VMs on one host. "
+        "`only-on`, "
+        "`never-on`: only on these hosts, or on none of them. `never-move`: they are not migrated. `priority`: VMs "
+        "with higher numbers are placed and migrated first. `not-down-together`: operations close one of these "
+        "hosts "
+        "at a time. `failure-domain`: these hosts fail together; the rule's name is the name of the domain."
     )
     vms: list[Member] = Field(
         default_factory=list,
         max_length=MOST_MEMBERS,
-        description="Names or UUIDs. A name stands for every VM that has it. There need not be such a VM yet.",
+        description="Names or UUIDs. A name means every VM that has it. The VMs need not exist yet.",
     )
-    hosts: list[Member] = Field(default_factory=list, max_length=MOST_MEMBERS, description="Their names.")
+    hosts: list[Member] = Field(default_factory=list, max_length=MOST_MEMBERS, description="Names of the hosts.")
     scope: Scope | None = Field(
         default=None,
-        description="Of `apart`: what is one place. Null: `host`. A host of no domain is one by itself.",
+        description="For `apart`: what counts as one place. Null: `host`. A host without a failure domain is its "
+        "own.",
     )
     priority: int | None = Field(
-        default=None, strict=True, ge=-HIGHEST, le=HIGHEST, description="Of `priority`. VMs without a rule have 0."
+        default=None, strict=True, ge=-HIGHEST, le=HIGHEST, description="For `priority`. VMs without a rule have 0."
     )
-    reason: str = Field(default="", max_length=255, description="Why.")
+    reason: str = Field(default="", max_length=255, description="Reason, shown with the rule.")
 
     def named(self, name: str) -> Rule:
         """As the intent takes it."""
@@ -78,15 +81,15 @@ class RuleOut(BaseModel):
 
     name: str = Field(examples=["web"])
     kind: RuleKind
-    vms: list[str] = Field(description="Names or UUIDs, as they were given.")
+    vms: list[str] = Field(description="Names or UUIDs, as given.")
     hosts: list[str]
-    scope: Scope | None = Field(description="Of `apart`; null for other kinds.")
-    priority: int | None = Field(description="Of `priority`; null for other kinds.")
+    scope: Scope | None = Field(description="For `apart`; null for other kinds.")
+    priority: int | None = Field(description="For `priority`; null for other kinds.")
     reason: str
-    changed_by: str = Field(description="Who has written it last.", examples=["token:ops"])
+    changed_by: str = Field(description="Who changed it last.", examples=["token:ops"])
     changed_at: str = Field(description="ISO 8601 UTC.")
     problems: list[str] = Field(
-        description="What is wrong with it now: names that no VM or host has, and how it is broken.",
+        description="Current problems: names that no VM or host has, and violations.",
         examples=[["there is no VM web3", "it is broken: web1, web2 are on host1"]],
     )
 
@@ -100,19 +103,19 @@ class RulesOut(BaseModel):
     """A page of placement rules."""
 
     rules: list[RuleOut]
-    next_cursor: str | None = Field(description="Where the next page begins; null where there is none.")
+    next_cursor: str | None = Field(description="`cursor` of the next page; null on the last page.")
 
 
 @router.get("/rules", summary="List placement rules", dependencies=_READ, responses=documented(400, 422))
 async def list_rules(
     controller: Served,
     kind: Annotated[list[RuleKind] | None, Query(description="Any of these.")] = None,
-    vm: Annotated[str, Query(max_length=255, description="Only those about this VM: name or UUID.")] = "",
-    host: Annotated[str, Query(max_length=255, description="Only those that name this host.")] = "",
+    vm: Annotated[str, Query(max_length=255, description="Only rules for this VM (name or UUID).")] = "",
+    host: Annotated[str, Query(max_length=255, description="Only rules that name this host.")] = "",
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> RulesOut:
-    """By name."""
+    """Sorted by name."""
     after = place_of(cursor, 1)[0] if cursor is not None else ""
     page = RulePage(after=after, limit=limit + 1, kinds=tuple(kind or ()), vm=vm, host=host)
     found = await controller.rules.page(page)
@@ -121,33 +124,33 @@ async def list_rules(
 
 
 @router.post("/rules", status_code=201, summary="Create a placement rule", dependencies=_WRITE,
-             responses={200: {"model": RuleOut, "description": "There is this very rule already"},
+             responses={200: {"model": RuleOut, "description": "The same rule already exists"},
                         **documented(400, 409, 422)})  # fmt: skip
 async def create_rule(wanted: NewRuleIn, controller: Served, asking: Request, response: Response) -> RuleOut:
-    """It holds for what begins from now on. Nothing is moved because of it. 400 for a rule that makes no sense. 409
-    where another rule has the name, or contradicts it."""
+    """It applies to migrations and operations from now on, and moves no VM by itself. 400 for a rule that is not
+    valid. 409 if another rule has the name, or contradicts it."""
     return await _put(wanted.named(wanted.name), controller, asking, response, replace=False)
 
 
 @router.get("/rules/{name}", summary="Show a placement rule", dependencies=_READ, responses=documented(404))
 async def show_rule(name: RuleName, controller: Served) -> RuleOut:
-    """One rule, with what is wrong with it now."""
+    """A rule with its current problems."""
     return RuleOut.of(await controller.rules.show(name))
 
 
 @router.put("/rules/{name}", summary="Create or replace a placement rule", dependencies=_WRITE,
-            responses={201: {"model": RuleOut, "description": "It is new"},
+            responses={201: {"model": RuleOut, "description": "Created"},
                        **documented(400, 409, 422)})  # fmt: skip
 async def put_rule(
     name: NewName, wanted: RuleIn, controller: Served, asking: Request, response: Response
 ) -> RuleOut:
-    """May be repeated. 400 for a rule that makes no sense. 409 where another rule contradicts it."""
+    """Idempotent. 400 for a rule that is not valid. 409 if another rule contradicts it."""
     return await _put(wanted.named(name), controller, asking, response, replace=True)
 
 
 @router.delete("/rules/{name}", summary="Remove a placement rule", dependencies=_WRITE, responses=documented(404))
 async def remove_rule(name: RuleName, controller: Served, asking: Request) -> RuleOut:
-    """It does not hold from now on."""
+    """It no longer applies."""
     return RuleOut.of(RuleView(rule=await controller.rules.remove(name, actor_of(asking).name)))
 
 

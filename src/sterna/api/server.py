@@ -159,7 +159,8 @@ class Server(uvicorn.Server):
         elif loop.time() >= self._quiet_until:
             self._quiet_until = loop.time() + REQUEST_S
             fix = (
-                "see who has so many connections (`ss -tp`), and what it may have (`systemctl show -p LimitNOFILE`)"
+                "find out which clients have so many connections (`ss -tp`), or raise LimitNOFILE of the systemd "
+                "unit"
             )
             log.warning("no client can be accepted for now", why=str(error), fix=fix)
 

@@ -71,8 +71,8 @@ def _slot(request: Request) -> StreamSlot:
     """Raises Temporary where the user has too many already."""
     name, open_streams = actor_of(request).name, request.app.state.streams
     if open_streams[name] >= MOST_STREAMS:
-        fix = "end some of them, or give each program a token of its own"
-        raise Temporary(f"{name} follows {MOST_STREAMS} event streams already", fix=fix)
+        fix = "close some of them, or use a separate token for each program"
+        raise Temporary(f"{name} already has {MOST_STREAMS} event streams open", fix=fix)
     return StreamSlot(open_streams, name, request.scope["state"]["still"])
 
 
@@ -131,18 +131,18 @@ async def _with_comments(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         await asyncio.gather(following, return_exceptions=True)
 
 
-@router.get("/events", summary="What happens in the fleet", response_class=EventStream,
+@router.get("/events", summary="Follow the events of the fleet", response_class=EventStream,
             responses=documented(400, 503))  # fmt: skip
 async def fleet_events(controller: Served, after: After, slot: Reserved) -> EventStream:
-    """From now on, or behind `Last-Event-ID`. Events: `status`, `step`, `note`, `progress` (one a second of each
-    running copy). `missed`: this client was too slow for some progress; all other events follow."""
+    """From now on, or after `Last-Event-ID`. Events: `status`, `step`, `note`, `progress` (one per second for each
+    running copy). `missed` means that this client was too slow for some `progress` events; no others are lost."""
     return EventStream(written(_events(controller, None, after), slot))
 
 
-@router.get("/migrations/{id}/events", summary="What happens in one migration", response_class=EventStream,
+@router.get("/migrations/{id}/events", summary="Follow the events of one migration", response_class=EventStream,
             responses=documented(400, 404, 503))  # fmt: skip
 async def migration_events(
     controller: Served, migration_id: Annotated[str, Depends(existing)], after: After, slot: Reserved
 ) -> EventStream:
-    """All of it so far, then as it happens; `end` is the last event."""
+    """First all events so far, then new ones; `end` is the last event."""
     return EventStream(written(_events(controller, migration_id, after), slot))

@@ -20,12 +20,12 @@ _TOKENS = [needs(Action.TOKENS)]
 
 
 class TokenIn(BaseModel):
-    """A token to be made."""
+    """A token to be created."""
 
     model_config = ConfigDict(extra="forbid")
     name: str = Field(pattern=NAME, examples=["ci"])
     role: UserRole
-    days: int = Field(default=90, strict=True, ge=1, le=LONGEST_DAYS, description="It expires after so many days.")
+    days: int = Field(default=90, strict=True, ge=1, le=LONGEST_DAYS, description="Days until it expires.")
 
 
 class TokenOut(BaseModel):
@@ -44,13 +44,13 @@ class TokenOut(BaseModel):
 
 
 class NewTokenOut(TokenOut):
-    """A token that has just been made."""
+    """A new token."""
 
-    token: str = Field(description="Shown this once: only its hash is kept.")
+    token: str = Field(description="Shown only once: only its hash is stored.")
 
 
 class TokensOut(BaseModel):
-    """All tokens of the records. Those of the settings are not among them."""
+    """All tokens except those in the controller's settings."""
 
     tokens: list[TokenOut]
 
@@ -58,7 +58,7 @@ class TokensOut(BaseModel):
 @router.post("/tokens", status_code=201, summary="Create a token", dependencies=_TOKENS,
              responses=documented(409, 422))  # fmt: skip
 async def create_token(wanted: TokenIn, controller: Served, request: Request) -> NewTokenOut:
-    """Its holder may do what its role may. 409 where the name is taken."""
+    """The token gives its holder the permissions of its role. 409 if the name is taken."""
     by = actor_of(request).name
     token, secret = await controller.users.create(wanted.name, wanted.role, wanted.days, by)
     return NewTokenOut(**TokenOut.of(token).model_dump(), token=secret)
@@ -66,13 +66,13 @@ async def create_token(wanted: TokenIn, controller: Served, request: Request) ->
 
 @router.get("/tokens", summary="List tokens", dependencies=_TOKENS)
 async def list_tokens(controller: Served) -> TokensOut:
-    """By name, those that have expired included."""
+    """Sorted by name, including expired tokens."""
     return TokensOut(tokens=[TokenOut.of(t) for t in await controller.users.tokens()])
 
 
 @router.delete("/tokens/{name}", summary="Remove a token", dependencies=_TOKENS, responses=documented(404))
 async def remove_token(name: str, controller: Served, request: Request) -> TokenOut:
-    """It is refused from the next request on."""
+    """From then on, requests with it are refused."""
     return TokenOut.of(await controller.users.remove(name, actor_of(request).name))
 
 
@@ -81,14 +81,14 @@ class LogLineOut(BaseModel):
 
     number: int
     at: str = Field(description="ISO 8601 UTC, the controller's clock.")
-    request: str = Field(description="Id of the request: `X-Request-Id` of its answer.")
-    actor: str = Field(description="Who: `token:NAME`, or `user:NAME` on the controller's machine.")
+    request: str = Field(description="ID of the request: `X-Request-Id` of its response.")
+    actor: str = Field(description="Who sent it: `token:NAME`, or `user:NAME` on the controller's machine.")
     role: str
-    origin: str = Field(description="From where: an IP address, or a process on the controller's machine.")
+    origin: str = Field(description="Where it came from: an IP address, or a process on the controller's machine.")
     action: str = Field(examples=["migrate"])
-    target: str = Field(description="The VM, host, migration or token it is about, as it was named.")
-    body: Data = Field(description="What was asked for.")
-    status: int | None = Field(description="HTTP status of the answer; null where none was given, or not yet.")
+    target: str = Field(description="The VM, host, migration or token, as named in the request.")
+    body: Data = Field(description="Body of the request.")
+    status: int | None = Field(description="HTTP status of the response; null if there was none, or not yet.")
 
     @classmethod
     def of(cls, record: LogRecord) -> LogLineOut:
@@ -106,18 +106,18 @@ class LogOut(BaseModel):
 class Filters(BaseModel):
     """Which lines of the log."""
 
-    actor: str = Field(default="", max_length=255, description="Only by this user or token.")
-    action: Action | None = Field(default=None, description="Only these.")
-    target: str = Field(default="", max_length=255, description="Only about this VM, host or migration.")
-    request: str = Field(default="", max_length=64, description="Only the request of this id.")
-    since: str = Field(default="", max_length=40, description="ISO 8601 UTC: only from this time on.")
-    limit: int = Field(default=50, ge=1, le=500)
+    actor: str = Field(default="", max_length=255, description="Only requests by this user or token.")
+    action: Action | None = Field(default=None, description="Only this action.")
+    target: str = Field(default="", max_length=255, description="Only requests for this VM, host or migration.")
+    request: str = Field(default="", max_length=64, description="Only the request with this X-Request-Id.")
+    since: str = Field(default="", max_length=40, description="Only requests since this time, ISO 8601 UTC.")
+    limit: int = Field(default=50, ge=1, le=500, description="Maximum number of items on a page.")
     cursor: str | None = Field(default=None, description="`next_cursor` of the previous page.")
 
 
 @router.get("/log", summary="Show the audit log", dependencies=[needs(Action.LOG)], responses=documented(400, 422))
 async def show_log(controller: Served, wanted: Annotated[Filters, Query()]) -> LogOut:
-    """Newest first. Lines are never changed, and removed only when they are old (`[keep] log_days`)."""
+    """Newest first. Lines are never changed. Only old ones are deleted (`[keep] log_days`)."""
     page = LogPage(
         **wanted.model_dump(include={"actor", "target", "request", "since"}),
         action=wanted.action or "",

@@ -15,19 +15,19 @@ router = APIRouter(prefix="/v1", tags=["migrations"], dependencies=[needs(Action
 
 
 class TuneIn(BaseModel):
-    """What is to be changed."""
+    """Changes to a running copy."""
 
     model_config = ConfigDict(extra="forbid")
     bandwidth_bytes_s: int | None = Field(
         strict=True,
         ge=2**20,
         le=LARGEST,
-        description="The new limit of the copy's bandwidth; null: as fast as possible.",
+        description="New bandwidth limit for the copy; null: no limit.",
     )
 
 
 @router.post("/migrations/{id}/tune", status_code=202, summary="Change a running copy",
              responses=documented(404, 409, 503, 504))  # fmt: skip
 async def tune_migration(id: MigrationId, wanted: TuneIn, controller: Served) -> MigrationOut:
-    """It takes effect at once. 409 where nothing is being copied."""
+    """Takes effect at once. 409 if no copy is running."""
     return MigrationOut.of(await controller.tune(id, wanted.bandwidth_bytes_s))

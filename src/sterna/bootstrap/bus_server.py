@@ -53,7 +53,7 @@ async def _looked(file: BusServerFile) -> tuple[str, str]:
     except SternaError as error:
         return error.message, error.fix
     except TimeoutError as error:
-        return str(error), "see that the disks of the CA and of the configuration answer"
+        return str(error), "check that the disks of the CA and of the configuration answer"
     except Exception:
         log.exception("configuring the server of the bus failed unexpectedly")
         return "unexpected", ""
@@ -94,14 +94,14 @@ class BusServerFile:
         except NotFound:
             present = HEADER
         if not present.startswith(HEADER):
-            fix = "move it away, or name another file in [bus_server], and have nats-server read that"
+            fix = "move it away, or set another file in [bus_server], and have nats-server read that"
             raise BadRequest(f"{self._path} was not written by Sterna: it is left unchanged", fix=fix)
         if present != text:
             private_files.write(self._path, text.encode(), 0o644)
 
     def _reload(self) -> None:
         words = " ".join(self._reload_command)
-        fix = f"see that nats-server runs with {self._path}, and that the controller's user may run this command"
+        fix = f"check that nats-server runs with {self._path}, and that the controller's user may run this command"
         try:
             done = subprocess.run(
                 self._reload_command,

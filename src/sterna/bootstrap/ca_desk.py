@@ -70,7 +70,7 @@ def _cover(authority: Authority, own: OwnFiles, who: Identity, names: Iterable[s
         made = authority.issue(who, [*before, *signable], own.request(who.name).encode())
         answer = JoinAnswer(certificate=made.pem.decode(), ca=authority.pem.decode())
         own.accept(answer, who.name, authority.fingerprint, SystemClock().now())
-        log.info("this controller's certificate was made out to more names", names=signable)
+        log.info("this controller's certificate was issued for more names", names=signable)
     others = [name for name in missing if name not in signable]
     if others:
         fix = "set `cert_file` in [access] to a certificate that has them; or let clients use an address"

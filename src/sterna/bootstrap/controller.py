@@ -83,7 +83,7 @@ async def _stop_on_signal(server: Server, controller: Controller) -> None:
 
 
 DATABASE_AGAIN_S = 1.0
-_DATABASE_FIX = "see that it runs, that its disk answers, and that its name is resolved"
+_DATABASE_FIX = "check that it runs, that its disk answers, and that its name is resolved"
 REFUSALS = 2
 
 
@@ -181,7 +181,7 @@ def retention_of(settings: KeepSettings) -> Retention:
 def sockets_of(settings: ControllerSettings, fd: int | None) -> Iterator[list[socket.socket]]:
     """As `listening`; a resolver that does not answer about `listen` is logged."""
     with ExitStack() as stack:
-        with warn_when_slow("the resolver, for `listen`,", "set `listen` to an address, or see that DNS answers"):
+        with warn_when_slow("the resolver, for `listen`,", "set `listen` to an address, or check that DNS answers"):
             sockets = stack.enter_context(listening(settings, fd))
         yield sockets
 

@@ -44,7 +44,8 @@ class MetricsServer:
             raise BadRequest("client_ca_file in [metrics] needs a certificate: there is no TLS", fix=_FIX)
         if not is_loopback(address) and not self._settings.insecure:
             raise BadRequest(
-                f"metrics would be served without TLS on {address}: whoever reads the network reads the token",
+                f"metrics would be served without TLS on {address}: anyone who can read the traffic could read "
+                "the token",
                 fix="set `cert_file` in [metrics], or listen on 127.0.0.1, or accept it with `insecure = true`",
             )
 
@@ -61,7 +62,7 @@ class MetricsServer:
         address, port = place_of(self._settings.listen)
         tls = self._outer()
         if not is_loopback(address) and (tls is None or not self._asks()):
-            log.warning("INSECURE: metrics can be read by whoever reaches them", address=self._settings.listen)
+            log.warning("INSECURE: anyone who can reach the metrics can read them", address=self._settings.listen)
         listener = Listener(scraped, tls=tls, token_sha256=self._settings.token_sha256)
         try:
             started = False

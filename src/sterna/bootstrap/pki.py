@@ -38,7 +38,7 @@ def renew_copies(folder: Path) -> None:
 
 def _write_again(files: PkiFiles) -> None:
     for path in files.renew():
-        fix = "see who has changed it; let the host join again with --libvirt --overwrite"
+        fix = "find out who has changed it; let the host join again with --libvirt --overwrite"
         log.warning("a certificate file that Sterna did not write is left unchanged", file=str(path), fix=fix)
 
 
@@ -54,7 +54,7 @@ class RevokedForLibvirt:
         try:
             return await in_thread(lambda: self._take(given), name="sterna-revoked", limit_s=TAKING_S)
         except TimeoutError as error:
-            fix = "see that libvirtd answers: virt-admin client-list libvirtd"
+            fix = "check that libvirtd answers: virt-admin client-list libvirtd"
             raise Temporary(f"the list of revoked certificates is not in use yet: {error}", fix=fix) from error
 
     def _take(self, given: RevokedList) -> int:
@@ -65,7 +65,8 @@ class RevokedForLibvirt:
             names = [distinguished_name(Identity(kind=Kind.AGENT, name=name)) for name in given.removed]
             if why := read_again() or close_connections(names):
                 raise Temporary(
-                    f"libvirtd does not take the list of revoked certificates: {why}",
-                    fix="restart libvirtd, while no guest of this host is in a migration: it reads it at start",
+                    f"libvirtd does not accept the list of revoked certificates: {why}",
+                    fix="restart libvirtd while no migration from or to this host is running: it reads the list "
+                    "at start",
                 )
         return number

@@ -18,7 +18,7 @@ from sterna.rpc.subjects import token
 
 log = structlog.get_logger(__name__)
 
-DISK_FIX = "see that the disk it is on answers"
+DISK_FIX = "check that its disk answers"
 SLOW_S = 30.0
 """A start that takes longer is logged: a disk or a resolver hangs."""
 

@@ -18,7 +18,8 @@ from sterna.ports.clock import Clock
 from sterna.ports.identity import CertificateIssuer
 
 _FIX = {
-    Kind.AGENT: "set `server` in [identity], or let the host join again: `sterna host add NAME` where the CA is",
+    Kind.AGENT: "set `server` in [identity], or let the host join again: `sterna host add NAME` on the CA's "
+    "machine",
     Kind.CONTROLLER: "set `server` in [identity], or issue another one: `sterna ca issue controller NAME`",
 }
 
@@ -44,7 +45,7 @@ def watch_of(
     cert_file = identity.bus_tls(tls).cert_file
     if cert_file is None:
         return None
-    fix = f"replace {cert_file} and its key: they are read within an hour"
+    fix = f"replace {cert_file} and its key: the process reads them within an hour"
     return Watch(partial(validity_of, cert_file), clock, show, fix)
 
 

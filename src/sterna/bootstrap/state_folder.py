@@ -42,12 +42,12 @@ def alone_in(folder: Path) -> Iterator[None]:
         _tighten(folder)
         lock = os.fdopen(os.open(folder / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "a")
     except OSError as error:
-        fix = "name a folder on a local disk that this agent may write to"
+        fix = "set a folder on a local disk that this agent may write to"
         raise BadRequest(f"state_dir {folder} cannot be used: {error.strerror or error}", fix=fix) from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            fix = "stop it first, or give this one a state_dir of its own"
+            fix = "stop it first, or set another state_dir for this one"
             raise Conflict(f"another sterna agent already works in {folder}", fix=fix) from None
         yield

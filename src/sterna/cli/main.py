@@ -197,7 +197,7 @@ def migrate(  # noqa: PLR0913 - one option per setting
 
 
 def _start(client: Client, body: Json) -> Json:
-    whether = f"to see whether it was accepted, run: sterna show {body['id']}"
+    whether = f"to check whether it was accepted, run: sterna show {body['id']}"
     try:
         return _post_twice(client, body)
     except ApiSlow:

@@ -77,7 +77,7 @@ def drain(  # noqa: PLR0913 - one option per setting
 ) -> None:
     """Empty hosts: migrate their running VMs to other hosts. The hosts accept no VMs until they are opened again.
 
-    With --plan, exit code 3 if a VM cannot be moved or the time limit would be exceeded. With --watch, 7 if a VM
+    With --plan, exit code 3 if a VM cannot be migrated or the time limit would be exceeded. With --watch, 7 if a VM
     stayed and 8 if the operation was stopped.
     """
     body: Json = {"hosts": hosts} | ({"policy": policy} if policy is not None else {})
@@ -107,7 +107,7 @@ def begin(client: Client, body: Json) -> Json:
     try:
         return client.post("/v1/operations", body)
     except ApiSlow:
-        err.print(f"to see whether it was started, run: sterna operation show {body['id']}")
+        err.print(f"to check whether it was started, run: sterna operation show {body['id']}")
         raise
     except ApiAway:
         return client.post("/v1/operations", body)

@@ -69,7 +69,7 @@ def _load(plan: Json) -> str:
 
 def _bandwidth(plan: Json) -> str:
     if plan["bandwidth_bytes_s"] is None:
-        return f"unknown: {safe(plan['bandwidth_from'])}"
+        return f"unknown: {safe(plan['bandwidth_from'])}; for a forecast, give a limit with --bandwidth"
     return f"{amounts.rate(plan['bandwidth_bytes_s'])} ({plan['bandwidth_from']})"
 
 

@@ -37,7 +37,7 @@ def _show_placement(answer: Json) -> None:
     name, host = answer["vm"]["name"], answer["vm"]["host"]
     out.print(f"{name} is on {host}", markup=False)
     if answer["stays"]:
-        out.print(f"it cannot be moved now: {answer['stays']}", markup=False)
+        out.print(f"it cannot be migrated now: {answer['stays']}", markup=False)
     made = formatting.table("~HOST", ">SCORE", "~WHY")
     for one in answer["hosts"]:
         score = UNKNOWN if one["score"] is None else f"{one['score']:.3f}"

@@ -43,7 +43,7 @@ def _show(vm: Json) -> None:
     if nics := details["nics"]:
         formatting.show(_nics(nics))
     for device in details["immovable"]:
-        out.print(f"cannot be moved: {device}", markup=False)
+        out.print(f"cannot be migrated: {device}", markup=False)
 
 
 def _facts(vm: Json, details: Json) -> Table:

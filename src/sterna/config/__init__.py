@@ -61,7 +61,7 @@ def _numeric(remotes: str) -> str:
             try:
                 ip_address(bare(host))
             except ValueError:
-                raise ValueError(f"{one.strip()!r} has no IP address: Open vSwitch takes no names there") from None
+                raise ValueError(f"{one.strip()!r} has no IP address: Open vSwitch accepts no host names") from None
     return remotes
 
 
@@ -69,7 +69,7 @@ def _dialable(address: str) -> str:
     """An address without brackets. Raises ValueError for one that another host could not use."""
     if "%" in address:
         raise ValueError(
-            f"{address!r} has a zone, which means a device of this host only: name a global or unique local address"
+            f"{address!r} has a zone, which names a device of this host only: use a global or unique local address"
         )
     plain = bare(address)
     if not is_address(plain) or (plain != address and not is_ipv6(address)):
@@ -82,26 +82,26 @@ Template = Annotated[str, AfterValidator(_with_address)]
 
 
 class MigrationSettings(Section):
-    """The migration network: this host's addresses in it, and how the other hosts are reached."""
+    """The migration network: this host's addresses in it, and how to connect to the other hosts."""
 
     address: Address
-    """This host's address in the network that carries migrations. No default: only the operator knows it."""
+    """This host's address in the migration network. No default: only the operator knows it."""
     more_addresses: tuple[Address, ...] = ()
-    """This host's addresses on further networks. A memory stream that broke in post-copy is joined again over them
-    when the first network is down."""
+    """This host's addresses in other networks. If the first network fails during post-copy, the memory stream is
+    resumed over them."""
     insecure: bool = False
-    """Allow what is migrated, and the calls to other hosts' libvirt, to travel unencrypted. Only for a network that
-    nobody else can reach; both hosts of a migration must allow it."""
+    """Allow unencrypted migrations, and unencrypted calls to other hosts' libvirt. Only for a network that nobody
+    else can reach; both hosts of a migration must allow it."""
     uri_template: Template = "qemu+tls://{address}/system"
-    """How another host's libvirt is reached. `qemu+tcp://{address}/system` needs no certificates, and
-    `insecure = true`: whoever reaches that port is root on the host."""
+    """URI of another host's libvirt. `qemu+tcp://{address}/system` needs no certificates, but `insecure = true`:
+    anyone who can reach that port is root on the host."""
     transport: Transport | None = None
-    """How memory and copied disks travel to and from this host: `tls` (QEMU's own), `ssh` (inside libvirt's
-    connection, where nothing else is open) or `tcp` (needs `insecure = true` on both hosts). Not set: TLS; with
-    `insecure = true` on both hosts, TCP where one has no certificates."""
+    """Transport for memory and copied disks to and from this host: `tls` (QEMU's own), `ssh` (inside libvirt's
+    connection, if no other port is open) or `tcp` (needs `insecure = true` on both hosts). Not set: TLS; with
+    `insecure = true` on both hosts, TCP if one has no certificates."""
     ssh_uri_template: Template = "qemu+ssh://root@{address}/system"
-    """For `transport = "ssh"`, as root, because the system's libvirtd is root's. Keys are configured in ssh, or the
-    URI names them."""
+    """For `transport = "ssh"`. As root, because the system's libvirtd runs as root. Configure keys in ssh, or in
+    the URI."""
     link_bytes_s: int | None = Field(default=None, ge=2**20)
     """Speed of the migration network in bytes/s. Not set: unknown. Then a copy has one connection (one fills 10
     Gb/s), is not compressed, and QEMU calculates its downtime from what it measures."""
@@ -114,49 +114,49 @@ class MigrationSettings(Section):
         if not encrypts(self.uri_template):
             raise ValueError(f"uri_template {self.uri_template!r} is not encrypted: use qemu+tls, or {ways}")
         if not encrypts(self.ssh_uri_template):
-            raise ValueError(f"ssh_uri_template {self.ssh_uri_template!r} is not SSH, and not encrypted otherwise")
+            raise ValueError(f"ssh_uri_template {self.ssh_uri_template!r} is neither SSH nor encrypted otherwise")
         if self.transport is Transport.TCP:
             raise ValueError(f'transport = "tcp" is not encrypted: leave it out, or {ways}')
         return self
 
 
 class NetworkSettings(Section):
-    """This host's switch."""
+    """Network of this host."""
 
     ovsdb: Annotated[str, AfterValidator(_numeric)] = "unix:/run/openvswitch/db.sock"
-    """Open vSwitch's database. The default is where every distribution's listens. '': this host has no Open
-    vSwitch, only Linux bridges and macvtap."""
+    """Open vSwitch's database. The default is the path in every distribution. '': this host has no Open vSwitch,
+    only Linux bridges and macvtap."""
     provider: Literal["native", "neutron"] = "native"
-    """Where ports are looked up. `native`: in the domain XML alone. `neutron`: in the cloud of `[openstack]`."""
+    """Source of information about ports. `native`: only the domain XML. `neutron`: the cloud in `[openstack]`."""
     wait_for: Literal["", "ovn-installed"] = ""
-    """How this host's network agent reports that it has wired a port; a copy waits for it. `ovn-installed`: in the
-    interface's external_ids, as OVN's controller does. '': no wait, except that provider neutron waits for its
+    """How this host's network agent reports that it has wired a port. The copy waits for it. `ovn-installed`: in
+    the interface's external_ids, like OVN's controller. '': no wait, except that provider neutron waits for its
     agents."""
     vif_plugging_timeout_s: float = Field(default=10.0, ge=0, le=600)
     """Provider neutron, or `wait_for`: how long a migration waits for the destination's network agent to wire the
-    ports, before anything is copied, in seconds. An agent looks every two seconds and needs one. 0: no wait."""
+    ports before the copy, in seconds. An agent polls every two seconds and needs one. 0: no wait."""
     vif_plugging_is_fatal: bool = False
     """True: the migration fails after that time. False: it continues, and the guest is unreachable after its
     switch-over until the agent is done."""
     physical_networks: dict[str, tuple[str, ...]] = {}
     """The physical functions of each SR-IOV network on this host, by network device: `physnet1 = ["enp59s0f0"]`. No
-    default: only the operator knows what a cable is plugged into."""
+    default: only the operator knows the cabling."""
 
 
 class VolumeSettings(Section):
-    """How this host reaches volumes."""
+    """How this host connects to volumes."""
 
     initiator: str | None = None
-    """This host's iSCSI initiator name. Not set: the host cannot take VMs with iSCSI disks."""
+    """This host's iSCSI initiator name. Not set: the host accepts no VMs with iSCSI disks."""
     tgt_socket: str | None = None
-    """tgt's management socket, where the iSCSI target is this machine's own tgt (the lab)."""
+    """tgt's management socket, if the iSCSI target is tgt on this machine (the lab)."""
     provider: Literal["native", "cinder"] = "native"
-    """The service that admits hosts to volumes. `native`: tgt, or none. `cinder`: the cloud of `[openstack]`, for
-    every disk whose serial is a volume id."""
+    """The service that gives hosts access to volumes. `native`: tgt, or none. `cinder`: the cloud in
+    `[openstack]`, for every disk whose serial is a volume ID."""
 
 
 class OpenStackSettings(Section):
-    """The cloud whose Neutron or Cinder this host's VMs use. Read only where a `provider` needs it."""
+    """The cloud whose Neutron or Cinder this host's VMs use. Used only if a `provider` needs it."""
 
     auth_url: str | None = None
     """Keystone, e.g. `https://cloud.example:5000/v3`. No default."""
@@ -167,12 +167,12 @@ class OpenStackSettings(Section):
     host: str | None = None
     """This host's name in the cloud, as Nova and Neutron's agent know it. Not set: `host` of the agent."""
     images: bool = True
-    """Ask Glance what a VM's image demands, where the VM's metadata names the image but not its properties. False
-    for a cloud without Glance."""
+    """Ask Glance for the requirements of a VM's image if the VM's metadata names the image but not its properties.
+    False for a cloud without Glance."""
     project: str = "service"
-    """The user's project. The default is where every installer puts the services' users."""
+    """The user's project. The default is the project of the services' users in most installations."""
     user_domain: str = "Default"
-    """The user's domain. The default is the name that Keystone gives its first domain."""
+    """The user's domain. The default is the name of Keystone's first domain."""
     project_domain: str = "Default"
     """The project's domain, as `user_domain`."""
     region: str | None = None
@@ -182,14 +182,14 @@ class OpenStackSettings(Section):
     ca_file: Path | None = None
     """CA certificates for the services. Not set: the system's."""
     timeout_s: float = Field(default=60.0, gt=0)
-    """How long a service may take to answer, in seconds. Cinder's own limit for its storage back end is 60."""
+    """Timeout for responses of the services, in seconds. Cinder's own timeout for its storage back end is 60."""
 
 
 class TestSettings(Section):
     """For tests only."""
 
     fault_file: Path | None = None
-    """A file that says which steps must fail. Never set it on a production host."""
+    """A file that lists the steps that must fail. Never set it on a production host."""
 
 
 class AgentSettings(BaseSettings):
@@ -198,7 +198,7 @@ class AgentSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="STERNA_", env_nested_delimiter="__", extra="forbid")
 
     host: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")
-    """The host's identity in every record. No dots, because it is one token on the bus. No default."""
+    """Name of the host in all records. No dots, because it is one token in NATS subjects. No default."""
     state_dir: Path = Path("/var/lib/sterna")
     """Folder of the journal: a local disk that survives a reboot."""
     instances_dir: Path = Path("/var/lib/libvirt/images")
@@ -208,10 +208,10 @@ class AgentSettings(BaseSettings):
     traits: tuple[str, ...] = ()
     """Traits of this host that images may require (`trait:CUSTOM_X=required`)."""
     log_level: LogLevel = "info"
-    """What is written to stderr. `debug` adds a line for each attempt to reach a bus that is away, and for each
+    """Level of the log on stderr. `debug` adds a line for each failed attempt to connect to the bus, and for each
     hint that was not sent."""
     log_format: LogFormat = "console"
-    """How it is written: for people, or as one JSON object per line, with the time in UTC."""
+    """Format of the log: for people, or one JSON object per line, with the time in UTC."""
     identity: IdentitySettings = IdentitySettings()
     bus: BusSettings = BusSettings()
     migration: MigrationSettings
@@ -250,23 +250,24 @@ class AgentSettings(BaseSettings):
 def _days(least: int) -> AfterValidator:
     def checked(days: int) -> int:
         if days and not least <= days <= LONGEST_DAYS:
-            raise ValueError(f"{days} is neither 0 (for ever) nor {least} to {LONGEST_DAYS} days")
+            raise ValueError(f"{days} is neither 0 (forever) nor {least} to {LONGEST_DAYS} days")
         return days
 
     return AfterValidator(checked)
 
 
 class KeepSettings(Section):
-    """How long records are kept, in days. 0: for ever. What is older is removed in the background, by every
-    controller of the database. Nothing that is still open is removed."""
+    """How long records are kept, in days. 0 means forever. Older records are deleted in the background, by every
+    controller of the database. Migrations and operations that have not ended are kept."""
 
     migrations_days: Annotated[int, _days(2)] = 90
-    """Migrations and their timelines, after nothing of them was left to do on their hosts; at least 2. The last
-    100 that were completed stay: forecasts learn from them."""
+    """Migrations with their timelines, counted from when their hosts have finished all work; at least 2. The last
+    100 completed ones are kept, because forecasts learn from them."""
     operations_days: Annotated[int, _days(2)] = 90
-    """Operations after their end; at least 2. The newest of each host stays, because it can be undone."""
+    """Operations, counted from their end; at least 2. The newest one of each host is kept, because it can be
+    undone."""
     log_days: Annotated[int, _days(31)] = 365
-    """Lines of the log of requests (`sterna log`); at least 31. The database itself protects those of the last 30
+    """Lines of the audit log (`sterna log`); at least 31. The database itself protects the lines of the last 30
     days."""
 
 
@@ -276,7 +277,7 @@ class ControllerSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="STERNA_", env_nested_delimiter="__", extra="forbid")
 
     database: str = "sqlite:////var/lib/sterna/controller.db"
-    """SQLAlchemy URL. SQLite serves one machine; `postgresql+psycopg://…` several controllers."""
+    """SQLAlchemy URL. SQLite is for a single controller; use `postgresql+psycopg://…` for several."""
     log_level: LogLevel = "info"
     """As for an agent."""
     log_format: LogFormat = "console"
@@ -284,8 +285,8 @@ class ControllerSettings(BaseSettings):
     identity: IdentitySettings = IdentitySettings()
     bus: BusSettings = BusSettings()
     listen: str = Field(default="", pattern=r"^(.+:\d{1,5})?$")
-    """Address and port where the API listens besides its Unix socket, e.g. `127.0.0.1:8774` (8774 is Nova's port as
-    well). Every request there needs a token. '': nowhere."""
+    """Address and port of the API, in addition to its Unix socket, e.g. `127.0.0.1:8774` (Nova uses 8774 as well).
+    Every request there needs a token. '': only the Unix socket."""
     access: AccessSettings = AccessSettings()
     bus_server: BusServerSettings = BusServerSettings()
     keep: KeepSettings = KeepSettings()
@@ -311,7 +312,7 @@ class ControllerSettings(BaseSettings):
     def _ca_has_a_controller(self) -> Self:
         if self.access.ca_folder is not None and self.identity.enrol != "sterna":
             raise ValueError(
-                'access.ca_folder needs identity.enrol = "sterna": hosts join at a controller of that CA'
+                'access.ca_folder needs identity.enrol = "sterna": the controller needs a certificate of that CA'
             )
         if self.bus_server.config_file is not None and self.access.ca_folder is None:
             raise ValueError("bus_server.config_file needs access.ca_folder: the CA knows who is enrolled")
@@ -339,7 +340,7 @@ def load(kind: type[S], path: Path) -> S:
     Raises BadRequest, naming each key that is wrong, missing or unknown.
     """
     if not path.is_file():
-        raise BadRequest(f"there is no settings file {path}", fix="name one with --config")
+        raise BadRequest(f"there is no settings file {path}", fix="give the path of the settings with --config")
     # toml_file can only be given to a class: one of the same fields for this file
     here = type(
         kind.__name__, (kind,), {"model_config": SettingsConfigDict(toml_file=path), "__doc__": kind.__doc__}
@@ -347,13 +348,12 @@ def load(kind: type[S], path: Path) -> S:
     try:
         return here()  # type: ignore[no-any-return]
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise BadRequest(f"{path} is not TOML: {e}", fix="correct the line it names") from e
+        raise BadRequest(f"{path} is not TOML: {e}", fix="correct that line") from e
     except OSError as e:
         raise BadRequest(f"{path} cannot be read: {e.strerror}", fix="check its owner and mode") from e
     except SettingsError as e:
-        fix = (
-            """lists are JSON there: STERNA_TRAITS='["CUSTOM_GOLD"]'; of a section, set its keys: STERNA_BUS__URL"""
-        )
+        fix = """write lists as JSON: STERNA_TRAITS='["CUSTOM_GOLD"]'; set the keys of sections one by one:
+            STERNA_BUS__URL"""
         raise BadRequest(f"STERNA_* in the environment is wrong: {e}", fix=fix) from e
     except ValidationError as e:
         wrong = [f"{'.'.join(str(p) for p in error['loc'])}: {error['msg']}" for error in e.errors()]

@@ -15,29 +15,29 @@ PeerRole = Literal["none", "viewer", "operator", "admin"]
 
 
 class FixedToken(Section):
-    """A token that needs no database: for programs that are installed together with the controller. Only its hash
-    stands here: `printf %s "$TOKEN" | sha256sum`. Use a random token of at least 32 characters."""
+    """A token that needs no database, for programs that are installed together with the controller. Contains only
+    the hash: `printf %s "$TOKEN" | sha256sum`. Use a random token of at least 32 characters."""
 
     name: str = Field(pattern=NAME)
-    """Who holds it, in logs and records."""
+    """Name of the holder in logs and records."""
     role: UserRole
-    """What its holder may do: `viewer`, `operator`, `admin`, or `neutron` for Neutron's notifier alone."""
+    """Role of the holder: `viewer`, `operator`, `admin`, or `neutron` (only for Neutron's notifier)."""
     sha256: str = Field(pattern=DIGEST)
     """SHA-256 of the token, in hexadecimal."""
 
 
 class KeystoneSettings(Section):
-    """The cloud whose users may use the API, and whose Neutron may post events. They send a token of Keystone in
+    """The cloud whose users may use the API, and whose Neutron may post events. They send a Keystone token in
     `X-Auth-Token`. Needs the extra `openstack`."""
 
     auth_url: str | None = None
-    """Keystone, e.g. `https://cloud.example:5000/v3`. Not set: no token of Keystone is accepted."""
+    """Keystone, e.g. `https://cloud.example:5000/v3`. Not set: no Keystone tokens are accepted."""
     username: str | None = None
-    """A user for the controller that may check tokens: with the role `service` in `project`. No default."""
+    """A user for the controller that may validate tokens: with the role `service` in `project`. No default."""
     password: SecretStr | None = None
     """Password of `username`. Better in the environment: `STERNA_ACCESS__KEYSTONE__PASSWORD`. Never logged."""
     project: str = "service"
-    """The project of `username`. Only tokens for this project are accepted, too."""
+    """The project of `username`. Only tokens for this project are accepted."""
     user_domain: str = "Default"
     """The domain of `username`."""
     project_domain: str = "Default"
@@ -45,10 +45,11 @@ class KeystoneSettings(Section):
     ca_file: Path | None = None
     """CA certificates for Keystone. Not set: the system's."""
     timeout_s: float = Field(default=10.0, gt=0)
-    """How long Keystone may take to answer, in seconds."""
+    """Timeout for Keystone's responses, in seconds."""
     roles: dict[str, UserRole] = {"service": UserRole.NEUTRON}
-    """What a role of Keystone in `project` may do here. By default services may post events, and other users may do
-    nothing. For people, add a role that only the cloud's administrators assign: `sterna_operator = "operator"`."""
+    """Sterna's role for each Keystone role in `project`. By default services may post events, and other users may
+    do nothing. For people, add a role that only the cloud's administrators assign: `sterna_operator =
+    "operator"`."""
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -62,38 +63,38 @@ class AccessSettings(Section):
     """Who may use the API, and where. Create tokens with `sterna token create`."""
 
     socket: str = "/run/sterna/api.sock"
-    """Unix socket of the API. Its users need no token: the kernel reports who they are. '': no Unix socket."""
+    """Unix socket of the API. Its users need no token: the kernel identifies them. '': no Unix socket."""
     group: str = "sterna"
-    """The group whose members may use the Unix socket, of /etc/group. Without that group only root may."""
+    """Group in /etc/group whose members may use the Unix socket. If it does not exist, only root may."""
     root_role: PeerRole = "admin"
-    """What root, and the user that the controller runs as, may do there without a token. `none`: nothing."""
+    """Role on the Unix socket, without a token, of root and of the controller's user. `none`: a token is needed."""
     group_role: PeerRole = "operator"
-    """What members of `group` may do over the Unix socket without a token."""
+    """Role on the Unix socket, without a token, of members of `group`. `none`: a token is needed."""
     cert_file: Path | None = None
-    """Certificate for `listen`, with its chain. Not set: that of `[identity]`; where there is none, no TLS, which
-    is possible on loopback addresses only."""
+    """Certificate for `listen`, with its chain. Not set: that of `[identity]`. Without either there is no TLS,
+    which is allowed only on loopback addresses."""
     key_file: Path | None = None
     """The key of `cert_file`. Not set: it is in the same file."""
     insecure: bool = False
-    """True: without `cert_file` there is no TLS on `listen`, which may be an address that others reach. Whoever can
-    read the network traffic can read the tokens."""
+    """True: without `cert_file` there is no TLS on `listen`, even on an address that others can reach. Anyone who
+    can read the network traffic can read the tokens."""
     ca_folder: Path | None = None
-    """Folder of Sterna's own CA, where it is on this machine: hosts then join and renew their certificates over
-    `listen`. Needs `enrol = "sterna"` in `[identity]`. Not set: hosts join by files."""
+    """Folder of Sterna's own CA, if it is on this machine: hosts then join and renew their certificates over
+    `listen`. Needs `enrol = "sterna"` in `[identity]`. Not set: hosts join with files."""
     names: tuple[str, ...] = ()
-    """Host names under which clients reach the API, besides its addresses and this machine's name. A request with
+    """Host names that clients use for the API, besides its addresses and this machine's name. A request with
     another name in its `Host` header is refused."""
     tokens: tuple[FixedToken, ...] = ()
-    """Tokens of the settings, each a table `[[access.tokens]]`."""
+    """Tokens in the settings, each a table `[[access.tokens]]`."""
 
     keystone: KeystoneSettings = KeystoneSettings()
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         if self.key_file is not None and self.cert_file is None:
-            raise ValueError("key_file without cert_file")
+            raise ValueError("key_file needs cert_file")
         if self.ca_folder is not None and self.insecure:
-            raise ValueError("ca_folder with insecure: hosts send the secrets of their tokens there")
+            raise ValueError("ca_folder cannot be used with insecure: hosts send the secrets of their tokens")
         names = [token.name for token in self.tokens]
         if len(set(names)) < len(names):
             raise ValueError("two tokens have the same name")

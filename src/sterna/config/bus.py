@@ -25,24 +25,22 @@ class BusTls(Section):
     """TLS to the message bus. An enrolled process needs none of these keys: `[identity]` has its certificate."""
 
     ca_file: Path | None = None
-    """CA certificates; the server's certificate must be signed by one of them. Not set: those of `[identity]`, or
-    plain TCP where there is none."""
+    """CA certificates; the server's certificate must be signed by one of them. Not set: those of `[identity]`;
+    without either, plain TCP."""
     cert_file: Path | None = None
-    """This process's own certificate, where the bus requires one."""
+    """Certificate of this process, if the bus requires one."""
     key_file: Path | None = None
     """The key of `cert_file`. Not set: it is in the same file."""
     server_name: str | None = None
-    """The name in the server's certificate. Not set: `bus.sterna` with a certificate of Sterna's own CA, else the
-    host of `url`."""
+    """Name in the server's certificate. Not set: `bus.sterna` with a certificate of Sterna's own CA, otherwise the
+    host in `url`."""
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         if self.ca_file is None and (self.cert_file or self.key_file):
-            raise ValueError(
-                "without ca_file nothing would be encrypted: name it, or leave cert_file and key_file out"
-            )
+            raise ValueError("without ca_file nothing would be encrypted: set it, or remove cert_file and key_file")
         if self.key_file is not None and self.cert_file is None:
-            raise ValueError("key_file without cert_file")
+            raise ValueError("key_file needs cert_file")
         return self
 
 
@@ -50,16 +48,17 @@ class IdentitySettings(Section):
     """This process's certificate: it identifies the sender of each message."""
 
     enrol: Literal["", "sterna", "external"] = ""
-    """Where the certificate comes from. `sterna`: from Sterna's own CA (`sterna agent join`, `sterna ca issue`).
-    `external`: from a CA of yours; name the files. '': there is none, and the bus does not authenticate senders."""
+    """Source of the certificate. `sterna`: Sterna's own CA (`sterna agent join`, `sterna ca issue`). `external`:
+    your own CA; set the three files. '': no certificate, and the bus does not authenticate senders."""
     folder: Path = Path("/etc/sterna/identity")
-    """Where `sterna` keeps key and certificate: a folder of root's own, mode 0700."""
+    """With `sterna`: folder of key and certificate, owned by root, mode 0700."""
     server: str | None = None
-    """The controller that renews the certificate, as `https://10.0.0.1:8774`. Not set: it is not renewed."""
+    """URL of the controller that renews the certificate, e.g. `https://10.0.0.1:8774`. Not set: it is not
+    renewed."""
     ca_file: Path | None = None
     """With `external`: the certificates of your CA."""
     cert_file: Path | None = None
-    """With `external`: this host's certificate, made out to its migration addresses, for clients and servers."""
+    """With `external`: this host's certificate, issued for its migration addresses, for clients and servers."""
     key_file: Path | None = None
     """With `external`: the key of `cert_file`."""
 
@@ -80,7 +79,7 @@ class IdentitySettings(Section):
         if self.enrol != "external" and len(missing) < len(files):
             raise ValueError('ca_file, cert_file and key_file are for enrol = "external"')
         if self.server is not None and self.enrol != "sterna":
-            raise ValueError('server is for enrol = "sterna": a certificate of your CA is renewed by you')
+            raise ValueError('server is for enrol = "sterna": you renew certificates of your own CA yourself')
         return self
 
     def bus_tls(self, given: BusTls) -> BusTls:
@@ -96,13 +95,13 @@ class IdentitySettings(Section):
 
 
 class BusSettings(Section):
-    """How to reach the message bus, and as which user."""
+    """How to connect to the message bus, and as which user."""
 
     url: str = "nats://127.0.0.1:4222"
-    """Address of the bus; several are separated by commas. By default NATS's port on this machine. `tls://` asks
-    for TLS, also without `[bus.tls]`: with the system's CAs."""
+    """Address of the bus; separate several with commas. The default is NATS's port on this machine. `tls://`
+    requires TLS, also without `[bus.tls]`: with the system's CAs."""
     user: str | None = None
-    """User on the bus. Not set: a bus without accounts, or one that knows users by their certificates."""
+    """User on the bus. Not set: the bus has no accounts, or identifies users by their certificates."""
     password: SecretStr | None = None
     """Password of `user`. It is never logged."""
     tls: BusTls = BusTls()
@@ -115,24 +114,24 @@ class BusSettings(Section):
             if parts.scheme not in ("nats", "tls") or not parts.hostname:
                 raise ValueError(f"{one.strip()!r} is not the address of a bus: write nats://host:4222")
             if parts.username is not None or parts.password is not None:
-                raise ValueError("the address is shown in logs: user and password have keys of their own")
+                raise ValueError("the address is shown in logs: set user and password with their own keys")
             _ = parts.port  # raises ValueError
         return url
 
 
 class BusServerSettings(Section):
-    """The server of the bus, where it runs beside the controller that has the CA: it lets in who joins, and shuts
-    out who is removed, within seconds. Needs `ca_folder` in `[access]`."""
+    """The server of the bus, if it runs on the machine of the controller with the CA. The controller then adds
+    hosts that join and removes hosts that were removed, within seconds. Needs `ca_folder` in `[access]`."""
 
     config_file: Path | None = None
-    """nats-server's configuration, which the controller writes as `sterna bus config` does. A file that Sterna
-    did not write is not replaced. Not set: you write it."""
+    """nats-server's configuration, which the controller writes like `sterna bus config`. A file that Sterna did not
+    write is not replaced. Not set: you write it."""
     listen: str = ""
-    """Where nats-server listens, as `10.0.0.1:4222`."""
+    """Where nats-server listens, e.g. `10.0.0.1:4222`."""
     folder: Path = Path("/etc/nats/identity")
-    """The folder that `sterna ca issue bus` filled."""
+    """Folder of nats-server's key and certificate (`sterna ca issue bus`)."""
     reload: tuple[str, ...] = ("nats-server", "--signal", "reload")
-    """The command that has the running server read its configuration. Any command that ends within 20 s can be
+    """Command that makes the running server reload its configuration. Any command that ends within 20 s can be
     used: `["systemctl", "reload", "nats-server"]`, or a script that copies the file to several servers."""
 
     @model_validator(mode="after")
@@ -144,5 +143,5 @@ class BusServerSettings(Section):
         except BadRequest as error:
             raise ValueError(f"listen: {error.message}: {error.fix}") from None
         if not self.reload or not self.reload[0]:
-            raise ValueError("reload is a command: the program and its arguments")
+            raise ValueError("reload must be a command: the program and its arguments")
         return self

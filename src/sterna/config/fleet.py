@@ -14,7 +14,7 @@ from sterna.domain.webhooks import address_of
 def _command(words: tuple[str, ...]) -> tuple[str, ...]:
     """Raises ValueError for a program without its whole path."""
     if words and not Path(words[0]).is_absolute():
-        raise ValueError(f"{words[0]!r} is not the whole path of a program")
+        raise ValueError(f"{words[0]!r} is not the absolute path of a program")
     return words
 
 
@@ -34,31 +34,33 @@ def _token(given: SecretStr | None) -> SecretStr | None:
         return None
     token = given.get_secret_value().strip()
     if not token or any(not "!" <= sign <= "~" for sign in token):
-        raise ValueError("it is empty, or has a blank, a line break or a character that is not ASCII in it")
+        raise ValueError("it is empty, or contains a blank, a line break or a character that is not ASCII")
     return SecretStr(token)
 
 
 class FleetSettings(Section):
-    """What operations such as `sterna drain` plan with, and what `sterna rolling` may ask for. Give all controllers
-    of a fleet the same. Single migrations are not limited by it: there the destination's agent judges."""
+    """Limits for operations such as `sterna drain`, and commands and webhooks for `sterna rolling`. Use the same
+    values for all controllers of a fleet. Single migrations are not limited by it: the destination's agent checks
+    them."""
 
     vcpus_per_cpu: float = Field(default=16.0, gt=0, le=1024)
-    """vCPUs that a host may run for each of its CPUs. The default suits VMs that are mostly idle."""
+    """Maximum number of vCPUs for each CPU of a host. The default suits VMs that are mostly idle."""
     kept_memory_mib: int = Field(default=512, ge=0)
-    """Memory of each host that is not given to VMs, in MiB. The default is Nova's."""
+    """Memory of each host that VMs cannot use, in MiB. The default is Nova's."""
     spare_hosts: int = Field(default=0, ge=0, le=1000)
-    """N+1: so many of the largest hosts may fail, and the others keep room for their VMs. VMs that would need that
-    room stay where they are."""
+    """N+1: this many of the largest hosts may fail, and the others still have capacity for their VMs. VMs that
+    would need that capacity stay where they are."""
     preparing: int = Field(default=4, ge=1, le=64)
-    """Migrations that a host prepares at once in each direction, besides those that copy."""
+    """Maximum number of migrations that a host prepares concurrently in each direction, in addition to running
+    copies."""
     between: Annotated[tuple[str, ...], AfterValidator(_command)] = ()
-    """A command that `sterna rolling` has this controller run for each empty host, as the controller's user:
+    """Command that this controller runs for each empty host of `sterna rolling`, as the controller's user:
     `["/usr/local/bin/reboot-host"]`. The host, the operation and a key are added as arguments. Empty: none."""
     webhooks: Annotated[tuple[str, ...], AfterValidator(_addresses)] = ()
-    """Addresses that `sterna rolling --between-webhook` may have this controller call, with all below them:
+    """URLs that this controller may call for `sterna rolling --between-webhook`, including everything below them:
     `["https://jobs.example/sterna"]`. Empty: none."""
     webhook_token: Annotated[SecretStr | None, AfterValidator(_token)] = None
-    """Sent to all of them: `Authorization: Bearer TOKEN`. Visible ASCII characters; blanks and line breaks around
-    it do not count. Better in the environment: `STERNA_FLEET__WEBHOOK_TOKEN`. Never logged."""
+    """Sent to all webhooks: `Authorization: Bearer TOKEN`. Visible ASCII characters; leading and trailing blanks
+    and line breaks are removed. Better in the environment: `STERNA_FLEET__WEBHOOK_TOKEN`. Never logged."""
     webhook_ca_file: Path | None = None
     """CA certificates for the webhooks. Not set: the system's."""

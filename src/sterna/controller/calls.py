@@ -52,7 +52,7 @@ def reading(host: str, method: str) -> Iterator[None]:
         yield
     except (AttributeError, LookupError, TypeError, ValueError, BadRequest) as error:
         why = f"the answer of {host} to {method} cannot be read: {_words(error)}"
-        raise Unknown(why, fix=f"see that this controller is not older than the agent of {host}") from error
+        raise Unknown(why, fix=f"check that this controller is not older than the agent of {host}") from error
 
 
 def _words(error: Exception) -> str:

@@ -69,14 +69,16 @@ def no_such_host(name: str) -> Refusal:
 
 def network_host_shared(host: str, other: str) -> Refusal:
     """What a host calls itself in the cloud is another one's name there."""
-    message = f"{host} says that the cloud knows it by the name that {other} has there"
-    fix = f"give it the name that its network agent has: `host` in `[openstack]` of the agent's settings on {host}"
+    message = f"according to {host}, it has the same name in the cloud as {other}"
+    fix = f"set the name of its network agent: `host` in `[openstack]` of the agent's settings on {host}"
     return Refusal(code="network-host-shared", message=message, fix=fix)
 
 
 def same_host(vm: str, host: str) -> Refusal:
     """Destination = source."""
-    return Refusal(code=SAME_HOST, message=f"{vm} is on {host} already", fix="name another host, or none")
+    return Refusal(
+        code=SAME_HOST, message=f"{vm} is already on {host}", fix="name another host, or let Sterna choose one"
+    )
 
 
 def destination_down(host: str, trouble: Trouble) -> Refusal:
@@ -86,13 +88,13 @@ def destination_down(host: str, trouble: Trouble) -> Refusal:
 
 def destination_degraded(host: str, trouble: Trouble) -> Refusal:
     """Its agent reports why it cannot take part."""
-    message = f"{host} cannot take a VM: {trouble.why}"
+    message = f"{host} cannot accept VMs: {trouble.why}"
     return Refusal(code=DESTINATION_DEGRADED, message=message, fix=trouble.fix)
 
 
 def source_degraded(vm: str, host: str, trouble: Trouble) -> Refusal:
     """Its agent reports why it cannot take part."""
-    message = f"{host}, where {vm} is, cannot begin a migration: {trouble.why}"
+    message = f"{host}, where {vm} is, cannot start a migration: {trouble.why}"
     return Refusal(code=SOURCE_DEGRADED, message=message, fix=trouble.fix)
 
 
@@ -106,7 +108,7 @@ def in_maintenance(host: str, reason: str = "") -> Refusal:
 def under_way(vm: str, migration_id: str) -> Refusal:
     """One migration per VM at a time (invariant 5 of the protocol)."""
     fix = f"wait for it, or `sterna abort {migration_id}`"
-    return Refusal(code=UNDER_WAY, message=f"{vm} is in migration {migration_id} already", fix=fix)
+    return Refusal(code=UNDER_WAY, message=f"{vm} is already in migration {migration_id}", fix=fix)
 
 
 def source_down(vm: str, host: str, seen_at: str, trouble: Trouble) -> Refusal:
@@ -117,7 +119,7 @@ def source_down(vm: str, host: str, seen_at: str, trouble: Trouble) -> Refusal:
 
 def ambiguous(name: str, uuids: Iterable[str]) -> Refusal:
     """Two VMs of one name."""
-    message = f"{name} is the name of several VMs: {', '.join(sorted(uuids))}"
+    message = f"several VMs have the name {name}: {', '.join(sorted(uuids))}"
     return Refusal(code=AMBIGUOUS, message=message, fix="give the UUID of the one you mean")
 
 
@@ -130,75 +132,79 @@ def runs_twice(vm: str, hosts: Iterable[str]) -> Refusal:
 
 def nova_owned(vm: str, host: str) -> Refusal:
     """Moved behind its back, a later start through that Nova would make a second copy on the old host."""
-    message = f"Nova manages {vm} on its host {host}: if Sterna moved it, Nova could start a second copy there"
+    message = f"Nova manages {vm} on its host {host}: if Sterna migrated it, Nova could start a second copy there"
     fix = "migrate it with Nova (`openstack server migrate --live-migration`, in its region)"
     return Refusal(code=NOVA_OWNED, message=message, fix=fix)
 
 
 def nova_silent(vm: str, why: str) -> Refusal:
     """It may be one of that Nova's."""
-    message = f"{vm} was made by Nova, and whether it is still Nova's cannot be asked: {why}"
-    return Refusal(code=NOVA_SILENT, message=message, fix="see that Keystone and Nova answer this controller")
+    message = f"{vm} was created by Nova, and it is unknown whether Nova still manages it: {why}"
+    return Refusal(code=NOVA_SILENT, message=message, fix="check that this controller can reach Keystone and Nova")
 
 
 def copy_unwanted(vm: str, disks: Iterable[str]) -> Refusal:
     """Somebody has said that no disk may be copied."""
-    message = f"these disks of {vm} are on its host alone, and are not to be copied: {', '.join(disks)}"
-    fix = "allow that they are copied (--block-migration, or neither option), or put them on shared storage"
+    message = f"these disks of {vm} are only on its host, and the request forbids copying them: {', '.join(disks)}"
+    fix = "allow copying them (--block-migration, or neither option), or put them on shared storage"
     return Refusal(code=COPY_UNWANTED, message=message, fix=fix)
 
 
 def no_destination(vm: str) -> Refusal:
     """There is no other host."""
     return Refusal(
-        code=NO_DESTINATION, message=f"there is no other host {vm} could go to", fix="start a Sterna agent on one"
+        code=NO_DESTINATION,
+        message=f"there is no other host that {vm} could migrate to",
+        fix="start a Sterna agent on one",
     )
 
 
 def source_slow(vm: str, source: str, hosts: str, within_s: float) -> Refusal:
     """Asked about some hosts, it has answered about none."""
     message = (
-        f"{source}, where {vm} runs, has not said within {within_s:g} s whether these hosts can take it: {hosts}"
+        f"{source}, where {vm} runs, has not said within {within_s:g} s whether these hosts can run it: {hosts}"
     )
-    fix = f"see whether libvirt on {source} answers, and the VM's QEMU"
+    fix = f"check that libvirt on {source} answers, and the VM's QEMU"
     return Refusal(code=CHECK_FAILED, message=message, fix=fix)
 
 
 def hosts_slow(vm: str, hosts: str, within_s: float) -> Refusal:
     """Others have answered."""
-    message = f"within {within_s:g} s there was no answer whether these hosts can take {vm}: {hosts}"
-    return Refusal(code=CHECK_FAILED, message=message, fix="see whether libvirt and the storage answer there")
+    message = f"within {within_s:g} s it could not be determined whether these hosts can run {vm}: {hosts}"
+    return Refusal(code=CHECK_FAILED, message=message, fix="check that libvirt and the storage answer there")
 
 
 def hosts_unasked(vm: str, hosts: str, within_s: float) -> Refusal:
     """The time was over before."""
-    message = f"within {within_s:g} s these hosts could not be asked whether they can take {vm}: {hosts}"
+    message = f"within {within_s:g} s these hosts could not be asked whether they can run {vm}: {hosts}"
     return Refusal(code=CHECK_FAILED, message=message, fix="name one of them as the destination")
 
 
 def deadline_missed(promised_s: float, late_s: float) -> Refusal:
     """An operation that would not end in time."""
-    message = f"it will probably take {in_words(promised_s)}: {in_words(late_s)} more than it may"
+    message = f"it will probably take {in_words(promised_s)}: {in_words(late_s)} more than allowed"
     return Refusal(code=DEADLINE_MISSED, message=message)
 
 
 def deadline_with_vms_left(why: Sequence[str]) -> Refusal:
     """An operation that would end with VMs left, however much time it has."""
     others = f"; and {len(why) - 1} others" if len(why) > 1 else ""
-    message = f"its hosts would not be empty then: {why[0]}{others}"
-    fix = "`sterna drain --plan` lists all of them: make them movable, or begin it anyway (--even-if-late)"
+    message = f"some VMs would stay on its hosts: {why[0]}{others}"
+    fix = "`sterna drain --plan` lists all of them; fix the reasons, or start it anyway (--even-if-late)"
     return Refusal(code=DEADLINE_MISSED, message=message, fix=fix)
 
 
 def host_gone(name: str, *, removed: bool) -> Refusal:
     """Nothing can be moved away from it."""
     what = "was removed from the fleet" if removed else "was declared dead"
-    return Refusal(code=HOST_GONE, message=f"{name} {what}: nothing can be moved away from it")
+    return Refusal(code=HOST_GONE, message=f"{name} {what}: its VMs cannot be migrated")
 
 
 def no_open_host() -> Refusal:
     """All hosts would be closed."""
-    return Refusal(code=NO_OPEN_HOST, message="no other host takes VMs: all are named, in maintenance or dead")
+    return Refusal(
+        code=NO_OPEN_HOST, message="no other host accepts VMs: all are in the request, in maintenance or dead"
+    )
 
 
 def webhook_not_allowed(url: str, why: str) -> Refusal:
@@ -224,7 +230,7 @@ def refuse(refusals: Sequence[Refusal]) -> None:
 
 def other_request(migration_id: str) -> Conflict:
     """The id of a request was used for another one."""
-    return Conflict(f"the id {migration_id} belongs to another request", fix="choose a new id")
+    return Conflict(f"the ID {migration_id} belongs to another request", fix="choose a new ID")
 
 
 def about(migration: Migration) -> dict[str, str]:

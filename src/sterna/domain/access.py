@@ -10,7 +10,7 @@ from sterna.domain.model import Value
 
 
 class UserRole(StrEnum):
-    """What a user of the API is allowed."""
+    """Role of a user of the API."""
 
     NEUTRON = "neutron"
     """Neutron's notifier: it reports ports that were wired, and may do nothing else."""
@@ -20,7 +20,7 @@ class UserRole(StrEnum):
 
 
 class Action(StrEnum):
-    """What a request does."""
+    """Kind of request, for permissions and the audit log."""
 
     PROBE = "probe"
     """Health and version: for load balancers, without authentication."""
@@ -122,6 +122,6 @@ def check(actor: Actor, action: Action) -> None:
         return
     raise Forbidden(
         f"{action} needs the role {NEEDS[action]}; {actor.name} has the role {actor.role}",
-        fix="ask an administrator for a token of that role: sterna token create NAME --role "
+        fix="ask an administrator for a token with that role: sterna token create NAME --role "
         f"{NEEDS[action]} --days 90",
     )

@@ -20,7 +20,7 @@ ANSWER_S = 15.0
 
 
 class Safety(StrEnum):
-    """May it be repaired?"""
+    """Whether a leftover may be removed."""
 
     SAFE = "safe"
     """Proven to be unused."""
@@ -33,22 +33,22 @@ class Safety(StrEnum):
 
 
 class Leftover(Value):
-    """One thing on one host, and why it is thought to be left over."""
+    """One leftover on one host, with the evidence."""
 
     kind: str
     """`tap`, `incoming-guest`, `definition`, `runs-twice`, `secret`, `files`, `folder`, `admission`, `token`,
-    `migration`, `cast`, `bad-message`; `not-looked-at`: what could not be asked whether it is one."""
+    `migration`, `cast`, `bad-message`; `not-looked-at`: something that could not be checked."""
     host: str
     subject: str
-    """Device, UUID, path, target or id: what a person would look for."""
+    """Device, UUID, path, target or ID."""
     vm: str = ""
-    """UUID, where it is about one."""
+    """UUID of its VM, if it belongs to one."""
     why: str
     safety: Safety
     repair: str = ""
-    """What a repair does, in words."""
+    """What a repair would do."""
     done: str = ""
-    """What was done, or why it was not; '' where nothing was asked for."""
+    """What was done, or why not; empty if no repair was requested."""
 
 
 class Judgement(NamedTuple):
@@ -93,7 +93,7 @@ def judge_definition(here: Observation, elsewhere: Elsewhere, *, stays: bool = F
         ((host, there),) = running.items()
         if stays:
             why = f"{host} says that it runs this VM; the last migration of it here has left it on this host"
-            helps = f"see whether it runs on {host}, and which of the two is the VM that is meant"
+            helps = f"check whether it runs on {host}, and which of the two is the VM that is meant"
             return Judgement(Safety.NEVER, why, helps)
         if there.epoch is not None and there.epoch >= here.epoch:
             why = f"the same VM runs on {host} with epoch {there.epoch}; this definition has {here.epoch}"

@@ -175,7 +175,7 @@ def _prepared(port: Port, source: str, destination: str, unbindable: frozenset[s
     if active is not None and active.host not in (source, destination):
         raise Conflict(
             f"port {port.id} is bound to {active.host}, and its VM runs on {source}",
-            fix=f"bind it to {source} (binding:host_id), or see why the network service thinks otherwise",
+            fix=f"bind it to {source} (binding:host_id), or find out why the network service thinks otherwise",
         )
     act = _active_on(port, source, unbindable)
     if act is not None:

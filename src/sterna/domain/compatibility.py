@@ -69,7 +69,7 @@ def _libvirt(oldest: int) -> Hosts:
         if pair.libvirt >= oldest:
             return ""
         old = next(h for h in pair.both if h.libvirt_version < oldest)
-        return f"{old.host} has libvirt {spoken(old.libvirt_version)}, older than {spoken(oldest)}"
+        return f"{old.host} has libvirt {spoken(old.libvirt_version)}, which is older than {spoken(oldest)}"
 
     return missing
 
@@ -79,7 +79,7 @@ def _qemu(oldest: int) -> Hosts:
         if pair.qemu >= oldest:
             return ""
         old = next(h for h in pair.both if h.qemu_version < oldest)
-        return f"{old.host} has QEMU {spoken(old.qemu_version)}, older than {spoken(oldest)}"
+        return f"{old.host} has QEMU {spoken(old.qemu_version)}, which is older than {spoken(oldest)}"
 
     return missing
 
@@ -87,16 +87,14 @@ def _qemu(oldest: int) -> Hosts:
 def _both_have(field: str, what: str) -> Hosts:
     def missing(pair: Pair, guest: Guest) -> str:
         lacking = pair.lacking(field)
-        return f"{what} not seen on {' and '.join(lacking)}" if lacking else ""
+        return f"{what} not found on {' and '.join(lacking)}" if lacking else ""
 
     return missing
 
 
 def _source_may_lock(pair: Pair, guest: Guest) -> str:
     # Only the sender pins the guest's memory.
-    return (
-        "" if pair.source.locked_memory else f"the right to lock the guest's memory not seen on {pair.source.host}"
-    )
+    return "" if pair.source.locked_memory else f"QEMU on {pair.source.host} may not lock the guest's memory"
 
 
 def _always(why: str) -> Hosts:
@@ -110,7 +108,7 @@ def _no_userfaultfd(pair: Pair, guest: Guest) -> str:
 
 def _hugepages(pair: Pair, guest: Guest) -> str:
     if guest.hugepages and not pair.destination.userfaultfd_hugepages:
-        return f"{guest.name} has huge pages, which userfaultfd on {pair.destination.host} does not serve"
+        return f"{guest.name} has huge pages, which userfaultfd on {pair.destination.host} does not support"
     return ""
 
 
@@ -126,17 +124,18 @@ _EMPTY_HOSTNAME = "news: libvirt 10.3, before it a disk's TLS fails with 'Certif
 
 NEEDS: tuple[Need, ...] = (
     Need(Feature.TLS, _both_have("tls", "certificates for the stream"),
-         "put ca-cert.pem, server-cert.pem and server-key.pem where qemu.conf says", "read: libvirt, tlscerts"),
+         "put ca-cert.pem, server-cert.pem and server-key.pem into the folder in "
+         "qemu.conf", "read: libvirt, tlscerts"),
     Need(Feature.POSTCOPY, _no_userfaultfd,
          "set sysctl vm.unprivileged_userfaultfd=1 there, or give QEMU's user /dev/userfaultfd (libvirt 10.1)",
          "string: QEMU 'Userfaultfd not available'; news: libvirt 10.1; measured: 0 by default on Debian 12"),
     Need(Feature.POSTCOPY, _libvirt(version(8, 5)), "update libvirt",
          "news: libvirt 8.5, before it a broken link in post-copy loses the guest"),
-    Need(Feature.POSTCOPY, _hugepages, "give the guest ordinary pages, or a kernel from 4.11 on",
+    Need(Feature.POSTCOPY, _hugepages, "give the guest ordinary pages, or install kernel 4.11 or newer",
          "string: QEMU 'Userfault on this host does not support huge pages'"),
     Need(Feature.POSTCOPY, _pinned, "detach the device first",
          "string: QEMU 'VFIO migration is not supported with postcopy migration'"),
-    Need(Feature.POSTCOPY, _nvdimm, "do without post-copy", "string: QEMU 'is a nvdimm memory, postcopy is not'"),
+    Need(Feature.POSTCOPY, _nvdimm, "do not use post-copy", "string: QEMU 'is a nvdimm memory, postcopy is not'"),
     Need(Feature.PARALLEL, _libvirt(version(5, 2)), "update libvirt", "news: libvirt 5.2"),
     Need(Feature.ZSTD, _libvirt(version(9, 4)), "update libvirt", "news: libvirt 9.4, compression of parallel"),
     Need(Feature.ZSTD, _both_have("zstd", "zstd in QEMU"), "install a QEMU built with zstd", "read: QEMU qapi"),
@@ -151,23 +150,24 @@ NEEDS: tuple[Need, ...] = (
 )  # fmt: skip
 
 CLASHES: tuple[Clash, ...] = (
-    Clash(Feature.TUNNELLED, Feature.TLS, _always("libvirt's own connection encrypts a tunnelled stream already"),
+    Clash(Feature.TUNNELLED, Feature.TLS, _always("libvirt's connection already encrypts the stream"),
           "choose one of them", "read: libvirt, migration.html"),
-    Clash(Feature.TUNNELLED, Feature.DISKS, _always("libvirt does not copy disks through its own connection"),
+    Clash(Feature.TUNNELLED, Feature.DISKS, _always("libvirt does not copy disks through its own connection (SSH)"),
           "open a TCP port between the hosts for QEMU, or put the disks on shared storage",
           "string: libvirt 'migration of non-shared storage is not supported with tunnelled migration'"),
-    Clash(Feature.TUNNELLED, Feature.POSTCOPY, _always("libvirt does no post-copy through its own connection"),
+    Clash(Feature.TUNNELLED, Feature.POSTCOPY, _always("libvirt does not support post-copy through its own "
+    "connection (SSH)"),
           "open a TCP port between the hosts for QEMU",
           "string: libvirt 'post-copy is not supported with tunnelled migration'"),
-    Clash(Feature.TUNNELLED, Feature.PARALLEL, _always("libvirt has one connection to put the stream in"),
+    Clash(Feature.TUNNELLED, Feature.PARALLEL, _always("libvirt has only one connection (SSH) for the stream"),
           "open TCP ports between the hosts for QEMU", "source: libvirt e092daac (6.0), exclusive flags"),
     Clash(Feature.POSTCOPY, Feature.PARALLEL, _qemu(version(10, 1)),
           "update QEMU, or forbid post-copy",
           "source: QEMU e2741886 (10.1) takes the check out; string in 10.0.2; measured: 7.2 accepts both and Nova "
           "warns that the guest is lost"),
-    Clash(Feature.TLS, Feature.ZEROCOPY, _always("QEMU encrypts a copy of the page, so there is one"),
+    Clash(Feature.TLS, Feature.ZEROCOPY, _always("QEMU encrypts a copy of each page"),
           "choose one of them", "string: QEMU 'Zero copy only available for non-compressed non-TLS multifd'"),
-    Clash(Feature.ZSTD, Feature.ZEROCOPY, _always("QEMU compresses into a copy of the page, so there is one"),
+    Clash(Feature.ZSTD, Feature.ZEROCOPY, _always("QEMU compresses a copy of each page"),
           "choose one of them", "string: QEMU 'Zero copy only available for non-compressed non-TLS multifd'"),
     Clash(Feature.DISKS, Feature.TLS, _libvirt(version(4, 4)), "update libvirt", "news: libvirt 4.4"),
     Clash(Feature.TLS, Feature.PARALLEL, _libvirt(version(10, 3)), "update libvirt", _EMPTY_HOSTNAME,

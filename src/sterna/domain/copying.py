@@ -13,7 +13,7 @@ Counted = Annotated[int, Field(ge=-(2**63), lt=2**64)] | None
 
 
 class JobSample(Value):
-    """One look at a running copy (protocol M3). Sizes in bytes, rates in bytes/s."""
+    """One sample of a running copy (protocol M3). Sizes in bytes, rates in bytes/s."""
 
     elapsed_ms: Counted = None
     memory_total: Counted = None
@@ -21,15 +21,15 @@ class JobSample(Value):
     memory_remaining: Counted = None
     memory_rate: Counted = None
     dirty_rate: Counted = None
-    """bytes/s of memory the guest dirties (libvirt's pages/s times its page size)."""
+    """Memory that the guest writes, in bytes/s (libvirt's pages/s times its page size)."""
     iteration: Counted = None
     disk_total: Counted = None
     disk_processed: Counted = None
     disk_remaining: Counted = None
     downtime_ms: Counted = None
-    """QEMU's expected downtime while it runs."""
+    """Downtime that QEMU expects."""
     throttle_percent: Counted = None
-    """How much QEMU slows the guest's vCPUs down (auto-converge)."""
+    """How much QEMU throttles the guest's vCPUs (auto-converge)."""
 
 
 class GuestLoad(Value):

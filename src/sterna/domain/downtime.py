@@ -23,20 +23,20 @@ REPORTED_BY_QEMU = frozenset({DEVICE, SENT})
 
 
 class Downtime(Value):
-    """In ms, each measured within one host; None where it was not seen."""
+    """Parts of the downtime in ms, each measured on one host; None if not measured."""
 
     last_pass_ms: float | None = None
-    """Source: the last pass before the guest stops. The guest still runs in it."""
+    """Source: the last pass before the guest is paused. The guest is still running."""
     stop_ms: float | None = None
-    """Source: from the guest's pause until QEMU begins with the rest; libvirt completes the disks' copies in it."""
+    """Source: from the pause until QEMU sends the rest of the memory. libvirt completes the copies of disks."""
     device_state_ms: float | None = None
-    """Source: the rest of the memory and the devices' state go out."""
+    """Source: sending the rest of the memory and the device state."""
     resume_ms: float | None = None
-    """Destination: from having all of it to running: the two libvirts hand over, then QEMU starts the vCPUs."""
+    """Destination: from having received everything to running: libvirt hands over, then QEMU starts the vCPUs."""
     network_ms: float | None = None
-    """Destination: from running until the network was notified; 0 where it was notified before."""
+    """Destination: from running until the network was notified; 0 if it was notified before."""
     reason: str = ""
-    """Why it is not known."""
+    """Why it is unknown."""
 
 
 class SourceTimes:

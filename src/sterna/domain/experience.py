@@ -247,14 +247,14 @@ def _job(entry: Entry) -> CompletedJob | None:
 
 
 class Accuracy(Value):
-    """How good forecasts were. None without any that can be compared."""
+    """Accuracy of forecasts. None if there are none to compare."""
 
     compared: int
     within_10_percent: float | None = None
-    """Share, 0..1."""
+    """Share of the forecasts, 0..1."""
     within_25_percent: float | None = None
     median_error: float | None = None
-    """Share by which the actual differed: 0.1 for a tenth."""
+    """Relative error: 0.1 means that the result differed by 10 %."""
 
 
 def accuracy(outcomes: Sequence[Outcome], of: str = "total_ms") -> Accuracy:

@@ -158,4 +158,4 @@ def after_return(here: Observation, written_off: WriteOff) -> Finding:
     if here.state in GONE:
         return Finding(Verdict.ENDED_AT_SOURCE, f"this host was declared dead: {written_off.why}")
     why = "this host was declared dead while the guest was here, and the guest is paused"
-    return Finding(Verdict.DOUBT, f"{why}: see that it runs nowhere else, then virsh resume; else virsh destroy")
+    return Finding(Verdict.DOUBT, f"{why}: check that it runs nowhere else, then virsh resume; else virsh destroy")

@@ -58,7 +58,7 @@ HIGH_SHARE = 0.5
 
 
 class Mode(StrEnum):
-    """How a copy ends."""
+    """Mode of a copy: how it ends."""
 
     PRECOPY = "precopy"
     THROTTLE = "throttle"
@@ -67,20 +67,20 @@ class Mode(StrEnum):
 
 
 class Load(Value):
-    """What there is to copy. Sizes in bytes."""
+    """Data to be copied, and how fast the guest changes it. Sizes in bytes."""
 
     memory_bytes: int
     allocated_bytes: int | None = None
-    """Memory the guest has ever touched: pages of zeros cost next to nothing. None: all of it."""
+    """Memory that the guest has ever used: other pages cost almost nothing. None: all of it."""
     dirty_bytes: int = 0
-    """Different bytes dirtied within `dirty_period_s`, as measured on the running guest."""
+    """Different bytes written within `dirty_period_s`, as measured on the running guest."""
     dirty_period_s: float = 1.0
     working_set_bytes: int | None = None
-    """What it writes into. None: perhaps all it has touched."""
+    """Memory that the guest writes to. None: perhaps all that it has used."""
     in_turn: bool = False
-    """It writes its pages one after the other: what it dirties grows evenly until it has met all of them."""
+    """The guest writes its pages one after the other, not the same ones repeatedly."""
     disk_bytes: int = 0
-    """To be copied with the memory."""
+    """Local disks to be copied with the memory."""
 
     @property
     def touched(self) -> int:
@@ -167,29 +167,30 @@ class Expectations(Value):
 
 
 class Forecast(Value):
-    """One mode's prospects. None where the copy does not end."""
+    """Forecast of a copy in one mode. Fields are None if the copy does not end."""
 
     mode: Mode
     ends: bool
-    """At the rates measured."""
+    """Whether it ends at the measured rates."""
     odds: float
-    """0..1: that it ends (within the deadline, where there is one), the rates being as uncertain as they are."""
+    """Probability, 0..1, that it ends (before the deadline, if there is one), as the rates are uncertain."""
     total_ms: float | None = None
     """From the request to the end."""
     copy_ms: float | None = None
-    """Of that, libvirt's job: disks and memory."""
+    """Part of that in libvirt's job: disks and memory."""
     downtime_ms: float | None = None
     downtime_least_ms: float | None = None
-    """Eight of ten downtimes are between this and `downtime_most_ms`. None: how they scatter is not known."""
+    """Eight of ten downtimes are between this and `downtime_most_ms`. None: the range is unknown."""
     downtime_most_ms: float | None = None
     rest_ms: float | None = None
-    """Of the downtime as the model has it: memory that is left. None where that is not what it is made of."""
+    """Part of the modelled downtime: sending the remaining memory. None if the downtime is not modelled like
+    this."""
     allowed_ms: float | None = None
-    """The most that QEMU's limit lets `rest_ms` be."""
+    """Maximum of `rest_ms` with QEMU's downtime limit."""
     bytes_sent: int | None = None
     passes: int | None = None
     correction: float = 1.0
-    """Of the model's bytes, as it was made with."""
+    """Factor that was applied to the model's bytes."""
     why: str = ""
 
 

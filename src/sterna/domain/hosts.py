@@ -10,7 +10,7 @@ from sterna.domain.nova import NovaFacts
 
 
 class Transport(StrEnum):
-    """How the memory travels from host to host."""
+    """How memory is sent from host to host."""
 
     TCP = "tcp"
     """From QEMU to QEMU, unencrypted."""

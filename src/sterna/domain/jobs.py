@@ -48,7 +48,7 @@ _OTHER_PAUSES = {
         "paused by an error of one of its disks",
         "see virsh domblkerror {vm}, repair the storage, then virsh resume {vm}",
     ),
-    "watchdog": ("paused by its watchdog", "see why the guest hung, then virsh resume {vm}"),
+    "watchdog": ("paused by its watchdog", "find out why the guest hung, then virsh resume {vm}"),
     "crashed": ("paused since it crashed", "virsh reset {vm}, or virsh destroy {vm} and start it again"),
     "pmsuspended": ("asleep (suspended to memory by itself)", "virsh dompmwakeup {vm}"),
     "from-snapshot": ("paused, as it was in the snapshot it was reverted to", "virsh resume {vm}"),

@@ -34,13 +34,13 @@ def omitted(default: Any) -> Any:
 
 
 class Refusal(Value):
-    """One reason why a migration cannot be, and what would fix it (invariant 4 of the protocol)."""
+    """One reason why a migration is refused, and how to fix it (invariant 4 of the protocol)."""
 
     code: Annotated[Code, GetPydanticSchema(lambda _code, schema_of: schema_of(str))]
-    """Stable, for scripts: docs/reference/refusals.md lists all. A host of a newer version may send another one."""
+    """Stable: scripts can rely on it. docs/reference/refusals.md lists all. A newer version may send others."""
     message: str
     fix: Annotated[str, Field(validate_default=True)] = ""
-    """What to do. Where none is given, the remedy that the catalogue has for the code (`domain/refusals`)."""
+    """What to do. If none is given: the remedy in the catalogue (`domain/refusals`)."""
 
     @field_validator("fix")
     @classmethod
@@ -49,7 +49,7 @@ class Refusal(Value):
 
 
 class GuestState(StrEnum):
-    """A guest as one hypervisor sees it."""
+    """State of a guest in one hypervisor."""
 
     RUNNING = "running"
     PAUSED = "paused"
@@ -76,7 +76,7 @@ class Observation(Value):
 
 
 class DiskKind(StrEnum):
-    """How a disk's bytes are reached."""
+    """How a disk is accessed."""
 
     FILE = "file"
     ISCSI = "iscsi"
@@ -104,7 +104,7 @@ class Source(Value):
 
 
 class IscsiSource(Source):
-    """A LUN reached by QEMU's own initiator (libvirt network disk)."""
+    """A LUN that QEMU's own initiator connects to (libvirt network disk)."""
 
     target: str
     lun: int
@@ -132,13 +132,13 @@ class IscsiSource(Source):
 
 
 class RbdSource(Source):
-    """A Ceph image reached by QEMU itself (libvirt network disk). Who may open it is the <auth> of the disk, which
-    stays as it is: the secret it names is in `Disk.secrets`."""
+    """A Ceph image that QEMU itself opens (libvirt network disk). The <auth> of the disk is not changed; its
+    secret is in `Disk.secrets`."""
 
     name: str
     """`pool/image`."""
     monitors: tuple[str, ...] = ()
-    """`host:port` each."""
+    """Each as `host:port`."""
 
     @property
     def names(self) -> object:
@@ -192,14 +192,14 @@ class Reached(Value):
 
 
 class SecretRef(Value):
-    """A secret of libvirt that a disk's definition refers to: by its UUID, or by type and usage."""
+    """A libvirt secret that a disk's definition refers to, by its UUID, or by type and usage."""
 
     kind: str
     """libvirt's usage type: `iscsi` (CHAP), `ceph`, `volume` (LUKS)."""
     uuid: str | None = None
     usage: str | None = None
     username: str | None = None
-    """Of an <auth>."""
+    """In an <auth> element."""
 
     @property
     def words(self) -> str:
@@ -208,7 +208,7 @@ class SecretRef(Value):
 
 
 class FileOwner(Value):
-    """Who may open a file. By name where its host knows one: the same user may have another number elsewhere."""
+    """Owner and mode of a file. With names if the host knows them, because numbers may differ between hosts."""
 
     user: str | None = None
     uid: int
@@ -219,56 +219,56 @@ class FileOwner(Value):
 
 
 class Disk(Reached):
-    """One disk of a VM: a "block device mapping" (protocol P2)."""
+    """One disk of a VM ("block device mapping", protocol P2)."""
 
     target: str
-    """Guest device name in the XML, `vda`; the key by which disks are matched."""
+    """Device name in the guest, `vda`. Identifies the disk on both hosts."""
     device: str = "disk"
     """`disk`, `cdrom`, `lun`, `floppy`."""
     format: str = "raw"
     volume_id: str | None = None
-    """The XML's <serial>, else None."""
+    """<serial> in the XML, or None."""
     vm_uuid: str | None = None
-    """Whose disk it is: what a volume service calls the instance. None where that is not known."""
+    """The VM that owns the disk: the instance of a volume service. None if unknown."""
     attachment_id: str | None = None
-    """The volume service's own id of this host's admission, once it made one (P4)."""
+    """The volume service's ID of this host's attachment, once it exists (P4)."""
     secrets: tuple[SecretRef, ...] = ()
-    """What its QEMU opens it with, its backing files and mirror included; never a value."""
+    """Secrets that QEMU needs for it, its backing files and its mirror; never their values."""
     read_only: bool = False
     shareable: bool = False
     capacity_bytes: int | None = None
     allocation_bytes: int | None = None
     length_bytes: int | None = None
-    """Of its file, holes included."""
+    """Length of its file, including holes."""
     data_bytes: int | None = omitted(None)
-    """Of a local disk: what its copy will hold, which is more than is allocated where it is compressed."""
+    """Data in the copy of a local disk. More than allocated if the file is compressed."""
     holes_kept: bool = False
-    """Zeros are looked for when it is copied, and take no room in the new file."""
+    """Zeros are detected during the copy, and take no space in the new file."""
     owner: FileOwner | None = None
-    """Of a local file, on its own host."""
+    """Owner of a local file on its host."""
     backing_path: str | None = None
     backing_format: str | None = None
     backing_shared: bool | None = None
-    """The other host sees the backing file, too: only what differs from it is copied. None: not yet decided."""
+    """The other host also sees the backing file, so that only the image above it is copied. None: not yet known."""
     detail: str = ""
     chain: tuple[str, ...] = ()
-    """All it stands on, nearest first: backing files and external data; a path, or another place (`nbd://...`)."""
+    """Its backing files and external data file, nearest first: a path, or another location (`nbd://...`)."""
     data_file: str | None = None
     """The guest's data is in this file and not in the image (qcow2's `data_file`)."""
     mirrored: bool = omitted(False)
-    """A block job copies it to another place, which may be a volume of its own (`<mirror>`)."""
+    """A block job copies it to another location, which may be another volume (`<mirror>`)."""
     sliced: bool = omitted(False)
-    """It is a part of its file (`<slices>`), which begins at an offset."""
+    """It is only a part of its file (`<slices>`)."""
     snapshots: int = omitted(0)
-    """Internal snapshots of the image, those included that libvirt does not know."""
+    """Number of internal snapshots of the image, including those that libvirt does not know."""
     optional: bool = False
-    """A medium without which the VM starts as well (`startupPolicy`)."""
+    """A medium that the VM can start without (`startupPolicy`)."""
     against: tuple[Refusal, ...] = ()
-    """Reasons against moving it, from the comparison of both hosts' storage."""
+    """Reasons why it cannot be migrated, from the comparison of both hosts' storage."""
     identity: str | None = None
-    """Distinguishes its file on the source from a later one of the same name."""
+    """Distinguishes its file on the source from a later file with the same name."""
     local: bool | None = None
-    """True: on storage only its host can see, so it is copied with the memory (M2). None: not yet decided."""
+    """True: only its host sees it, so it is copied with the memory (M2). None: not yet known."""
 
     @property
     def encrypted(self) -> bool:
@@ -303,36 +303,35 @@ DEFAULT_PLUG: Final = "ovs"
 
 
 class Nic(Value):
-    """One NIC of a VM, as plugged on one host (protocol P5, P10)."""
+    """One NIC of a VM, as connected on one host (protocol P5, P10)."""
 
     mac: str
     plug: str
-    """One of `domain/plugs.py`, else the XML's own word for what Sterna does not support."""
+    """Plug type; for one that Sterna does not support, the type in the XML."""
     port_id: str | None = None
     bridge: str | None = None
     vlan: int | None = None
     mtu: int | None = None
     device: str | None = None
-    """The host's device: `vnet3`, `tap0f2a...`."""
+    """Device on the host: `vnet3`, `tap0f2a...`."""
     managed: bool = True
-    """False: the tap was made ahead of the guest. One that a running guest has (`managed='no'`, as earlier versions
-    wrote it) outlives it; its maker removes it."""
+    """False: the tap was created before the guest (`managed='no'`). libvirt does not remove it with the guest."""
     external_ids: dict[str, str] = {}
-    """As in the switch's Interface row; of a tap on a Linux bridge, as in its alias."""
+    """From the switch's Interface row, or from the alias of a tap on a Linux bridge."""
     parent: str | None = None
-    """The host's own device that a macvtap hangs on."""
+    """The host's device below a macvtap."""
     mode: str | None = None
-    """Of a macvtap: `bridge`, `passthrough`, `vepa`, `private`."""
+    """Mode of a macvtap: `bridge`, `passthrough`, `vepa`, `private`."""
     pci: str | None = None
-    """The host's virtual function that the guest has: `0000:3b:02.4`."""
+    """PCI address of the virtual function on the host: `0000:3b:02.4`."""
     physical_network: str | None = None
-    """Of the virtual function: another host's takes its place only if it is on the same."""
+    """Physical network of the virtual function. The destination needs one on the same network."""
     addresses: tuple[str, ...] = ()
-    """The guest's on this NIC, IPv4 and IPv6, where a network service knows them."""
+    """IPv4 and IPv6 addresses of the guest on this NIC, if a network service knows them."""
 
 
 class StateFile(Value):
-    """What a VM's firmware or TPM keeps on its host besides the disks: it travels in the memory stream."""
+    """State of a VM's firmware or TPM on its host. It is sent in the memory stream."""
 
     kind: str
     """`nvram` (a file), `tpm` (a folder, or a file), `save` (the managed save, if there is one)."""
@@ -340,18 +339,18 @@ class StateFile(Value):
 
 
 class NextStart(Value):
-    """What a running guest's next start needs beyond the guest itself: its persistent definition was changed while
-    it ran. It does not travel, and the destination must have it."""
+    """Requirements of a guest's next start that the running guest does not have, because its persistent definition
+    was changed. They are not copied; the destination must have them."""
 
     nics: tuple[Nic, ...] = ()
     devices: tuple[str, ...] = ()
-    """Devices that no other host can be given, in words."""
+    """Devices that cannot be migrated, as text."""
     machine: str = ""
-    """Another machine type than the guest's; '' for the same."""
+    """Machine type, if different from that of the running guest; otherwise empty."""
 
 
 class Vm(Value):
-    """One VM as its host's libvirt describes it: the truth Sterna works from."""
+    """One VM, as described by its host's libvirt."""
 
     uuid: str
     name: str
@@ -367,21 +366,21 @@ class Vm(Value):
     machine: str = ""
     emulator: str = ""
     cpu_xml: str = ""
-    """The live definition's <cpu> element, for the destination's own comparison."""
+    """<cpu> element of the live definition. The destination compares it with its CPU."""
     disks: tuple[Disk, ...] = ()
     nics: tuple[Nic, ...] = ()
     cold: tuple[Disk, ...] = ()
-    """Disks that only the persistent definition names: they do not travel, and a cold start needs them."""
+    """Disks that only the persistent definition has: they are not copied, and a cold start needs them."""
     next_start: NextStart = omitted(NextStart())
-    """The same of everything else that is not among `references`."""
+    """The same for everything else that is not in `references`."""
     firmware: tuple[StateFile, ...] = ()
     """NVRAM, TPM state, managed save."""
     immovable: tuple[str, ...] = ()
-    """Devices that cannot move, in words: `hostdev 0000:01:00.0`, `virtiofs share /x`."""
+    """Devices that cannot be migrated, as text: `hostdev 0000:01:00.0`, `virtiofs share /x`."""
     references: tuple[Reference, ...] = ()
-    """What else its definition names on its host."""
+    """Other resources of its host in its definition."""
     unjudged: tuple[str, ...] = ()
-    """What its definition names that cannot be looked for on another host, in words."""
+    """Resources in its definition that cannot be checked on another host, as text."""
     hugepages: bool = False
     """Its memory is in huge pages."""
     nvdimm: bool = False

@@ -6,10 +6,10 @@ from sterna.domain.model import Value
 
 
 class Flavor(Value):
-    """The size a VM was made in."""
+    """The flavor that a VM was created with."""
 
     id: str = ""
-    """'' where an older Nova did not write it."""
+    """Empty if written by an older Nova."""
     name: str = ""
     memory_mib: int = 0
     disk_gib: int = 0
@@ -20,14 +20,14 @@ class Flavor(Value):
 
 
 class NovaFacts(Value):
-    """Nova's own element of a domain. '' is what is not in it."""
+    """Nova's metadata in the domain. Empty: not in it."""
 
     name: str = ""
-    """What its users call the VM; libvirt's name is `instance-0000002a`."""
+    """Display name of the VM; its name in libvirt is `instance-0000002a`."""
     created_at: str = ""
     """ISO 8601 UTC."""
     user_id: str = ""
     project_id: str = ""
     image: str = ""
-    """UUID of the image it was made from; '' for a VM that boots from a volume."""
+    """UUID of the image that it was created from; empty if it boots from a volume."""
     flavor: Flavor | None = None

@@ -7,6 +7,8 @@ VIR_MIGRATE_PARAM_BANDWIDTH): the adapter looks them up. Nothing is found out la
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sterna.domain import amounts
 from sterna.domain.capabilities import Guest, Pair
 from sterna.domain.compatibility import CLASHES, LEANS, NEEDS, Feature
@@ -70,10 +72,10 @@ class Objective(Value):
 
 
 class CopyParameters(Value):
-    """What the copy is started with."""
+    """Parameters of the copy."""
 
     flags: tuple[str, ...]
-    """libvirt's VIR_MIGRATE_ names without the prefix, in order of the alphabet."""
+    """libvirt's VIR_MIGRATE_ names without the prefix, in alphabetical order."""
     parameters: dict[str, int | str]
     """libvirt's parameter names; values in the units libvirt documents (`bandwidth` in MiB/s)."""
     transport: Transport
@@ -87,7 +89,7 @@ class CopyParameters(Value):
 
 
 class Solution(Value):
-    """The parameters with their reasons, or why there are none."""
+    """The parameters of a copy with their reasons, or why it is refused."""
 
     parameters: CopyParameters | None = None
     reasons: tuple[str, ...] = ()
@@ -128,10 +130,10 @@ def _check_numbers(asked: Asked) -> list[Refusal]:
         )
         found.append(Refusal(code="downtime-out-of-range", message=message, fix="300ms suits most guests"))
     if asked.finish_within_s is not None and not 0 < asked.finish_within_s < float("inf"):
-        message = f"{asked.finish_within_s} s is not a valid time to finish in"
-        found.append(Refusal(code="deadline-out-of-range", message=message, fix="name a positive time, as 10m"))
+        message = f"{asked.finish_within_s} s is not a valid deadline"
+        found.append(Refusal(code="deadline-out-of-range", message=message, fix="give a positive time, e.g. 10m"))
     if asked.bandwidth_bytes_s is not None and asked.bandwidth_bytes_s < MIB:
-        message = f"{asked.bandwidth_bytes_s} bytes/s is less than libvirt accepts"
+        message = f"a bandwidth limit of {amounts.rate(asked.bandwidth_bytes_s)} is less than libvirt accepts"
         found.append(Refusal(code="bandwidth-out-of-range", message=message, fix="give at least 1MiB/s"))
     return found
 
@@ -169,12 +171,12 @@ class _Solver:
         self._wish_transport()
         self._wish_endings()
         if self.guest.local_disks:
-            self._demand(Feature.DISKS, f"{', '.join(self.guest.local_disks)} can only be seen by the source")
+            self._demand(Feature.DISKS, f"only the source sees {', '.join(self.guest.local_disks)}")
             self._wish_sync_writes()
         self._wish_connections()
         self._wish_compression()
         for feature in sorted(self.wanted.demands - self.on):
-            self._want(feature, "it was asked for")
+            self._want(feature, "it was requested")
 
     def _wish_transport(self) -> None:
         chosen, why = self._transport()
@@ -190,7 +192,7 @@ class _Solver:
     def _wish_encryption(self) -> None:
         """TLS, if neither the request nor a host says how memory is to travel."""
         if closed := self.hosts.closed:
-            self._demand(Feature.TLS, f"{' and '.join(closed)} does not allow anything else")
+            self._demand(Feature.TLS, f"{_do_not_allow(closed)} anything else")
         elif not self.hosts.lacking("tls"):
             self._want(Feature.TLS, "both hosts have certificates")
 
@@ -198,14 +200,14 @@ class _Solver:
         """TCP: both hosts must allow it, and none may be set to TLS."""
         settled = self.hosts.transport
         if closed := self.hosts.closed:
-            message = f"{' and '.join(closed)} does not allow unencrypted memory and disks, and TCP: {why}"
+            message = f"{_do_not_allow(closed)} unencrypted migrations, but TCP was chosen: {why}"
             fix = (
-                "use tls or ssh; or, on a network of their own, set insecure = true in [migration] of both hosts, "
-                "and no migrate_tls_force in their qemu.conf"
+                "use tls or ssh; or, on a separate network, set insecure = true in [migration] of both hosts, and "
+                "no migrate_tls_force in their qemu.conf"
             )
         elif settled is not None and settled[0] is Transport.TLS:
-            message = f"{settled[1]} is set to encrypt what is migrated, and tcp was asked for"
-            fix = f"leave --transport out, or change [migration] transport on {settled[1]}"
+            message = f"{settled[1]} is configured to encrypt migrations, but tcp was requested"
+            fix = f"do not request a transport, or change [migration] transport on {settled[1]}"
         else:
             return
         self.refusals.append(Refusal(code="transport-unencrypted", message=message, fix=fix))
@@ -214,27 +216,29 @@ class _Solver:
         """What was asked for, else what the hosts' operators set."""
         settled = self.hosts.transport
         if self.wanted.transport is not None or settled is None:
-            return self.wanted.transport, "it was asked for"
-        return settled[0], f"{settled[1]} is set to it"
+            return self.wanted.transport, "it was requested"
+        return settled[0], f"it is configured on {settled[1]}"
 
     def _wish_endings(self) -> None:
         may = self.wanted.may
         if May.POSTCOPY in may:
-            self._want(Feature.POSTCOPY, "it may be used, and can only be switched to if the copy starts with it")
+            self._want(Feature.POSTCOPY, "it is allowed, and must be enabled when the copy starts")
         if May.THROTTLE in may and self.converges is not True:
-            unsure = "it is not sure that it converges by itself"
-            why = "the forecast is that it does not converge" if self.converges is False else unsure
-            self._want(Feature.THROTTLE, f"it may be used, and {why}")
+            unsure = "the copy may not converge by itself"
+            why = "the copy will probably not converge by itself" if self.converges is False else unsure
+            self._want(Feature.THROTTLE, f"it is allowed, and {why}")
         elif May.THROTTLE in may:
             # QEMU slows a guest that dirties more than half of what is sent, also one that would converge.
-            self.reasons.append("no throttle: the forecast is that it converges by itself")
+            self.reasons.append("no throttle: the copy will probably converge by itself")
         if self.wanted.finish_within_s is not None and not may:
-            self.warnings.append("no `--may` was given: a copy that does not converge will be aborted")
+            self.warnings.append(
+                "neither throttle, postcopy nor pause is allowed: if the copy does not converge, it will be aborted"
+            )
 
     def _wish_sync_writes(self) -> None:
         # A disk written to faster than the link carries is never whole; slowing its writer is what throttling is.
         if self.wanted.finish_within_s is not None and May.THROTTLE in self.wanted.may:
-            self._want(Feature.SYNC_WRITES, "there is a deadline, and the guest may be slowed down")
+            self._want(Feature.SYNC_WRITES, "there is a deadline, and throttling is allowed")
 
     def _wish_connections(self) -> None:
         speed = self._speed()
@@ -257,12 +261,13 @@ class _Solver:
         link = self.hosts.link_bytes_s  # a limit alone does not mean a slow link
         slow = link is not None and link <= ZSTD_PAYS_BELOW_BYTES_S
         if slow and self.hosts.cpus >= ZSTD_CPUS and not self.hosts.lacking("zstd"):
-            self._want(Feature.ZSTD, "the link is slower than one core compresses")
-            self._want(Feature.PARALLEL, "libvirt compresses with zstd on parallel connections only")
+            self._want(Feature.ZSTD, "one CPU core compresses faster than the link sends")
+            self._want(Feature.PARALLEL, "libvirt compresses with zstd only on parallel connections")
             self.connections = max(self.connections, min(ZSTD_CONNECTIONS, self._threads()))
         if self._link_is_capped():
             self._want(
-                Feature.SWITCHOVER_BANDWIDTH, "the limit does not count at the switch-over, and QEMU can know"
+                Feature.SWITCHOVER_BANDWIDTH,
+                "the limit does not apply at the switch-over, so QEMU needs the link's speed",
             )
 
     def _speed(self) -> int | None:
@@ -297,14 +302,14 @@ class _Solver:
                 continue
             why = f"not together with {clash.keeps}: {why}"
             if clash.yields in self.demanded and clash.keeps not in self.demanded:
-                self._drop(clash.keeps, f"not together with {clash.yields}, which was asked for", clash.fix)
+                self._drop(clash.keeps, f"not together with {clash.yields}, which was requested", clash.fix)
             else:
                 self._drop(clash.yields, why, clash.fix)
 
     def _apply_leans(self) -> None:
         for feature, ground, _ in LEANS:
             if feature in self.on and ground not in self.on:
-                self._drop(feature, f"it needs {ground}", f"demand {ground} as well, or do without {feature}")
+                self._drop(feature, f"it needs {ground}", f"request {ground} as well, or not {feature}")
 
     def _want(self, feature: Feature, why: str) -> None:
         if feature not in self.on:
@@ -319,10 +324,10 @@ class _Solver:
         self.on.discard(feature)
         self.reasons = [r for r in self.reasons if not r.startswith(f"{feature}: ")]
         if feature in self.demanded:
-            message = f"{feature} is impossible: {why}"
+            message = f"{feature} cannot be used: {why}"
             self.refusals.append(Refusal(code=IMPOSSIBLE[feature], message=message, fix=fix))
         else:
-            self.warnings.append(f"{feature} is left out: {why}; to have it, {fix}")
+            self.warnings.append(f"{feature} is not used: {why}; to use it, {fix}")
 
     # -- libvirt's names ---------------------------------------------------------------------------------
 
@@ -332,7 +337,7 @@ class _Solver:
         if Feature.TUNNELLED in on:
             transport = Transport.SSH
         if transport is Transport.TCP:
-            self.warnings.append("the guest's memory travels unencrypted")
+            self.warnings.append("the guest's memory is sent unencrypted")
         return CopyParameters(
             flags=tuple(sorted({"LIVE", "PEER2PEER"} | {_FLAGS[f] for f in on if f in _FLAGS})),
             parameters=self._numbers(),
@@ -357,6 +362,10 @@ class _Solver:
         if Feature.THROTTLE in on:
             numbers |= {"auto_converge.initial": THROTTLE_INITIAL, "auto_converge.increment": THROTTLE_STEP}
         return numbers
+
+
+def _do_not_allow(hosts: Sequence[str]) -> str:
+    return f"{' and '.join(hosts)} {'does' if len(hosts) == 1 else 'do'} not allow"
 
 
 _FLAGS = {

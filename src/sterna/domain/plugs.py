@@ -104,7 +104,7 @@ def _served_by_a_socket(nic: Nic) -> Refusal:
         f"NIC {nic.mac} is plugged as vhost-user ({nic.device or 'a socket'}): the switch of the destination "
         "would have to serve that socket before the guest is there, which Sterna does not ask it for"
     )
-    fix = "plug it as a tap (Open vSwitch normal plug), or detach it for the move"
+    fix = "plug it as a tap (Open vSwitch normal plug), or detach it for the migration"
     return Refusal(code="nic-vhostuser", message=message, fix=fix)
 
 
@@ -261,7 +261,7 @@ def no_bridge(nic: Nic) -> Refusal:
     joins = plug_type(nic).joins
     if joins is Joins.OPEN_VSWITCH and bridge.startswith(TRUNK_BRIDGE):
         message = f"NIC {nic.mac} is a trunk's parent, on a bridge of its own ({bridge}): that is not moved yet"
-        fix = "delete the trunk in Neutron, move the VM, and make it again"
+        fix = "delete the trunk in Neutron, migrate the VM, and create it again"
         return Refusal(code="trunk-parent", message=message, fix=fix)
     if joins is Joins.LINUX_BRIDGE and bridge.startswith(LIBVIRTS_BRIDGE):
         return _private(nic, "bridge-missing")
@@ -287,7 +287,7 @@ def twins(nics: Sequence[Nic]) -> list[Refusal]:
         Refusal(
             code="nic-mac-twice",
             message=f"{count} NICs have the MAC {mac}: one would be plugged as the other",
-            fix="give all but one another MAC (virsh edit), and start the VM again",
+            fix="change the MAC address of one of them (virsh edit), and start the VM again",
         )
         for (mac, _), count in found.items()
         if count > 1
@@ -325,7 +325,7 @@ def is_own(nic: Nic, mac: str, marks: Mapping[str, str]) -> bool:
 def between_taken(nic: Nic, device: str, what: str) -> Refusal:
     """The same of a device of the hybrid plug. It is named after the port, and cannot be given another name."""
     message = f"NIC {nic.mac} is to have a device {device}, and there is {what} already"
-    fix = f"see whose {device} is there, and remove it if nobody's"
+    fix = f"find out whose {device} is there, and remove it if nobody's"
     return Refusal(code="device-name-taken", message=message, fix=fix)
 
 
@@ -333,12 +333,14 @@ def name_taken(nic: Nic, what: str) -> Refusal:
     """The destination has a device or port of the name that the NIC's tap is to have. `what` it is."""
     device = device_name(nic)
     message = f"the tap of NIC {nic.mac} is to be called {device}, and there is {what} already"
-    fix = f"see whose {device} is there, and remove it if nobody's; or give the NIC another <target dev='...'/>"
+    fix = (
+        f"find out whose {device} is there, and remove it if nobody's; or give the NIC another <target dev='...'/>"
+    )
     return Refusal(code="device-name-taken", message=message, fix=fix)
 
 
 def _bridge_unknown(nic: Nic) -> Refusal:
-    message = f"nothing says which bridge NIC {nic.mac} belongs to"
+    message = f"the bridge of NIC {nic.mac} is unknown"
     return Refusal(code="nic-bridge-unknown", message=message, fix="add its tap to a bridge")
 
 
@@ -349,7 +351,7 @@ def _port_unknown(nic: Nic) -> Refusal:
 
 
 def _parent_unknown(nic: Nic) -> Refusal:
-    message = f"nothing says which device NIC {nic.mac} hangs on"
+    message = f"the parent device of NIC {nic.mac} is unknown"
     return Refusal(code="nic-parent-unknown", message=message, fix="name it: <source dev='...'/>")
 
 

@@ -8,7 +8,7 @@ from sterna.domain.model import Value
 
 
 class May(StrEnum):
-    """What may be done to a guest whose copy does not converge, beyond its allowed downtime."""
+    """What is allowed if a copy does not converge, beyond the allowed downtime."""
 
     THROTTLE = "throttle"
     """Slow its vCPUs down."""

@@ -43,13 +43,13 @@ _CEILING = 99.0
 
 
 class Progress(Value):
-    """How far a migration is. None where it has not been observed."""
+    """Progress of a migration. None: not observed."""
 
     status: Status = Status.QUEUED
     percent: float = 0.0
     """0..100, share of the estimated total work; never decreases."""
     bytes_processed: int | None = None
-    """Memory and disks sent so far, as the hypervisor counts."""
+    """Bytes of memory and disks sent so far, as the hypervisor counts."""
     bytes_remaining: int | None = None
     bytes_total: int | None = None
     disk_bytes_processed: int | None = None
@@ -57,20 +57,21 @@ class Progress(Value):
     disk_bytes_remaining: int | None = None
     disk_bytes_total: int | None = None
     rate_bytes_s: float | None = None
-    """Smoothed."""
+    """Speed of the copy, smoothed."""
     dirty_rate_bytes_s: int | None = None
+    """Memory that the guest writes."""
     iteration: int | None = None
     pass_began_ms: int | None = None
     """When this iteration was first seen, as `elapsed_ms`."""
     expected_downtime_ms: int | None = None
     elapsed_ms: int | None = None
-    """Of the copy, as the hypervisor counts."""
+    """Duration of the copy so far, as the hypervisor counts."""
     eta_s: float | None = None
-    """Seconds until the guest is on the destination; None where that is not known."""
+    """Seconds until the guest is on the destination; None if unknown."""
     eta_reason: str = "the copy has not begun"
-    """Why `eta_s` is None; '' where it is not."""
+    """Why `eta_s` is None; empty if it is not."""
     eta_change: str = ""
-    """When and why the promised end last moved away: `at 12.5 s: the guest writes 70 MiB/s, 10 MiB/s before`."""
+    """When and why the promised end became later: `at 12.5 s: the guest writes 70 MiB/s instead of 10 MiB/s`."""
 
 
 def _sum(*parts: int | None) -> int | None:
@@ -118,9 +119,9 @@ def _estimate(sample: JobSample, rate: float | None, future: float) -> tuple[flo
     """Seconds from now, or why that is not known."""
     remaining, dirty = _sum(sample.memory_remaining, sample.disk_remaining), sample.dirty_rate
     if remaining is None:
-        return None, "the hypervisor has not reported how much is left"
+        return None, "the hypervisor has not reported the remaining data"
     if not rate:
-        return None, "the rate is not known yet"
+        return None, "the transfer rate is not known yet"
     if dirty is not None and dirty >= rate and remaining > 0:
         return None, "the guest writes memory faster than it can be sent"
     return round(future / rate, 1), ""
@@ -144,13 +145,13 @@ def _promise(old: Progress, sample: JobSample, estimate: float, rate: float | No
 def _reason(old: Progress, sample: JobSample, rate: float | None) -> str:
     when = f"at {(sample.elapsed_ms or 0) / 1000:.1f} s"
     if rate and old.rate_bytes_s and rate * _CLEARLY < old.rate_bytes_s:
-        return f"{when}: the link carries {_mib(rate)}, {_mib(old.rate_bytes_s)} before"
+        return f"{when}: the link carries {_mib(rate)} instead of {_mib(old.rate_bytes_s)}"
     before, now = old.dirty_rate_bytes_s, sample.dirty_rate
     if now and now > (before or 0) * _CLEARLY:
-        known = f"{_mib(before)} before" if before else "which was not known before"
-        return f"{when}: the guest writes {_mib(now)}, {known}"
+        known = f"instead of {_mib(before)}" if before else "(not measured before)"
+        return f"{when}: the guest writes {_mib(now)} {known}"
     if sample.iteration != old.iteration:
-        return f"{when}: pass {sample.iteration} has more to send than was expected"
+        return f"{when}: pass {sample.iteration} has more to send than expected"
     return f"{when}: the transfer is slower than expected"
 
 

@@ -21,7 +21,7 @@ _MOST_NAMED = 4 * _MOST
 
 
 class Kind(StrEnum):
-    """What is named, and so what the destination must have."""
+    """Kind of resource that the destination must have."""
 
     ADDRESS = "address"
     """QEMU listens at this address of the host, and perhaps at a fixed port."""
@@ -81,7 +81,7 @@ ADDRESSES = frozenset({Kind.ADDRESS, Kind.PEER})
 
 
 class Form(StrEnum):
-    """What a path leads to."""
+    """Kind of file at a path."""
 
     FILE = "file"
     FOLDER = "folder"
@@ -99,25 +99,25 @@ class Thing(BaseModel):
 
     form: Form = Form.NOTHING
     folder: bool = True
-    """Its folder exists."""
+    """The folder of the path exists."""
     size: int | None = None
     digest: str | None = None
-    """SHA-256 of a file's content; None where it is too long to be read each time."""
+    """SHA-256 of a file's content; None if it is too large to be read each time."""
     inode: int | None = None
     modified_ns: int | None = None
 
 
 class Lan(BaseModel):
-    """Where a network of libvirt leads a NIC, as one host's libvirt has it."""
+    """A libvirt network, as configured on one host."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     forward: str = ""
-    """`bridge`, `nat`, `route`, ...; `` for an isolated one."""
+    """`bridge`, `nat`, `route`, ...; empty for an isolated network."""
     port: str = ""
-    """The type of its virtual port: `openvswitch`."""
+    """Type of its virtual port: `openvswitch`."""
     vlan: str = ""
-    """The tags of its VLANs, in words: `10`, `trunk 7,8`, `trunk 10 untagged`."""
+    """Tags of its VLANs, as text: `10`, `trunk 7,8`, `trunk 10 untagged`."""
 
     def __str__(self) -> str:
         kind = f"forward mode {self.forward}" if self.forward else "isolated"
@@ -126,41 +126,41 @@ class Lan(BaseModel):
 
 
 class Reference(BaseModel):
-    """One thing of its host that a VM's definition names."""
+    """One resource of the host in a VM's definition."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     kind: Kind
     name: str
-    """The address, path, name, set or size."""
+    """Address, path, name, set or size."""
     where: str
-    """In words, which part of the definition names it: `VNC`, `serial 0`."""
+    """The part of the definition that refers to it: `VNC`, `serial 0`."""
     port: int | None = None
     udp: bool = False
     count: int = 0
     nodes: str = ""
     promised: int = 0
-    """So many more are promised to guests on their way to the destination."""
+    """How many more are reserved for other guests that are migrating to the destination."""
     cold: bool = False
-    """Only the persistent definition names it: the next cold start needs it, the move does not."""
+    """Only in the persistent definition: the next cold start needs it, the migration does not."""
     thing: Thing | None = None
-    """Of a path: what it leads to on the source."""
+    """For a path: the file on the source."""
     written: bool = False
-    """Of a path in QEMU's own arguments: the running guest's QEMU reads and writes that file."""
+    """For a path in arguments passed to QEMU: the running QEMU reads and writes that file."""
     shared: bool = False
-    """Of such a file: the destination is proven to see the same one."""
+    """For such a file: the destination is proven to see the same one."""
     silent: bool = False
-    """Of a path: its file system on the source does not answer."""
+    """For a path: its file system on the source does not answer."""
     unless: str = ""
-    """Not needed where this path exists."""
+    """Not needed if this path exists."""
     own: bool = False
-    """Of an address: the source's agent has it as its `address`."""
+    """For an address: it is the `address` in the source agent's settings."""
     portgroup: str = ""
-    """Of a network that a NIC is on."""
+    """For the network of a NIC: its portgroup."""
     lan: Lan | None = None
-    """Of a network that a NIC is on: what it is on the source."""
+    """For the network of a NIC: its configuration on the source."""
     network: str = ""
-    """Of an address: the source's network it is in, `10.73.0.0/24`."""
+    """For an address: its network on the source, `10.73.0.0/24`."""
 
 
 class HostResources(Protocol):

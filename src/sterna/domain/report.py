@@ -32,7 +32,7 @@ class Phase(Value):
 
 
 class Report(Value):
-    """What a migration cost."""
+    """Measured results of a migration."""
 
     total_ms: float | None = None
     """From the moment the source accepted it to its end."""
@@ -41,24 +41,25 @@ class Report(Value):
     downtime_ms: int | None = None
     """How long the guest was paused, as the destination's libvirt reports it."""
     downtime_net_ms: int | None = None
-    """The same without the time that the hosts needed for messages to each other."""
+    """The same, without the time for messages between the hosts."""
     downtime_reason: str = ""
     """Why `downtime_ms` is None."""
     guest: str = ""
-    """What the guest was when its move was completed, where it did not run: `paused by an I/O error of a disk`."""
+    """State of the guest at the end of its migration, if it was not running: `paused by an I/O error of a disk`."""
     downtime: Downtime = Downtime()
-    """What it was made of, as each host saw it."""
+    """Parts of the downtime, as measured by each host."""
     stream: Solution | None = None
-    """What the copy was made of, and why; None where there was no objective, or it has not begun."""
+    """Parameters of the copy, with reasons; None without an objective, or before the copy."""
     bytes_memory: int | None = None
     bytes_disks: int | None = None
     iterations: int | None = None
     phases: tuple[Phase, ...] = ()
 
 
-_RESTARTED = "the source's agent was restarted in between"
+_RESTARTED = "the source's agent was restarted in the meantime"
 _UNFINISHED = "it has not ended"
 _NOT_REPORTED = "the destination's libvirt has not reported it"
+_ROLLED_BACK = "the migration was rolled back before the switch-over"
 
 
 def _statuses(source: list[Entry]) -> list[Entry]:
@@ -72,6 +73,11 @@ def _is_final(entry: Entry) -> bool:
     return entry.kind is Kind.STATUS and StatusSet.read(entry).status in {
         s.value for s in Status if s.final or s is Status.ERROR
     }
+
+
+def _was_rolled_back(source: list[Entry]) -> bool:
+    last = next((StatusSet.read(e).status for e in reversed(source) if e.kind is Kind.STATUS), None)
+    return last in (Status.FAILED, Status.CANCELLED)
 
 
 def _gap(first: Entry, last: Entry, lives: list[Entry]) -> tuple[float | None, str]:
@@ -99,7 +105,7 @@ def _phases(source: list[Entry]) -> tuple[Phase, ...]:
 def _total(source: list[Entry]) -> tuple[float | None, str]:
     marks = _statuses(source)
     if not marks or marks[0].kind is not Kind.ACCEPTED:
-        return None, "its beginning is not recorded"
+        return None, "its start is not recorded"
     return _gap(marks[0], marks[-1], source) if _is_final(marks[-1]) else (None, _UNFINISHED)
 
 
@@ -145,7 +151,8 @@ def build_report(migration: Migration, entries: Iterable[Entry]) -> Report:
     made_of = left.find(StreamChosen)
     no_downtime = pause.no_downtime(migration.source, migration.destination)
     counted = job if not no_downtime else CompletedJob()
-    no_downtime = no_downtime if no_downtime or job.downtime_ms is not None else _NOT_REPORTED
+    if not no_downtime and job.downtime_ms is None:
+        no_downtime = _ROLLED_BACK if _was_rolled_back(source) else _NOT_REPORTED
     return Report(
         total_ms=total_ms,
         total_reason=total_reason,

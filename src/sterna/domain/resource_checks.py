@@ -43,7 +43,7 @@ def refusals(references: Iterable[Reference], host: HostResources) -> list[Refus
 def _against(ref: Reference, host: HostResources) -> Iterator[Refusal]:
     if ref.silent:
         message = f"{ref.where} names {ref.name}, whose file system does not answer on the source"
-        fix = "see there that the storage it is on can be reached, or take it out of the VM"
+        fix = "see there that the storage it is on can be reached, or remove it from the VM"
         yield Refusal(code="path-silent", message=message, fix=fix)
     else:
         yield from _JUDGES[ref.kind](ref, host)
@@ -77,7 +77,7 @@ def clashes(references: Iterable[Reference], other: str, promised: Iterable[Refe
         code = _CODES.get(ref.kind)
         if code is not None and not ref.cold and any(_same(ref, each) for each in theirs):
             what = f"port {ref.port} of {ref.name}" if ref.kind is Kind.ADDRESS else ref.name
-            message = f"{ref.where} needs {what}, which is promised to {other}, on its way there"
+            message = f"{ref.where} needs {what}, which is promised to {other}, which is migrating there"
             found[message] = Refusal(code=code, message=message, fix="give one of the two VMs another one")
     return list(found.values())
 
@@ -144,7 +144,7 @@ def _server(ref: Reference, host: HostResources) -> Iterator[Refusal]:
 
 def _missing(ref: Reference, host: HostResources) -> Refusal:
     message = f"{ref.where} needs {ref.name}, which {host.name} does not have"
-    return Refusal(code="file-missing", message=message, fix=f"copy it to {host.name}, or take it out of the VM")
+    return Refusal(code="file-missing", message=message, fix=f"copy it to {host.name}, or remove it from the VM")
 
 
 def _present(ref: Reference, host: HostResources) -> Iterator[Refusal]:
@@ -189,7 +189,7 @@ def _firmware(ref: Reference, host: HostResources) -> Iterator[Refusal]:
 def _device(ref: Reference, host: HostResources) -> Iterator[Refusal]:
     if host.thing(ref.name).form is Form.NOTHING:
         message = f"{ref.where} uses {ref.name}, which {host.name} does not have"
-        fix = f"load its driver or make it on {host.name}, or take it out of the VM"
+        fix = f"load its driver or make it on {host.name}, or remove it from the VM"
         yield Refusal(code="device-missing", message=message, fix=fix)
 
 

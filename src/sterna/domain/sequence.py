@@ -104,7 +104,7 @@ def _remarks(item: Item) -> str:
     if item.tries > 1:
         parts.append(f"{item.tries} tries")
     if item.restarts:
-        parts.append("agent restarted meanwhile")
+        parts.append("agent restarted during this step")
     if item.result in (Result.RUNNING, Result.RETRYING, Result.INTERRUPTED):
         parts.append({"running": "not finished"}.get(item.result.value, item.result.value))
     return f" ({', '.join(parts)})" if parts else ""

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """`migration.status` as users see it."""
+    """Status of a migration."""
 
     QUEUED = "queued"
     PREPARING = "preparing"

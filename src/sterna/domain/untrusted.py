@@ -216,7 +216,7 @@ def few(found: Sized, most: int, what: str) -> None:
     if len(found) > most:
         raise BadRequest(
             f"the other host sent too much: {len(found)} {what}, at most {most} are taken",
-            fix="a VM with so many cannot be moved; where it has fewer, find out which host sends this on the bus",
+            fix="a VM with so many cannot be migrated; if it has fewer, find out which host sends this on the bus",
         )
 
 

@@ -23,7 +23,7 @@ LOOK_S = 10.0
 """For one look, which takes microseconds. A caller waits for it: a check for 60 s, with looks of both hosts."""
 HURRY_S = 1.0
 """For a look at a file system on which something hangs just now: many looks in a row must end as well."""
-FIX = "see that the storage it is on can be reached"
+FIX = "check that the storage it is on can be reached"
 FAILING = frozenset(
     {
         errno.EIO,

@@ -26,7 +26,7 @@ async def resolved(address: str, *, setting: str) -> tuple[Numeric, ...]:
         return (ip_address(address),)
     except ValueError:
         pass
-    fix = f"see that this host resolves it, or write an address in {setting}"
+    fix = f"check that this host resolves it, or write an address in {setting}"
     try:
         found = await in_thread(
             lambda: socket.getaddrinfo(address, None, type=socket.SOCK_STREAM),

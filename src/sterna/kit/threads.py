@@ -35,7 +35,7 @@ def start_thread(target: Job, name: str) -> None:
     try:
         threading.Thread(target=target, name=name, daemon=True).start()
     except RuntimeError as error:
-        fix = "see what takes them (`ps -eL`), and what the service may have (`systemctl show -p TasksMax`)"
+        fix = "find out what takes them (`ps -eL`), and what the service may have (`systemctl show -p TasksMax`)"
         raise Temporary(f"this host has no thread left: {error}", fix=fix) from error
 
 

@@ -17,14 +17,13 @@ from sterna.lab.ending import take_down
 from sterna.lab.errors import LabError
 from sterna.lab.lab import Lab
 
-app = typer.Typer(no_args_is_help=True, help="Hosts made of namespaces on this machine, for trying things out.")
+app = typer.Typer(no_args_is_help=True, help="A lab on this machine: hosts made of namespaces, for trials.")
 vm_app = typer.Typer(no_args_is_help=True, help="The lab's guests, which check their own memory and disks.")
 app.add_typer(vm_app, name="vm")
 
-StateDir = Annotated[
-    Path, typer.Option("--state-dir", envvar="STERNA_LAB_DIR", help="Where the lab keeps its files.")
-]
+StateDir = Annotated[Path, typer.Option("--state-dir", envvar="STERNA_LAB_DIR", help="Folder of the lab's files.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+GuestName = Annotated[str, typer.Argument(help="Name of the guest.")]
 DEFAULT_STATE = Path(".lab")
 
 
@@ -40,12 +39,14 @@ def _plain_errors() -> Iterator[None]:
 
 @app.command()
 def up(
-    hosts: Annotated[int, typer.Option(help="How many hosts.")] = 2,
-    agents: Annotated[bool, typer.Option(help="Start the controller and an agent per host.")] = True,
-    insecure: Annotated[bool, typer.Option(help="Leave libvirt and what is migrated unencrypted.")] = False,
+    hosts: Annotated[int, typer.Option(help="Number of hosts.")] = 2,
+    agents: Annotated[bool, typer.Option(help="Start the controller, and an agent on each host.")] = True,
+    insecure: Annotated[
+        bool, typer.Option(help="Encrypt neither libvirt's connections nor the migrations.")
+    ] = False,
     state_dir: StateDir = DEFAULT_STATE,
 ) -> None:
-    """Make a lab that stays until `down`. One that is up already is left as it is."""
+    """Start a lab that stays until `down`. Does nothing if it is already up."""
     with _plain_errors():
         begin = time.monotonic()
         was_up = _is_up(state_dir)
@@ -93,10 +94,10 @@ def status(state_dir: StateDir = DEFAULT_STATE, as_json: AsJson = False) -> None
 @app.command(name="exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 def execute(
     host: Annotated[str, typer.Argument(help="A host of the lab, or `lab` for its outer namespaces.")],
-    command: Annotated[list[str], typer.Argument(help="What to run, after `--`.")],
+    command: Annotated[list[str], typer.Argument(help="Command to run, after `--`.")],
     state_dir: StateDir = DEFAULT_STATE,
 ) -> None:
-    """Run a command on a host, with this terminal; its exit code is the result."""
+    """Run a command on a host, in this terminal. Exits with the command's exit code."""
     with _plain_errors():
         lab = Lab.attach(state_dir)
         inside = lab.outer if host == "lab" else lab.host(host).inside
@@ -106,31 +107,32 @@ def execute(
 
 @app.command()
 def down(state_dir: StateDir = DEFAULT_STATE) -> None:
-    """Take the lab down, half-made or lost ones included. Logs stay until the next `up`."""
+    """Take the lab down, even if it is incomplete or damaged. Logs stay until the next `up`."""
     with _plain_errors():
         typer.echo("The lab is down." if take_down(state_dir) else f"No lab is up in {state_dir.absolute()}.")
 
 
 @vm_app.command("create")
 def vm_create(  # noqa: PLR0913, PLR0917 - each is an option of the command
-    name: str,
-    host: Annotated[str, typer.Option(help="Where it starts.")] = "host1",
-    memory: Annotated[int, typer.Option(help="MiB.")] = 256,
-    dirty: Annotated[int, typer.Option(help="MiB/s of memory that it writes.")] = 20,
+    name: GuestName,
+    host: Annotated[str, typer.Option(help="Host to start it on.")] = "host1",
+    memory: Annotated[int, typer.Option(help="Memory in MiB.")] = 256,
+    dirty: Annotated[int, typer.Option(help="Memory that the guest writes, in MiB/s.")] = 20,
     disk: Annotated[
         list[str] | None,
         typer.Option(
-            help="shared (the default), local, iscsi, overlay, luks, chap, or volume:ID; may be repeated."
+            help="Kind of disk: shared (the default), local, iscsi, overlay, luks, chap, or volume:ID; may be "
+            "repeated."
         ),
     ] = None,
-    autostart: Annotated[bool, typer.Option(help="Mark it for start with its host.")] = False,
+    autostart: Annotated[bool, typer.Option(help="Start it whenever its host starts.")] = False,
     nic: Annotated[
         list[str] | None,
-        typer.Option(help="Besides the first: ovs-hybrid, bridge, macvtap, macvtap-passthrough; may be repeated."),
+        typer.Option(help="Additional NIC: ovs-hybrid, bridge, macvtap, macvtap-passthrough; may be repeated."),
     ] = None,
     state_dir: StateDir = DEFAULT_STATE,
 ) -> None:
-    """Boot a guest and wait until it answers."""
+    """Boot a guest, and wait until it responds."""
     with _plain_errors():
         lab = Lab.attach(state_dir)
         disks, nics = tuple(disk or ("shared",)), tuple(nic or ())
@@ -140,7 +142,7 @@ def vm_create(  # noqa: PLR0913, PLR0917 - each is an option of the command
 
 @vm_app.command("list")
 def vm_list(state_dir: StateDir = DEFAULT_STATE, as_json: AsJson = False) -> None:
-    """List the guests, where they run, and what their own checks say."""
+    """List the guests, their hosts, and the results of their own checks."""
     with _plain_errors():
         lab = Lab.attach(state_dir)
         rows: list[dict[str, object]] = []
@@ -155,15 +157,15 @@ def vm_list(state_dir: StateDir = DEFAULT_STATE, as_json: AsJson = False) -> Non
 
 
 @vm_app.command("status")
-def vm_status(name: str, state_dir: StateDir = DEFAULT_STATE) -> None:
-    """Print a guest's own report as JSON."""
+def vm_status(name: GuestName, state_dir: StateDir = DEFAULT_STATE) -> None:
+    """Print the guest's own report as JSON."""
     with _plain_errors():
         typer.echo(Lab.attach(state_dir).guest(name).status().model_dump_json(indent=2))
 
 
 @vm_app.command("remove")
-def vm_remove(name: str, state_dir: StateDir = DEFAULT_STATE) -> None:
-    """Destroy a guest, wherever it is, with its disks."""
+def vm_remove(name: GuestName, state_dir: StateDir = DEFAULT_STATE) -> None:
+    """Destroy a guest and its disks, on whichever host it runs."""
     with _plain_errors():
         Lab.attach(state_dir).remove_vm(name)
 

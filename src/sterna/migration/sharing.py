@@ -156,7 +156,7 @@ async def _decide(storage: Storage, there: Elsewhere, disk: Disk, path: str, tok
     elif local and below:
         base = not problems  # the destination reports what is against it
     elif problems:
-        message = f"disk {disk.target}: {path} stands on {', '.join(problems)}"
+        message = f"disk {disk.target}: {path} depends on {', '.join(problems)}"
         against.append(Refusal(code="disk-backing-file", message=message, fix=_FLATTEN))
     found = {"local": local, "backing_shared": base, "identity": await storage.identity(path)}
     return disk.model_copy(update=found | {"against": tuple(against)})
@@ -216,7 +216,7 @@ async def _compare_media(storage: Storage, there: Elsewhere, path: str, theirs: 
 
 def _another_file(disk: Disk) -> Refusal:
     message = f"disk {disk.target}: both hosts see the folder of {disk.path}, but another file under that name"
-    fix = "see what is mounted over it, or where a symbolic link leads"
+    fix = "find out what is mounted over it, or where a symbolic link leads"
     return Refusal(code="disk-not-the-same", message=message, fix=fix)
 
 

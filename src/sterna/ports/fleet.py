@@ -56,7 +56,7 @@ class HostRecord(Value):
 
 
 class VmRecord(Value):
-    """One VM as last seen, and the migration that holds it."""
+    """One VM as last seen, and the migration that it is in."""
 
     uuid: str
     name: str
@@ -66,18 +66,18 @@ class VmRecord(Value):
     vcpus: int | None = None
     nova: NovaFacts | None = None
     volumes: tuple[str, ...] = ()
-    """As in `VmSummary`."""
+    """Cinder volumes: serials of its disks that are UUIDs, as Nova writes them."""
     asleep: bool = False
-    """The same."""
+    """The guest is suspended to memory; its state is `paused`."""
     observed_at: str = ""
-    """ISO 8601 UTC, the controller's clock; '' where it was never listed."""
+    """ISO 8601 UTC, the controller's clock; empty if it was never listed."""
     changed_at: str = ""
-    """When its state or host changed last, or a migration of it ended; ISO 8601 UTC, the controller's clock. ''
-    where neither has been seen."""
+    """When its state or host last changed, or a migration of it ended; ISO 8601 UTC, the controller's clock. Empty
+    if unknown."""
     migration_id: str | None = None
-    """The migration that holds the VM: its task_state is `migrating`."""
+    """The migration that the VM is in: its task_state is `migrating`."""
     also: tuple[str, ...] = ()
-    """Other hosts where it runs as well, asked again about it: invariant 1 of the protocol is broken."""
+    """Other hosts that run it as well, confirmed by asking again: invariant 1 of the protocol is violated."""
 
 
 class MigrationRecord(Value):

@@ -73,7 +73,7 @@ class Outbox:
         cast_subject(envelope.to, self._host_name)
         full = no_more_waiting(envelope.to, self._waiting.load(envelope.to))
         if full and envelope.id not in self._waiting:
-            raise Temporary(f"no message can be left for it: {full}", fix=f"see why {envelope.to} takes none")
+            raise Temporary(f"no message can be left for it: {full}", fix=f"find out why {envelope.to} takes none")
         if self._journal.outbox_put(envelope):
             self._waits(envelope)
         if self._started:

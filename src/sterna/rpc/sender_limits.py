@@ -78,7 +78,7 @@ class SenderTurns:
                     await turn.acquire()
             except TimeoutError as error:
                 why = f"this host works on {self._at_once} checks of {sender} already"
-                raise Temporary(why, fix="ask again; see what does not answer there") from error
+                raise Temporary(why, fix="try again; find out what does not answer there") from error
             try:
                 yield
             finally:

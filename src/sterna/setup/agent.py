@@ -88,7 +88,7 @@ class AgentSetup:
             written = Action.of(self._file.described(changes), lambda: self._file.write(text))
             actions.append(written)
         if not (journal := settings.state_dir).exists():
-            words = f"make {journal}, the folder of the journal (mode 0700)"
+            words = f"create {journal}, the folder of the journal (mode 0700)"
             actions.append(Action.of(words, lambda: identity.folder_of(journal, "root")))
         instead = self._with_start(actions)
         carry_out(actions, self._ask)
@@ -156,7 +156,7 @@ class AgentSetup:
             wanted[key("bus.url")] = self._ask.answer(
                 "--bus",
                 options.bus,
-                "Address of the message bus, as nats://10.0.0.1:4222",
+                "Address of the message bus, e.g. nats://10.0.0.1:4222",
                 known=file.get("bus", "url"),
                 default=checks.bus_url(f"nats://{in_uri(near)}:4222") if near and self._ask.has_terminal else "",
                 check=checks.bus_url,
@@ -179,12 +179,12 @@ class AgentSetup:
         present = identity.enrolled_as(self._folder, Kind.AGENT)
         if present == host:
             if self._token is not None:
-                err.print(f"{host} has joined already: the token is not used")
+                err.print(f"{host} has already joined: the token is not used")
             return []
         server = self._ask.answer(
             "--server",
             self._options.server,
-            "The controller, as https://10.0.0.1:8774",
+            "URL of the controller, e.g. https://10.0.0.1:8774",
             known=self._file.get("identity", "server"),
             check=server_url,
         )
@@ -193,14 +193,14 @@ class AgentSetup:
             return []
         wanted[key("identity.server")] = server
         if token.host != host:
-            fix = f"run `sterna host add {host}` where the CA is, or set up this host as {token.host} (--host)"
-            raise BadRequest(f"the token is for {token.host}, and this host is to be {host}", fix=fix)
+            fix = f"run `sterna host add {host}` on the CA's machine, or set up this host as {token.host} (--host)"
+            raise BadRequest(f"the token is for {token.host}, but this host is set up as {host}", fix=fix)
         replaced = f"; the certificate of {present} there is replaced" if present else ""
         words = f"join the fleet at {server}: key and certificate in {self._folder}{replaced}"
         return [Action.of(words, lambda: identity.join(self._folder, token, server))]
 
     def _typed_token(self, made_by: str) -> JoinToken | None:
-        typed = self._ask.secret("--token-file", f"Token (printed by `{made_by}` where the CA is)")
+        typed = self._ask.secret("--token-file", f"Token (printed by `{made_by}` on the CA's machine)")
         return read(typed) if typed else None
 
     def _copies(self, settings: AgentSettings, *, joining: bool) -> list[Action]:
@@ -244,7 +244,7 @@ class AgentSetup:
             out.print(f"{settings.host} is set up", markup=False)
         else:
             err.print(f"{settings.host} is set up; something is wrong, see above", style="yellow")
-            err.print(f"look again with: sterna agent doctor --config {self._file.path}")
+            err.print(f"check again with: sterna agent doctor --config {self._file.path}")
         return code
 
 

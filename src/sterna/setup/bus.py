@@ -63,7 +63,7 @@ class BusSetup:
             yield Action.of(f"issue the certificate of the bus server {bus.name} in {bus.folder}", self._issue)
         stale = enrols or issues or authority is None or self._present() != self._text(authority)
         if stale:
-            yield Action.of(f"write {bus.config}: the rights of all that are enrolled", self._write)
+            yield Action.of(f"write {bus.config}: the rights of all enrolled hosts and controllers", self._write)
         served = self._serving(changed=stale)
         if served is not None:
             yield served
@@ -99,7 +99,7 @@ class BusSetup:
 
     def _check_ours(self, path: Path) -> None:
         if path.exists() and not self._present().startswith(HEADER):
-            fix = "move it away, or name another file with --bus-config"
+            fix = "move it away, or give another file with --bus-config"
             raise BadRequest(f"{path} was not written by Sterna: it is left unchanged", fix=fix)
 
     def _write(self) -> None:
@@ -115,7 +115,9 @@ class BusSetup:
             finally:
                 tried.unlink(missing_ok=True)
             if why:
-                raise BadRequest(f"nats-server does not take its configuration: {why}", fix="see what it says")
+                raise BadRequest(
+                    f"nats-server does not accept its configuration: {why}", fix="correct what it reports"
+                )
         private_files.write(bus.config, text, 0o644)
 
     # ------------------------------------------------------------ units
@@ -124,13 +126,13 @@ class BusSetup:
         """nats-server runs with this configuration."""
         bus, units = self._bus, self._here.units
         if not units.present() or not (unit := units.look(SERVICE)).there:
-            err.print(f"have nats-server run with: nats-server -c {bus.config}", style="yellow", soft_wrap=True)
+            err.print(f"run nats-server with: nats-server -c {bus.config}", style="yellow", soft_wrap=True)
             return None
         reads = str(bus.config) in unit.text
         if reads and unit.enabled and unit.active and not changed:
             return None
         place = machine.UNIT_FOLDER / f"{SERVICE}.d" / "sterna.conf"
-        words = [] if reads else [f"have {SERVICE} read {bus.config} ({place})"]
+        words = [] if reads else [f"make {SERVICE} read {bus.config} ({place})"]
         words.append(f"start {SERVICE} at each boot, and restart it now")
 
         def serve() -> None:

@@ -33,8 +33,8 @@ def address(text: str) -> str:
     """An address that other hosts can use."""
     plain = bare(text)
     if not is_address(plain) or plain.lower() == "localhost" or plain.startswith("127.") or plain == "::1":
-        fix = "give an IP address of this host that the others reach, as 10.0.0.11, or a host name"
-        raise BadRequest(f"{text[:80]!r} is not an address at which other hosts reach this one", fix=fix)
+        fix = "give an IP address of this host that other hosts can reach, e.g. 10.0.0.11, or a host name"
+        raise BadRequest(f"{text[:80]!r} is not an address at which other hosts can reach this one", fix=fix)
     return plain
 
 
@@ -77,13 +77,13 @@ def database(text: str) -> str:
     driver, colon, _ = text.partition("://")
     if driver in ("postgres", "postgresql") and colon:
         fix = f"write postgresql+psycopg:// instead of {driver}://"
-        raise BadRequest("this form of PostgreSQL's address names no driver", fix=fix)
+        raise BadRequest("this PostgreSQL URL has no driver", fix=fix)
     if driver not in DATABASES or not colon:
         fix = "give sqlite:////var/lib/sterna/controller.db, or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
-        raise BadRequest("this is not the address of a database that Sterna uses", fix=fix)
+        raise BadRequest("this is not the URL of a database that Sterna supports", fix=fix)
     if driver == "sqlite" and not text.startswith("sqlite:////"):
-        fix = "name the file with its whole path: sqlite:////var/lib/sterna/controller.db"
-        raise BadRequest("the file of the database has no whole path", fix=fix)
+        fix = "give the absolute path of the file: sqlite:////var/lib/sterna/controller.db"
+        raise BadRequest("the path of the database file is not absolute", fix=fix)
     return text
 
 

@@ -81,7 +81,7 @@ class ControllerSetup:
         """All of it. Leaves with an exit code of its own where it is not wanted."""
         self._file.check_writable()
         if self._unit.dynamic and self._has_ca:
-            fix = "give the unit a user of its own (User=), or set up the CA elsewhere and name it with --server"
+            fix = "set a user for the unit (User=), or set up the CA on another machine and give it with --server"
             raise BadRequest(
                 f"{services.CONTROLLER} has no lasting user (DynamicUser): it cannot use a CA", fix=fix
             )
@@ -139,7 +139,7 @@ class ControllerSetup:
             listen = ask.answer(
                 "--listen",
                 options.listen,
-                f"Address and port of the API, for hosts and users, as 10.0.0.1:{API_PORT}",
+                f"Address and port of the API, for hosts and users, e.g. 10.0.0.1:{API_PORT}",
                 known=file.get("listen"),
                 check=checks.listening,
             )
@@ -223,7 +223,7 @@ class ControllerSetup:
         if here and not self._has_ca:
             if options.bus_here:
                 fix = "leave out --bus-here, and write its configuration with `sterna bus config`"
-                raise BadRequest("the CA is not here, so it cannot be known who may use the bus", fix=fix)
+                raise BadRequest("the CA is not on this machine, so the users of the bus are unknown", fix=fix)
             return None
         if not here:
             return None
@@ -245,8 +245,8 @@ class ControllerSetup:
         command = bus.reload_command()
         if command is None:
             err.print(
-                f"{services.CONTROLLER} may not have nats-server read its configuration: after each change of "
-                f"who is enrolled, run `sterna bus config --out {bus.beside.config}` and "
+                f"{services.CONTROLLER} may not reload nats-server: after each change of enrolled hosts or "
+                f"controllers, run `sterna bus config --out {bus.beside.config}` and "
                 "`nats-server --signal reload`",
                 style="yellow",
                 soft_wrap=True,
@@ -276,7 +276,7 @@ class ControllerSetup:
             return
         authority = authority_in(self._ca)
         if authority is None:
-            yield Action.of(f"make a CA in {self._ca}", self._make_ca)
+            yield Action.of(f"create a CA in {self._ca}", self._make_ca)
         who = identity(Kind.CONTROLLER, name)
         if authority is None or not is_of(self._folder, Kind.CONTROLLER, name, authority):
             words = f"issue the certificate of the controller {name} in {self._folder}"
@@ -286,8 +286,8 @@ class ControllerSetup:
         if enrolled_as(self._folder, Kind.CONTROLLER) != name:
             raise BadRequest(
                 f"{self._folder} has no valid certificate of the controller {name}",
-                fix=f"where the CA is: `sterna ca issue controller {name} --address ADDRESS --folder FOLDER`; "
-                f"bring the folder here as {self._folder}, over SSH",
+                fix=f"on the CA's machine: `sterna ca issue controller {name} --address ADDRESS --folder FOLDER`; "
+                f"copy the folder here as {self._folder}, over SSH",
             )
 
     def _make_ca(self) -> None:
@@ -332,7 +332,7 @@ class ControllerSetup:
             else:
                 self._tokens.append(token)
 
-        actions.append(Action.of(f"create the token {name} of the role admin, for {running.DAYS} days", create))
+        actions.append(Action.of(f"create the token {name} with the role admin, for {running.DAYS} days", create))
 
     # ------------------------------------------------------------ is it right?
 
@@ -342,7 +342,7 @@ class ControllerSetup:
             return Exit.OK
         why = running.what_is_wrong(running.client_at(str(settings.access.socket)))
         for token in self._tokens:
-            err.print("the token is shown only now:")
+            err.print("the token is shown only once:")
             out.print(token, markup=False, soft_wrap=True)
         if why:
             err.print(f"the controller does not work yet: {why}", style="red", soft_wrap=True)
@@ -372,7 +372,10 @@ def try_database(url: str) -> None:
         open_database(url).dispose()
     except Unreachable as error:
         if _REFUSED.search(error.message):
-            fix = "see the user and the password in --database; docs/how-to/postgres.md makes the user"
+            fix = (
+                "check the user and the password in --database; docs/how-to/postgres.md shows how to create the "
+                "user"
+            )
             raise BadRequest(error.message, fix=fix) from error
         if _NO_DATABASE.search(error.message):
             raise BadRequest(error.message, fix="create it: see docs/how-to/postgres.md") from error

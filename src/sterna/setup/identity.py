@@ -70,7 +70,7 @@ def token_in(file: Path) -> JoinToken:
         with file.open("rb") as opened:
             return read(opened.read(LONGEST_TOKEN).decode(errors="replace"))
     except OSError as error:
-        fix = "name the file with what `sterna host add` printed, or - for standard input"
+        fix = "give the file with the output of `sterna host add`, or - for standard input"
         raise BadRequest(f"{file} cannot be read: {error.strerror}", fix=fix) from error
 
 
@@ -123,7 +123,7 @@ def folder_of(path: Path, user: str, mode: int = 0o700) -> None:
             shutil.chown(path, user)
             os.chown(path, -1, pwd.getpwnam(user).pw_gid)
     except (OSError, LookupError) as error:
-        raise BadRequest(f"{path} cannot be made for {user}: {error}", fix="run this as root") from error
+        raise BadRequest(f"{path} cannot be created for {user}: {error}", fix="run this as root") from error
 
 
 def is_user(name: str) -> bool:

@@ -92,7 +92,7 @@ class Systemd:
 
     def restart(self, name: str) -> None:
         """See Units."""
-        _must("systemctl", "restart", name, fix=f"see why: journalctl -u {name} -n 50", limit_s=START_S)
+        _must("systemctl", "restart", name, fix=f"find out why: journalctl -u {name} -n 50", limit_s=START_S)
 
     def read_again(self) -> None:
         """See Units."""

@@ -80,7 +80,7 @@ class Questions:
             return True
         if not self.has_terminal:
             raise BadRequest(
-                "nothing was changed: there is no terminal to ask whether that is right",
+                "nothing was changed: there is no terminal to ask for confirmation",
                 fix="run it again with --yes",
             )
         return bool(typer.confirm("Do this?", default=False, err=True))

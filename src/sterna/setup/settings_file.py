@@ -43,14 +43,14 @@ class SettingsFile:
         except FileNotFoundError:
             return cls(path)
         except UnicodeDecodeError as error:
-            raise BadRequest(f"{path} is not text", fix="name another file with --config") from error
+            raise BadRequest(f"{path} is not text", fix="give another file with --config") from error
         except OSError as error:
-            fix = "run this as root, or name another file with --config"
+            fix = "run this as root, or give another file with --config"
             raise BadRequest(f"{path} cannot be read: {error.strerror}", fix=fix) from error
         try:
             tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            raise BadRequest(f"{path} is not TOML: {error}", fix="correct the line it names") from error
+            raise BadRequest(f"{path} is not TOML: {error}", fix="correct that line") from error
         return cls(path, text, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
 
     @property
@@ -79,7 +79,7 @@ class SettingsFile:
             yield f"write {self.path} (new, mode {self.mode_for(group):04o})"
         else:
             closed = f" (mode {self.mode:04o} -> {self.mode_for(group):04o})" if self.is_open else ""
-            yield f"change {self.path}{closed}; all else in it is kept"
+            yield f"change {self.path}{closed}; everything else in it is kept"
         for key, value in changes.items():
             name, before = ".".join(key), self.get(*key)
             now = redaction.text(written(value))
@@ -113,7 +113,7 @@ class SettingsFile:
         """Before anything is asked or done. Raises BadRequest where this user may not write it."""
         there = next(folder for folder in self.path.parents if folder.exists())
         if not os.access(there, os.W_OK | os.X_OK):
-            fix = "run this as root, or name another file with --config"
+            fix = "run this as root, or give another file with --config"
             raise BadRequest(f"this user may not write {self.path}", fix=fix)
 
     def make_folder(self) -> None:
@@ -123,8 +123,8 @@ class SettingsFile:
                 self.path.parent.mkdir(mode=0o755, parents=True)
                 self.path.parent.chmod(0o755)
         except OSError as error:
-            fix = "run this as root, or name another file with --config"
-            raise BadRequest(f"{self.path.parent} cannot be made: {error.strerror}", fix=fix) from error
+            fix = "run this as root, or give another file with --config"
+            raise BadRequest(f"{self.path.parent} cannot be created: {error.strerror}", fix=fix) from error
 
     def write(self, text: str, group: int | None = None) -> None:
         """Whole or not at all. Owner and group of a file that is there are kept."""

@@ -70,7 +70,7 @@ def _parsed(text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise BadRequest(f"this is not TOML: {error}", fix="correct the line it names") from error
+        raise BadRequest(f"this is not TOML: {error}", fix="correct that line") from error
 
 
 def _sections(lines: list[str]) -> Iterator[tuple[Key | None, int, int]]:

@@ -80,7 +80,7 @@ def write(path: Path, content: bytes) -> None:
     try:
         number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE)
     except FileExistsError as error:
-        raise BadRequest(f"{path} is there already", fix="name another file with --out") from error
+        raise BadRequest(f"{path} already exists", fix="name another file with --out") from error
     try:
         with os.fdopen(number, "wb") as file:
             os.fchmod(file.fileno(), MODE)

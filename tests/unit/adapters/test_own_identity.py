@@ -115,7 +115,7 @@ def test_joining_by_files(authority: Authority, tmp_path: Path, calendar: Calend
 
 WRONG: dict[str, Callable[[SimpleNamespace], None]] = {
     "not .* as expected": lambda w: w.own.accept(w.answer, "host1", "0" * 64, w.now),
-    "not made out to host2": lambda w: w.own.accept(w.answer, "host2", w.fingerprint, w.now),
+    "not issued for host2": lambda w: w.own.accept(w.answer, "host2", w.fingerprint, w.now),
     "expired": lambda w: w.own.accept(w.answer, "host1", w.fingerprint, w.now + timedelta(days=91)),
     "not valid before": lambda w: w.own.accept(w.answer, "host1", w.fingerprint, w.now - timedelta(hours=1)),
     "another key": lambda w: w.own.accept(w.others, "host1", w.fingerprint, w.now),

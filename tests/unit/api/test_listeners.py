@@ -74,7 +74,7 @@ def test_without_that_group_it_is_its_owners_only(tmp_path: Path, monkeypatch: p
     path = tmp_path / "api.sock"
     with capture_logs() as logs, listening(settings(socket=str(path)), None):
         assert mode(path) == 0o600
-    assert any("no such group" in line["event"] for line in logs)
+    assert any("the group does not exist" in line["event"] for line in logs)
 
 
 def test_what_a_dead_controller_has_left_is_replaced_and_a_live_one_is_not(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ async def test_it_can_be_paused_resumed_and_stopped(stage: Stage, http: httpx2.A
     for order, status in (("pause", "paused"), ("resume", "running"), ("stop", "stopping"), ("stop", "stopping")):
         assert (await post(http, f"{PATH}/{order}", 202))["status"] == status
     problem = await post(http, f"{PATH}/resume", 409)
-    assert problem["detail"] == "an operation that is stopping cannot be asked to resume"
+    assert problem["detail"] == "an operation that is stopping cannot be changed with resume"
     await stage.run()
     assert (await get(http))["status"] == "stopped"
 
@@ -108,7 +108,7 @@ async def test_a_deadline_that_would_be_missed_is_refused(stage: Stage, http: ht
     late = DRAIN | {"finish_within_s": 5}
     problem = await post(http, "/v1/operations", 422, late)
     (reason,) = problem["reasons"]
-    assert reason["code"] == "deadline-missed" and " more than it may" in reason["message"]
+    assert reason["code"] == "deadline-missed" and " more than allowed" in reason["message"]
     assert (await post(http, "/v1/operations", 202, late | {"even_if_late": True}))["finish_within_s"] == 5
 
 

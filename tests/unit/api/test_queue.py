@@ -38,7 +38,7 @@ async def test_every_host_is_ranked_with_what_keeps_the_vm_away(stage: Stage, ht
     assert (best["host"], best["refusals"]) == ("c", [])
     assert best["score"] > 0 and best["words"] == "leaves 14.5 GiB and 63 vCPUs"
     assert (other["host"], other["score"], other["words"]) == ("b", None, "")
-    assert other["refusals"] == ["it takes no VMs: new fans", "it is a host that the rule slow forbids"]
+    assert other["refusals"] == ["the host is closed: new fans", "it is forbidden by the rule slow"]
     asked = {method for _, method, _ in stage.bus.calls[calls:]}
     assert asked <= {"list_vms"}  # of agents that do not tell by themselves
 
@@ -73,13 +73,13 @@ async def test_what_an_operation_waits_with_is_in_the_queue(stage: Stage, http: 
     await ask(http, "POST", "/v1/operations", 202, DRAIN)
     new = await ask(http, "GET", "/v1/queue", 200)
     assert new["waits"] == []
-    assert new["unplanned"] == [{"operation_id": OPERATION, "reason": "no controller has looked at it yet"}]
+    assert new["unplanned"] == [{"operation_id": OPERATION, "reason": "no controller has planned it yet"}]
     await stage.tick()
     await stage.tick()
     waits = await queue(http)
     assert named(waits)[-1] == "x3" and waits[-1]["operation_id"] == OPERATION
     assert (waits[-1]["source"], waits[-1]["migration_id"]) == ("a", None)
-    assert waits[-1]["reason"] == "the link out of a carries 2 copies already: x1, x2"
+    assert waits[-1]["reason"] == "the link out of a already carries 2 copies: x1, x2"
     for migration in stage.open():
         stage.set_status(migration, Status.MIGRATING)
     await stage.tick()
@@ -100,7 +100,7 @@ async def test_a_reason_that_nobody_has_looked_at_for_long_says_so(stage: Stage,
     await stage.tick()
     stage.clock.ms += 31_000
     (*_, last) = await queue(http)
-    assert last["reason"].startswith("no controller has looked at operation bbbbbbbb since 2026-01-01T00:16:4")
+    assert last["reason"].startswith("no controller has checked operation bbbbbbbb since 2026-01-01T00:16:4")
     assert "; before that: the link out of a carries 2 copies" in last["reason"]
 
 
@@ -113,7 +113,7 @@ async def test_a_single_migration_that_has_not_begun_comes_first(stage: Stage, h
     await stage.tick()
     first, *rest = await queue(http)
     assert (first["vm_name"], first["operation_id"], first["migration_id"]) == ("y1", None, single["id"])
-    assert first["reason"] == "b has accepted it, and has not begun" and first["seen_at"]
+    assert first["reason"] == "b has accepted it, but has not started" and first["seen_at"]
     assert {one["operation_id"] for one in rest} == {OPERATION}
     assert named(rest) == ["x1", "x2", "x3"]
     assert [one["migration_id"] is None for one in rest] == [False, False, True]

@@ -52,10 +52,10 @@ async def test_by_hand_from_request_to_the_end(stage: Rebooting, http: httpx2.As
     await stage.until("b", Stage.BETWEEN)
     shown = await get(http)
     assert [(one["host"], one["wave"], one["stage"], one["reason"]) for one in shown["host_steps"]] == [
-        ("b", 0, "between", "nobody has said yet that b is done"),
+        ("b", 0, "between", "nobody has reported yet that b is done"),
         ("a", None, "waiting", None),
     ]
-    assert shown["waits_for"] == "nobody has said yet that b is done" and shown["promised_end_s"] > 0
+    assert shown["waits_for"] == "nobody has reported yet that b is done" and shown["promised_end_s"] > 0
     for host in "ba":
         await stage.until(host, Stage.BETWEEN)
         await post(http, f"{PATH}/hosts/{host}/done", 202)

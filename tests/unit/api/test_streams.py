@@ -46,7 +46,7 @@ def test_one_user_has_so_many_streams_and_no_more(http: httpx2.Client, monkeypat
         assert [next(lines) for lines in both] == [": hello"] * 2
         refused = http.get("/v1/events")
         assert refused.status_code == 503
-        assert "token:admin follows 2 event streams already" in refused.json()["detail"]
+        assert "token:admin already has 2 event streams open" in refused.json()["detail"]
         assert refused.json()["reasons"][0]["fix"]
         assert status(http, UserRole.VIEWER) == 200, "another user's are not counted"
     eventually(lambda: status(http, UserRole.ADMIN) == 200)

@@ -59,7 +59,7 @@ def test_who_may_not_is_told_which_role_is_needed(sterna: Sterna) -> None:
     assert "tokens needs the role admin; token:operator has the role operator" in stderr
     assert "fix: ask an administrator" in stderr
     stderr = sterna("hosts", token="wrong", code=Exit.DENIED).stderr
-    assert "not known here" in stderr and "sterna token create" in stderr and "wrong" not in stderr
+    assert "is unknown, or was removed" in stderr and "sterna token create" in stderr and "wrong" not in stderr
 
 
 def test_the_log_shows_who_asked_for_what(sterna: Sterna) -> None:

@@ -35,10 +35,10 @@ def test_a_stream_says_what_it_is_made_of_and_what_was_left_out() -> None:
         first_downtime_ms=1,
         max_downtime_ms=2,
     )
-    solution = Solution(parameters=parameters, reasons=("tls: asked",), warnings=("postcopy is left out",))
+    solution = Solution(parameters=parameters, reasons=("tls: asked",), warnings=("postcopy is not used",))
     rows = _stream(solution.model_dump(mode="json"))
     assert rows[0] == ("stream", "tls, parallel; parallel.connections 3")
-    assert [value for _, value in rows[1:]] == ["tls: asked", "postcopy is left out"]
+    assert [value for _, value in rows[1:]] == ["tls: asked", "postcopy is not used"]
     assert _stream(None) == []
 
 

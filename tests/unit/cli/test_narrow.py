@@ -189,7 +189,7 @@ def test_a_copy_whose_end_moves_with_every_pass_does_not_flood(monkeypatch: pyte
     progress: dict[str, object] = {"percent": 20.0, "bytes_processed": 1, "bytes_remaining": 1, "rate_bytes_s": 1.0}
     progress |= {"dirty_rate_bytes_s": None, "eta_reason": ""}
     for n in range(24):
-        moved = f"at {n}.5 s: pass {n} has more to send than was expected"
+        moved = f"at {n}.5 s: pass {n} has more to send than expected"
         lines.changed(
             MIGRATION
             | {"status": "migrating"}
@@ -199,7 +199,7 @@ def test_a_copy_whose_end_moves_with_every_pass_does_not_flood(monkeypatch: pyte
     later = progress | {
         "iteration": 24,
         "eta_s": 20.0,
-        "eta_change": "at 30.0 s: the link carries 3 MiB/s, 9 MiB/s before",
+        "eta_change": "at 30.0 s: the link carries 3 MiB/s instead of 9 MiB/s",
     }
     lines.changed(MIGRATION | {"status": "migrating", "progress": later}, "")
     moves = [line for line in written.getvalue().splitlines() if "estimated completion changed" in line]

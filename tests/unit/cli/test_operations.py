@@ -72,13 +72,13 @@ def test_one_that_waits_says_why_and_obeys(sterna: Sterna, fleet: Served) -> Non
     assert "stopped: 0 moved" in stopped.stdout and re.search(r"web1 .* cancelled +aborted", stopped.stdout)
     fleet.outcome = "completed"
     assert "incomplete: 1 moved" in sterna("operation", "resume", ID, "--watch", code=7).stdout
-    assert "cannot be asked to pause" in sterna("operation", "pause", ID, code=4).stderr
+    assert "cannot be changed with pause" in sterna("operation", "pause", ID, code=4).stderr
 
 
 def test_a_deadline_that_would_be_missed_is_refused(sterna: Sterna) -> None:
     late = sterna("drain", "a", "--finish-within", "1s", code=3).stderr
-    assert "more than it may [deadline-missed]" in late and "--even-if-late" in late
-    assert "would not be empty then: idle cannot be migrated: it is paused [deadline-missed]" in late
+    assert "more than allowed [deadline-missed]" in late and "--even-if-late" in late
+    assert "would stay on its hosts: idle cannot be migrated: it is paused [deadline-missed]" in late
     preview = sterna("drain", "a", "--finish-within", "1s", "--plan", code=3).stdout
     assert re.search(r"^late by \d+ ", preview, re.M)
     begun = document(sterna("drain", "a", "--finish-within", "1s", "--even-if-late", "--json"))

@@ -48,7 +48,7 @@ def test_a_plan_shows_waves_and_what_is_skipped(sterna: Sterna) -> None:
 def test_a_run_by_hand(sterna: Sterna) -> None:
     begun = sterna("rolling", "b", "--by-hand", "--back-within", "1h", "--id", ID, "--reason", "new kernel")
     assert begun.stdout == f"b: rolling maintenance started\nfollow it with: sterna operation show {ID}\n"
-    shown = until(sterna, r"^b +0 +between +\S+ +nobody has said yet that b is done")
+    shown = until(sterna, r"^b +0 +between +\S+ +nobody has reported yet that b is done")
     assert re.search(r"^back within +1 h 0 min", shown, re.M)
     assert re.search(r"^done to empty hosts +by hand", shown, re.M)
     assert "in maintenance: operation 33333333 of token:admin: new kernel" in sterna("hosts").stdout

@@ -75,9 +75,9 @@ def test_all_hosts_are_ranked(sterna: Sterna) -> None:
     placed = sterna("place", "web1").stdout
     assert placed.startswith("web1 is on a\n")
     assert re.search(r"^c +\d\.\d{3} +leaves 14.5 GiB and 63 vCPUs *$", placed, re.M)
-    assert re.search(r"^b +- +it is a host that the rule slow forbids$", placed, re.M)
+    assert re.search(r"^b +- +it is forbidden by the rule slow$", placed, re.M)
     paused = sterna("place", "idle", code=3).stdout
-    assert "it cannot be moved now: idle cannot be migrated: it is paused" in paused
+    assert "it cannot be migrated now: idle cannot be migrated: it is paused" in paused
     assert [one["host"] for one in document(sterna("place", "web1", "--json"))["hosts"]] == ["c", "b"]
     sterna("rules", "add", "only-on", "here", "--vm", "web1", "--host", "a")
     sterna("place", "web1", code=3)
@@ -98,5 +98,5 @@ def test_what_waits_says_why(sterna: Sterna, fleet: Served, monkeypatch: pytest.
     else:
         pytest.fail("nothing waits")
     shown = sterna("queue", "--operation", ID[:8]).stdout
-    assert re.search(rf"^\w+ +a +[bc] +{ID[:8]} +the link out of a carries 2 copies already: ", shown, re.M)
+    assert re.search(rf"^\w+ +a +[bc] +{ID[:8]} +the link out of a already carries 2 copies: ", shown, re.M)
     assert document(sterna("queue", "--host", "nowhere", "--json"))["waits"] == []

@@ -73,7 +73,7 @@ def test_disks_and_nics(monkeypatch: pytest.MonkeyPatch) -> None:
     assert re.search(r"^vdb +.* +rbd +vms/db *$", lines, re.M)
     assert re.search(r"^vdc +.* +file, read-only +/srv/\[x\]\.raw *$", lines, re.M)
     assert re.search(r"^52:54:00:00:00:01 +ovs +br-int +12 +vnet3 +10\.1\.0\.4 *$", lines, re.M)
-    assert "cannot be moved: hostdev 0000:01:00.0" in lines
+    assert "cannot be migrated: hostdev 0000:01:00.0" in lines
 
 
 def test_a_vm_whose_host_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -218,7 +218,7 @@ async def test_a_database_that_hangs_keeps_the_next_request_for_the_vm_waiting_f
         first = asyncio.create_task(world.controller.migrate(request(id=uuid(1))))
         await hangs.wait()
         record, _ = await world.controller.migrate(request())
-        with pytest.raises(Unreachable, match=r"web1 could not be judged within"):
+        with pytest.raises(Unreachable, match=r"web1 could not be checked within"):
             await first
     assert record.accepted
     assert [m.id for m in await world.fleet.migrations(Page())] == [ID]

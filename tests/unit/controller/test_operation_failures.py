@@ -95,7 +95,7 @@ async def test_an_undo_that_has_left_vms_can_be_repeated(stage: Stage) -> None:
     ended = await stage.run()
     assert ended.status is S.UNDONE
     assert {one.reason for one in ended.standing.left} == {
-        f"{name} cannot go back: a takes no VMs: by hand" for name in X
+        f"{name} cannot go back: a is closed: by hand" for name in X
     }
     await stage.controller.registry.set_maintenance("a", False)
     await asked(stage, Order.UNDO)
@@ -146,7 +146,7 @@ async def test_a_stopped_undo_goes_on_as_an_undo_and_not_as_a_drain(stage: Stage
     await asked(stage, Order.UNDO)
     await asked(stage, Order.STOP)
     assert (await stage.run()).status is S.STOPPED
-    with pytest.raises(Conflict, match="what was stopped is the undo"):
+    with pytest.raises(Conflict, match="the undo of this operation was stopped"):
         await asked(stage, Order.RESUME)
     await asked(stage, Order.UNDO)
     assert (await stage.run()).status is S.UNDONE

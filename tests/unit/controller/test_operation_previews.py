@@ -39,11 +39,14 @@ async def refused(stage: Stage, *hosts: str, **more: object) -> tuple[str, str]:
 
 async def test_all_hosts_cannot_be_emptied_at_once(stage: Stage) -> None:
     code, message = await refused(stage, "a", "b", "c")
-    assert (code, message) == ("no-open-host", "no other host takes VMs: all are named, in maintenance or dead")
+    assert (code, message) == (
+        "no-open-host",
+        "no other host accepts VMs: all are in the request, in maintenance or dead",
+    )
     for name in "bc":
         await stage.controller.registry.set_maintenance(name, True)
     assert (await refused(stage, "a"))[0] == "no-open-host"
-    with pytest.raises(Refused, match="no other host takes VMs"):
+    with pytest.raises(Refused, match="no other host accepts VMs"):
         await preview(stage, "a")
 
 
@@ -61,7 +64,7 @@ async def test_a_dead_host_cannot_be_emptied(stage: Stage) -> None:
     await stage.controller.deaths.declare("b", fenced=True)
     assert await refused(stage, "a", "b") == (
         "host-gone",
-        "b was declared dead: nothing can be moved away from it",
+        "b was declared dead: its VMs cannot be migrated",
     )
 
 
@@ -79,7 +82,7 @@ async def test_a_deadline_is_refused_where_vms_would_be_left(stage: Stage) -> No
     stage.set_state("x2", GuestState.PAUSED)
     code, message = await refused(stage, finish_within_s=3600.0)
     assert code == "deadline-missed"
-    assert message == "its hosts would not be empty then: x2 cannot be migrated: it is paused"
+    assert message == "some VMs would stay on its hosts: x2 cannot be migrated: it is paused"
     await stage.begin(finish_within_s=3600.0, even_if_late=True)
 
 
@@ -125,7 +128,7 @@ async def test_a_vm_that_was_never_measured_is_not_left_for_a_guess(
     load = Load(memory_bytes=GIB, dirty_bytes=40 * MIB, dirty_period_s=1.0)
     stage.controller.forecast_history.measured(X["x1"], load)
     (left,) = (await preview(stage, may=frozenset())).plan.left
-    assert left.reason.startswith("x1 dirties 40 MiB/s, and one copy out of a sends 12 MiB/s")
+    assert left.reason.startswith("x1 writes 40 MiB/s of memory, but a copy from a sends only 12 MiB/s")
 
 
 async def test_a_vm_that_is_off_takes_no_memory(stage: Stage) -> None:

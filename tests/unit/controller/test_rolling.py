@@ -85,7 +85,7 @@ async def test_by_hand_somebody_says_that_a_host_is_done(stage: Rebooting) -> No
     await stage.tick()
     operation = await stage.operation()
     assert operation.status is S.RUNNING
-    assert operation.standing.waits_for == "nobody has said yet that a is done"
+    assert operation.standing.waits_for == "nobody has reported yet that a is done"
     await done(stage, "a", "token:night")
     await done(stage, "a")
     assert (await stage.run()).status is S.DONE
@@ -102,7 +102,7 @@ async def test_a_host_is_back_once_its_agent_has_the_version(stage: Rebooting) -
     stage.reboot("a")
     for _ in range(6):
         await stage.tick()
-    why = "the agent of a has version 1.0, and 2.0 is wanted"
+    why = "the agent of a has version 1.0, but needs 2.0"
     assert (await stage.operation()).standing.hosts == {"a": why}
     stage.bus.agents["a"].version = "2.0"
     assert (await stage.run()).status is S.DONE

@@ -132,7 +132,7 @@ async def test_a_host_that_is_declared_dead_is_not_waited_for(stage: Rebooting) 
     await stage.refresh()
     await stage.controller.deaths.declare("b", fenced=True)
     assert (await stage.run()).status is S.INCOMPLETE
-    why = "b was declared dead while something was done to it: it stays closed"
+    why = "b was declared dead during its maintenance: it stays closed"
     assert (await stage.steps())["b"].reason == why
     assert (await stage.stages())["c"] == "done"
 
@@ -292,5 +292,5 @@ async def test_nothing_is_admitted_to_a_host_that_was_closed_since_it_was_looked
     late = record.migration.model_copy(update={"id": OPERATION, "destination": "b"})
     stage.complete_all()
     await stage.refresh()
-    with pytest.raises(Conflict, match="b takes no VMs: operation bbbbbbbb"):
+    with pytest.raises(Conflict, match="b is closed: operation bbbbbbbb"):
         await stage.controller.fleet.admit(late, "")

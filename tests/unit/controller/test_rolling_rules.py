@@ -40,7 +40,7 @@ async def test_a_run_takes_no_host_while_its_partner_is_in_maintenance(stage: Re
     await stage.controller.registry.set_maintenance("c", True, "by hand")
     await stage.roll("b")
     assert (await stage.run()).status is S.INCOMPLETE
-    why = "a rule keeps b and c from being down together, and c takes no VMs: by hand"
+    why = "a rule keeps b and c from being down together, and c is closed: by hand"
     assert (await stage.steps())["b"].reason == why and not stage.reboots
 
 

@@ -137,7 +137,7 @@ async def test_what_a_check_raises_ends_the_choice(world: World, error: SternaEr
 async def test_a_plan_is_judged_within_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(migrate_vm, "JUDGE_S", 0.2)
     Checks(world, lambda host: True)
-    with pytest.raises(Unreachable, match=r"could not be judged within 0.2 s"):
+    with pytest.raises(Unreachable, match=r"could not be checked within 0.2 s"):
         await world.controller.plan("web1", None, Asked())
 
 

@@ -85,7 +85,7 @@ def test_text_from_outside_cannot_add_lines_or_markup() -> None:
 def test_a_restart_is_shown() -> None:
     book = Book(Role.SOURCE).accepted().intent("M4").restart().done("M4")
     text = draw(MIGRATION, build_timeline(MIGRATION, book.entries))
-    assert "the agent was restarted" in text and "agent restarted meanwhile" in text
+    assert "the agent was restarted" in text and "agent restarted during this step" in text
 
 
 def test_rows_of_a_newer_version_are_drawn_as_the_agents_own_work() -> None:

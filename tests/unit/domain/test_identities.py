@@ -131,8 +131,8 @@ def test_a_good_certificate_has_no_faults() -> None:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"dns_names": ("host2.agents.sterna",)}, "not made out to host1.agents.sterna but to"),
-        ({"dns_names": (), "ip_addresses": ()}, "but to nobody"),
+        ({"dns_names": ("host2.agents.sterna",)}, "not issued for host1.agents.sterna but for"),
+        ({"dns_names": (), "ip_addresses": ()}, "but for nobody"),
         ({"client": False}, "may not be used as a client"),
         ({"server": False}, "may not be used as a server"),
         ({"client": False, "server": False}, "client and server"),
@@ -147,7 +147,7 @@ def test_each_fault_is_said(changed: dict[str, object], said: str) -> None:
 
 def test_every_address_that_is_asked_for_must_be_in_it() -> None:
     found = faults(seen(), None, NOW, addresses=["10.0.0.1", "10.0.0.2", "h.example"])
-    assert found == ("it is not made out to 10.0.0.2, h.example (subject alternative names)",)
+    assert found == ("it is not issued for 10.0.0.2, h.example (subject alternative names)",)
 
 
 def test_it_is_renewed_after_two_thirds_of_its_life() -> None:

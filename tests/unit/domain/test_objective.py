@@ -129,7 +129,7 @@ def test_what_cannot_be_is_left_out_with_a_warning(
 ) -> None:
     answer = solved(hosts, vm, **asked)
     assert answer.parameters is not None
-    warning = next(w for w in answer.warnings if w.startswith(f"{feature} is left out"))
+    warning = next(w for w in answer.warnings if w.startswith(f"{feature} is not used"))
     assert word in warning
     assert not any(r.startswith(f"{feature}: ") for r in answer.reasons)
 
@@ -187,7 +187,7 @@ def test_who_demands_connections_gets_them_instead_of_postcopy() -> None:
     answer = solved(hosts, **POSTCOPY, demands=frozenset({Feature.PARALLEL}))
     assert "PARALLEL" in flags(answer)
     assert "POSTCOPY" not in flags(answer)
-    assert any(w.startswith("postcopy is left out") for w in answer.warnings)
+    assert any(w.startswith("postcopy is not used") for w in answer.warnings)
 
 
 def test_who_demands_both_is_refused() -> None:
@@ -200,7 +200,7 @@ def test_zero_copy_stands_on_parallel_connections_and_takes_the_place_of_a_tls_n
     asked = frozenset({Feature.ZEROCOPY, Feature.PARALLEL})
     answer = solved(pair(**ABLE, link_bytes_s=100 * GIGABIT), demands=asked)
     assert {"ZEROCOPY", "PARALLEL"} <= flags(answer)
-    assert any(w.startswith("tls is left out") for w in answer.warnings)
+    assert any(w.startswith("tls is not used") for w in answer.warnings)
     assert any("unencrypted" in w for w in answer.warnings)
     with_tls = solved(pair(**ABLE), demands=asked, transport=Transport.TLS)
     assert [r.code for r in with_tls.refusals] == ["no-zerocopy"]

@@ -124,7 +124,7 @@ def test_a_guest_that_writes_more_is_the_reason() -> None:
     facts = {"memory_remaining": 1000 * MIB, "memory_rate": 100 * MIB}
     first = JobSample(elapsed_ms=1000, **facts, dirty_rate=10 * MIB)
     progress = fed(Status.MIGRATING, first, JobSample(elapsed_ms=1500, **facts, dirty_rate=70 * MIB))
-    assert progress.eta_change == "at 1.5 s: the guest writes 70 MiB/s, 10 MiB/s before"
+    assert progress.eta_change == "at 1.5 s: the guest writes 70 MiB/s instead of 10 MiB/s"
 
 
 def test_a_pass_with_more_to_send_is_the_reason() -> None:

@@ -37,7 +37,7 @@ def test_what_nobody_saw_is_unknown_with_a_reason() -> None:
     assert report.total_ms is None and report.total_reason == "it has not ended"
     assert report.downtime_ms is None and report.downtime_reason
     assert report.bytes_memory is None and report.iterations is None
-    assert build_report(MIGRATION, []).total_reason == "its beginning is not recorded"
+    assert build_report(MIGRATION, []).total_reason == "its start is not recorded"
 
 
 def test_a_cut_off_copy_still_tells_what_was_sent() -> None:
@@ -46,6 +46,14 @@ def test_a_cut_off_copy_still_tells_what_was_sent() -> None:
     )
     report = build_report(MIGRATION, book.entries)
     assert (report.bytes_memory, report.iterations) == (77, 4)
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
+def test_a_migration_that_was_rolled_back_never_had_a_downtime(status: str) -> None:
+    book = Book(Role.SOURCE).accepted().status("migrating").status("rolling-back").status(status)
+    report = build_report(MIGRATION, book.entries)
+    assert report.downtime_ms is None
+    assert report.downtime_reason == "the migration was rolled back before the switch-over"
 
 
 def paused_source(*events: tuple[str, str]) -> Book:

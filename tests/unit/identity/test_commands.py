@@ -220,7 +220,7 @@ def settings(tmp_path: Path, folder: Path, kind: str = "sterna", **files: Path) 
 
 def test_an_agent_with_another_hosts_certificate_does_not_start(ca: Run, tmp_path: Path) -> None:
     by_files(ca, "host2", tmp_path / "host2")
-    with pytest.raises(BadRequest, match=r"not made out to host1\.agents\.sterna") as caught:
+    with pytest.raises(BadRequest, match=r"not issued for host1\.agents\.sterna") as caught:
         run_agent(settings(tmp_path, tmp_path / "host2"))
     assert "sterna host add host1" in caught.value.fix
 
@@ -234,7 +234,7 @@ def test_an_agent_that_has_not_joined_does_not_start(tmp_path: Path) -> None:
 def test_a_certificate_of_another_ca_must_have_the_addresses(ca: Run, tmp_path: Path) -> None:
     own = by_files(ca, "host1", tmp_path / "host1", "10.0.0.9")
     files = {"ca_file": own.ca_file, "cert_file": own.certificate_file, "key_file": own.key_file}
-    with pytest.raises(BadRequest, match=r"not made out to 10\.0\.0\.1 .*alternative names"):
+    with pytest.raises(BadRequest, match=r"not issued for 10\.0\.0\.1 .*alternative names"):
         run_agent(settings(tmp_path, tmp_path, "external", **files))
 
 

@@ -50,7 +50,7 @@ class FakeUnits:
     def restart(self, name: str) -> None:
         self.calls.append(f"restart {name}")
         if self.broken:
-            raise Permanent(f"`systemctl restart {name}` failed", fix=f"see why: journalctl -u {name}")
+            raise Permanent(f"`systemctl restart {name}` failed", fix=f"find out why: journalctl -u {name}")
         self.active.add(name)
 
     def read_again(self) -> None:

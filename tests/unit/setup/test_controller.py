@@ -222,7 +222,7 @@ def test_a_ca_on_another_machine(host: Host, api: Api, ca: Authority) -> None:
     host(*elsewhere)
     assert settings(host)["identity"]["server"] == "https://10.0.0.9:8774" and "access" not in settings(host)
     assert "nothing to change" in host(*elsewhere).stdout
-    assert "the CA is not here" in printed(host(*elsewhere, "--bus-here", code=2))
+    assert "the CA is not on this machine" in printed(host(*elsewhere, "--bus-here", code=2))
 
 
 def test_certificates_of_another_ca(host: Host, api: Api) -> None:
@@ -246,7 +246,7 @@ def test_a_certificate_for_the_apis_clients(host: Host, api: Api) -> None:
         ({"listen": "10.0.0.1:99999"}, "10.0.0.1"),
         ({"database": "postgresql://s:p4ss@db/sterna"}, "postgresql+psycopg://"),
         ({"database": "mysql://s:p4ss@db/sterna"}, "postgresql+psycopg://"),
-        ({"database": "sqlite:///x.db"}, "whole path"),
+        ({"database": "sqlite:///x.db"}, "not absolute"),
         ({"name": "a b"}, "no dots"),
         ({"bus": "nats://"}, "nats://10.0.0.1:4222"),
         ({"server": "ftp://x"}, "https://10.0.0.1:8774"),
@@ -272,7 +272,7 @@ def database(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
     def open_database(url: str) -> Opened:
         if said:
-            raise Unreachable(f"the database cannot be opened: {said[0]}", fix="see that it can be reached")
+            raise Unreachable(f"the database cannot be opened: {said[0]}", fix="check that it can be reached")
         return Opened()
 
     monkeypatch.setattr("sterna.setup.controller.open_database", open_database)

@@ -184,7 +184,7 @@ async def test_targets_of_local_disks(world: SimWorld, a: SimSide, b: SimSide) -
     assert file is not None and (file.size_bytes, file.allocated_bytes) == (disks[0].capacity_bytes, 0)
     assert await b.storage.directories_of(uuid) == created.directories
     assert [r.code for r in await b.storage.check_targets(disks)] == ["disk-file-exists"]
-    with pytest.raises(Conflict, match="exists already"):
+    with pytest.raises(Conflict, match="already exists"):
         await b.storage.plan_targets(uuid, disks)
     with pytest.raises(Conflict, match="not planned"):
         await b.storage.create_targets(disks, {})

@@ -47,7 +47,7 @@ class InstancesDir:
         for disk in disks:
             path = self.inside(disk.path or "")
             if path.exists() or path.is_symlink():
-                raise Conflict(f"disk {disk.target}: {path} exists already", fix="remove it if nothing needs it")
+                raise Conflict(f"disk {disk.target}: {path} already exists", fix="remove it if nothing needs it")
             files.append(str(path))
             wanted += [parent for parent in path.parents if parent != self.root and self.root in parent.parents]
         missing = sorted({str(d) for d in wanted if not d.exists()}, key=len)

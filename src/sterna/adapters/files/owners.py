@@ -54,7 +54,7 @@ async def _of_users(ask: Callable[[], T], about: str) -> T:
     try:
         return await in_thread(ask, name="sterna-users", limit_s=USERS_S)
     except TimeoutError as error:
-        fix = "see that what nsswitch.conf names for passwd and group answers (`getent passwd`, sssd, LDAP)"
+        fix = "check that what nsswitch.conf names for passwd and group answers (`getent passwd`, sssd, LDAP)"
         raise Temporary(f"this host's user database does not answer about {about}: {error}", fix=fix) from error
 
 

@@ -33,14 +33,14 @@ def against(folder: InstancesDir, disk: Disk) -> list[Refusal]:
     found += against_backing(disk)
     if disk.capacity_bytes is None:
         message = f"the size of {label} is not known"
-        found.append(Refusal(code="disk-size-unknown", message=message, fix="see that the source can read it"))
+        found.append(Refusal(code="disk-size-unknown", message=message, fix="check that the source can read it"))
     try:
         path = folder.inside(disk.path)
     except Permanent as error:
         return [*found, misplaced(disk, error.message, error.fix)]
     if path.exists() or path.is_symlink():
         fix = f"remove {path} on the destination, if nothing needs it"
-        found.append(Refusal(code="disk-file-exists", message=f"{label}: {path} exists already", fix=fix))
+        found.append(Refusal(code="disk-file-exists", message=f"{label}: {path} already exists", fix=fix))
     return found
 
 
@@ -49,7 +49,7 @@ def unremovable(folder: InstancesDir, disk: Disk) -> Iterator[Refusal]:
     try:
         folder.inside(disk.path or "")
     except Permanent as error:
-        yield misplaced(disk, f"{error.message}: it could not be removed after the move", error.fix)
+        yield misplaced(disk, f"{error.message}: it could not be removed after the migration", error.fix)
         return
     if Path(disk.path or "").is_symlink():
         message = f"disk {disk.target}: {disk.path} is a symbolic link, and what it leads to is only on this host"

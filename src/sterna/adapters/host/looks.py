@@ -76,7 +76,7 @@ async def _in_turn(turn: asyncio.Semaphore, group: Together, look: Callable[[Tog
     except TimeoutError as error:
         first = group[0]
         message = f"{first.where}: {first.name} was not looked for: {_AT_ONCE} looks before it had no answer"
-        raise Temporary(message, fix="see which other things of the VM do not answer") from error
+        raise Temporary(message, fix="find out which other things of the VM do not answer") from error
     try:
         return await _in_thread(group, look, until - time.monotonic())
     finally:
@@ -92,5 +92,5 @@ async def _in_thread(together: Together, look: Callable[[Together], T], limit_s:
     try:
         return await in_thread(lambda: look(together), name="sterna-look", of=name, limit_s=limit_s)
     except TimeoutError as error:
-        fix = "see that this host can resolve its name (`getent ahosts`)"
+        fix = "check that this host can resolve its name (`getent ahosts`)"
         raise Temporary(f"{first.where}: looking for {first.name}: {error}", fix=fix) from error

@@ -61,7 +61,7 @@ class HttpsDesk:
             trusted = ssl.create_default_context(cadata=ca)
         except ssl.SSLError as error:
             raise BadRequest(
-                "the CA's certificate cannot be read", fix="see that the server is Sterna's"
+                "the CA's certificate cannot be read", fix="check that the server is Sterna's"
             ) from error
         answer = await self._asked(lambda: self._post(path, body, trusted))
         try:
@@ -120,13 +120,15 @@ class HttpsDesk:
         if "CERTIFICATE_VERIFY_FAILED" in str(error) or "certificate verify failed" in str(error):
             return BadRequest(
                 f"{self._server} does not prove to be a controller of this CA: {error}",
-                fix="see that the address is the controller's, and that both clocks are right",
+                fix="check that the address is the controller's, and that both clocks are right",
             )
         return self._away(in_words(error))
 
     def _away(self, why: str) -> Unreachable:
-        fix = "see that the controller runs and serves HTTPS there; or join by files: `sterna agent request`"
+        fix = "check that the controller runs and serves HTTPS there; or join by files: `sterna agent request`"
         return Unreachable(f"{self._server} does not answer: {why}", fix=fix)
 
     def _strange(self, why: str) -> BadRequest:
-        return BadRequest(f"{self._server} is not a Sterna controller: {why}", fix="see that the address is right")
+        return BadRequest(
+            f"{self._server} is not a Sterna controller: {why}", fix="check that the address is right"
+        )

@@ -107,7 +107,7 @@ class OwnFiles:
         if fingerprint(ca) != ca_fingerprint:
             raise BadRequest(
                 f"the CA has the fingerprint {fingerprint(ca)}, and not {ca_fingerprint} as expected",
-                fix="somebody may be between this host and the CA; see that the token is of the CA that you mean",
+                fix="somebody may be between this host and the CA; check that the token is of the CA that you mean",
             )
         certificate = read_certificates(answer.certificate, "the answer")[0]
         self._check(certificate, ca, Identity(kind=self._kind, name=name), now)
@@ -127,7 +127,7 @@ class OwnFiles:
         mine = next((who for who in found if who is not None and who.kind is self._kind), None)
         if mine is None:
             what = f"{self.certificate_file} is not a certificate of {WORDS[self._kind]}"
-            raise BadRequest(what, fix=f"run `{ADD[self._kind].format('NAME')}` where the CA is")
+            raise BadRequest(what, fix=f"run `{ADD[self._kind].format('NAME')}` on the CA's machine")
         return mine.name
 
     def ca(self) -> str:

@@ -29,7 +29,7 @@ _PURPOSE = b"sterna permit 1\n"
 """Before what is signed: the same key signs requests for certificates."""
 _LIMIT_S = 15.0
 """The files are on the host's own disk."""
-_FIX = "see that the disk of the identity's folder answers"
+_FIX = "check that the disk of the identity's folder answers"
 
 
 class OwnPermits:

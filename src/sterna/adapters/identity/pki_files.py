@@ -83,7 +83,7 @@ class PkiFiles:
         if foreign and not replace:
             raise Conflict(
                 f"not written by Sterna: {', '.join(map(str, foreign))}",
-                fix=f"see whose they are; --overwrite replaces them, and keeps them beside as *{ASIDE}",
+                fix=f"find out whose they are; --overwrite replaces them, and keeps them beside as *{ASIDE}",
             )
         if kept:
             raise Conflict(f"{kept[0]} was kept before", fix=f"move all *{ASIDE} elsewhere, or remove them")
@@ -188,7 +188,7 @@ def _digest(path: Path) -> str | None:
     """None if there is no such file. Raises BadRequest if it is not a regular file: a link may lead elsewhere."""
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
-            raise BadRequest(f"{path} is no ordinary file", fix="see what it is, and move it away")
+            raise BadRequest(f"{path} is no ordinary file", fix="find out what it is, and move it away")
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except FileNotFoundError:
         return None

@@ -138,5 +138,5 @@ def _take(lock: int, folder: Path) -> None:
 
 
 def _unusable(path: Path, error: OSError) -> BadRequest:
-    fix = "see that the path is right, that this user may write there, and that the disk is not full"
+    fix = "check that the path is right, that this user may write there, and that the disk is not full"
     return BadRequest(f"{path} cannot be used: {error.strerror or error}", fix=fix)

@@ -37,7 +37,7 @@ class RevokedFile:
         with private_files.alone(self._folder):
             known = self._known(ca)
             if number < known:
-                fix = "see whether the CA was restored from a backup; its next removal has a newer list"
+                fix = "check whether the CA was restored from a backup; its next removal has a newer list"
                 raise Conflict(f"list {number} of revoked certificates is older than list {known}", fix=fix)
             if number > known:
                 private_files.write(self.path, pem.encode(), 0o644)

@@ -99,7 +99,7 @@ def read_certificates(pem: str | bytes, where: str) -> list[x509.Certificate]:
 def _bytes(pem: str | bytes, where: str) -> bytes:
     raw = pem.encode("utf-8", "replace") if isinstance(pem, str) else pem
     if len(raw) > 64 * MOST_PEM_BYTES:  # a bundle of the system's CAs has 200 KiB
-        raise BadRequest(f"{where} is too large: {len(raw)} bytes", fix="see that it is the right file")
+        raise BadRequest(f"{where} is too large: {len(raw)} bytes", fix="check that it is the right file")
     return raw
 
 
@@ -166,7 +166,7 @@ def revocation_list(
 
 def read_list(pem: str | bytes, ca: x509.Certificate) -> tuple[int, x509.CertificateRevocationList]:
     """A list of revoked certificates, and its number. Raises BadRequest where this CA did not sign it."""
-    fix = "see that it is the `revoked.crl` of this host's CA"
+    fix = "check that it is the `revoked.crl` of this host's CA"
     try:
         found = x509.load_pem_x509_crl(_bytes(pem, "the list"))
         key = ca.public_key()

@@ -47,9 +47,9 @@ class LibvirtDevices(LibvirtHost):
                     gone = await self._ask_of(uuid, lambda conn: _interface(_running(conn, uuid), nic) is None)
         except TimeoutError:
             if gone is None:
-                fix = "see whether the guest's QEMU hangs (`virsh domstate`)"
+                fix = "check whether the guest's QEMU hangs (`virsh domstate`)"
                 raise Temporary(f"libvirt does not say whether it detaches NIC {nic.mac}", fix=fix) from None
-            fix = "see that its kernel takes part in PCI hot-plug"
+            fix = "check that its kernel takes part in PCI hot-plug"
             raise Temporary(f"the guest does not release NIC {nic.mac}", fix=fix) from None
 
     async def attach_nic(self, uuid: str, nic: Nic) -> None:

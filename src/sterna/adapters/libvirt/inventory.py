@@ -241,7 +241,7 @@ class LibvirtInventory(LibvirtHost):
             finally:
                 close_quietly(conn)
 
-        fix = "see that libvirtd listens there, and that no firewall is between"
+        fix = "check that libvirtd listens there, and that no firewall is between"
         try:
             async with asyncio.timeout(_DIAL_S):
                 peer = await in_thread(lambda: _DIALS.call(dial, _DIAL_S, of=destination_uri), name="sterna-dial")

@@ -151,7 +151,7 @@ class LibvirtLifecycle(LibvirtHost):
                 self._events.forget(uuid)
                 return False
             if domain.isActive():
-                raise Conflict("the guest is active: not undefined", fix="see who has started it here")
+                raise Conflict("the guest is active: not undefined", fix="find out who has started it here")
             present = epoch_of(domain)
             if epoch is not None and present != epoch:
                 raise Conflict(f"the domain carries epoch {present}, not {epoch}", fix=_BY_HAND)
@@ -177,7 +177,9 @@ class LibvirtLifecycle(LibvirtHost):
         stays = {}
         for state in states:
             if await self._ask_of(uuid, lambda conn: find(conn, uuid) is not None):
-                raise Conflict("the VM is defined on this host: its state stays", fix="see who has defined it here")
+                raise Conflict(
+                    "the VM is defined on this host: its state stays", fix="find out who has defined it here"
+                )
             try:
                 why = await on_disk(partial(_FOLDERS.remove, uuid, state), state.path)
             except StorageSilent as silent:
@@ -294,7 +296,7 @@ class LibvirtLifecycle(LibvirtHost):
             return None, Observation(state=GuestState.ABSENT)
         seen = observe_domain(domain, seen_running=self._events.seen_running(uuid))
         if seen.state is GuestState.UNKNOWN:
-            fix = "see that libvirtd answers about it (virsh domstate); restart libvirtd if it stays so"
+            fix = "check that libvirtd answers about it (virsh domstate); restart libvirtd if it stays so"
             raise Temporary(f"{domain.name()}: {seen.reason}", fix=fix)
         return domain, seen
 

@@ -118,8 +118,9 @@ def _checkpoints(domain: Any) -> Iterator[str]:
         return
     if count:
         yield (
-            f"libvirt forgets the VM's {'checkpoint' if count == 1 else f'{count} checkpoints'} with the move: the "
-            "next backup has to be a full one, unless the backup program defines them again"
+            f"libvirt forgets the VM's {'checkpoint' if count == 1 else f'{count} checkpoints'} with the "
+            "migration: the "
+            "next backup must be a full one, unless the backup program defines them again"
         )
 
 

@@ -51,11 +51,8 @@ async def _is_another(path: str, pid: int) -> bool:
 
 
 def _refusal(vm: str, what: str, path: str) -> Refusal:
-    message = (
-        f"{what}: another file has taken the place of {path} since {vm} was started; the guest goes on with the "
-        "old one"
-    )
-    fix = f"shut {vm} down and start it again: it has the file that is there now"
+    message = f"{what}: {path} was replaced after {vm} had been started; the guest still uses the old file"
+    fix = f"shut {vm} down and start it again: it then uses the new file"
     if what.startswith("disk"):
         fix += (
             f"; to keep what the guest has, copy that first: virsh blockcopy {vm} {what.removeprefix('disk ')} "

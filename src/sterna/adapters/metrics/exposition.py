@@ -96,7 +96,7 @@ class Exposition:
             made = await in_thread(lambda: written(families), name="sterna-metrics", limit_s=WRITING_S)
         except TimeoutError as error:
             raise Temporary(
-                f"the metrics are not written: {error}", fix="see what takes this host's time"
+                f"the metrics are not written: {error}", fix="find out what takes this host's time"
             ) from error
         finally:
             self._making = None

@@ -28,10 +28,11 @@ class TokenRefused(Permanent):
 
 _ROLES = "give the user of `[openstack]` the roles `admin` and `service` in its project"
 _LOGIN = "check `username`, `password`, `project` and the domains in `[openstack]`"
-_AWAY = "see that the service runs and that this host reaches it; `[openstack]` says where Keystone is"
-_CATALOG = "see that Keystone's catalog has the service at this `region` and `interface` (`[openstack]`)"
+_AWAY = "check that the service runs and that this host reaches it; `[openstack]` says where Keystone is"
+_CATALOG = "check that Keystone's catalog has the service at this `region` and `interface` (`[openstack]`)"
 _PROXY = (
-    "see what answers at the service's address (`openstack catalog list`): this answer is no OpenStack service's"
+    "find out what answers at the service's address (`openstack catalog list`): this answer is no OpenStack "
+    "service's"
 )
 _NO_ANSWER = (408, 502, 504)
 _LATER = (413, 429, 503)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from keystoneauth1.session import Session
 
 _WHAT = "log in at Keystone"
-_WHERE = "see that `auth_url` in `[openstack]` is Keystone's: `http://HOST:5000/v3`"
+_WHERE = "check that `auth_url` in `[openstack]` is Keystone's: `http://HOST:5000/v3`"
 
 
 class Login:
@@ -72,7 +72,9 @@ class Login:
         try:
             return await in_thread(ask, name="sterna-openstack", of="keystone", limit_s=self._limit_s)
         except TimeoutError as error:
-            raise Unreachable(f"cannot {_WHAT}: {error}", fix="see that Keystone answers, and how fast") from error
+            raise Unreachable(
+                f"cannot {_WHAT}: {error}", fix="check that Keystone answers, and how fast"
+            ) from error
 
 
 def _note_error(asking: asyncio.Future[str]) -> None:

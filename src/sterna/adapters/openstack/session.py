@@ -98,7 +98,7 @@ class Cloud:
         except TimeoutError as error:
             silent = "Keystone" if self._login.under_way else service
             why = f"{silent} does not answer: no answer within {CHECK_S:g} s"
-            raise Unreachable(why, fix="see that the service answers, and how fast") from error
+            raise Unreachable(why, fix="check that the service answers, and how fast") from error
 
     async def ask(self, what: str, act: Callable[[Connection], T], *, of: str = "") -> T:
         """`act`'s answer, from a thread of its own; it must only read. `what` is for the error: `read volume X`.
@@ -140,7 +140,7 @@ class Cloud:
             return await (work if changing else unless_aborted(work))
         except TimeoutError as error:
             kind = Unknown if changing else Unreachable
-            raise kind(f"cannot {what}: {error}", fix="see that the service answers") from error
+            raise kind(f"cannot {what}: {error}", fix="check that the service answers") from error
 
     def _begin(self, what: str, of: str) -> None:
         """Raises Unreachable where what was asked before has taken too long, Cancelled after an abort."""
@@ -148,7 +148,9 @@ class Cloud:
         if monotonic() > _UNTIL.get():
             service = of.capitalize() or "the cloud"
             why = f"{service} has needed more than {self.act_limit_s:g} s for what was asked before"
-            raise Unreachable(f"cannot {what}: {why}", fix="see why it is so slow; what it has done already stays")
+            raise Unreachable(
+                f"cannot {what}: {why}", fix="find out why it is so slow; what it has done already stays"
+            )
 
 
 def _connect(access: CloudAccess) -> tuple[Password, Session, Connection]:

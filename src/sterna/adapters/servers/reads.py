@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 AT_ONCE = 40
 """Servers in one question: their UUIDs are in the address, which servers limit to some kB."""
-_FIX = "see that it answers, and `[compute]` and `[access.keystone]` in the controller's settings"
+_FIX = "check that it answers, and `[compute]` and `[access.keystone]` in the controller's settings"
 
 
 class NeutronReads:

@@ -391,4 +391,4 @@ async def _answered(transaction: Future[T]) -> T:
             return await asyncio.wrap_future(transaction)
     except TimeoutError as error:
         why = f"the controller's database does not answer within {ANSWER_S:g} s"
-        raise Unreachable(why, fix="see that it runs, and that its disk answers") from error
+        raise Unreachable(why, fix="check that it runs, and that its disk answers") from error

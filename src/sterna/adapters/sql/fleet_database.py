@@ -78,7 +78,7 @@ def open_database(url: str) -> Engine:
             _upgrade(connection, shown)
     except (OperationalError, OSError) as e:
         raise Unreachable(
-            f"the database {shown} cannot be opened: {_words(e)}", fix="see that it can be reached"
+            f"the database {shown} cannot be opened: {_words(e)}", fix="check that it can be reached"
         ) from e
     except (DatabaseError, sqlite3.DatabaseError) as e:
         denied = isinstance(e, DatabaseError) and getattr(e.orig, "sqlstate", None) in _RIGHTS
@@ -167,7 +167,7 @@ def has_ended(connection: Connection) -> bool:
 
 
 def _away(why: object) -> Unreachable:
-    fix = "see that it runs, can be reached and written to, and that its disk has room"
+    fix = "check that it runs, can be reached and written to, and that its disk has free space"
     return Unreachable(f"the controller's database does not answer: {why}", fix=fix)
 
 

@@ -115,7 +115,7 @@ class SqlJournal:
             if leaps(migration.epoch, newest):
                 raise Conflict(
                     f"epoch {migration.epoch} of {migration.vm_name} is implausible: {newest} is the newest here",
-                    fix="see which host sent it, or who wrote it into the VM's metadata",
+                    fix="find out which host sent it, or who wrote it into the VM's metadata",
                 )
             if role is Role.SOURCE:
                 migration = migration.model_copy(update={"epoch": max(newest, migration.epoch) + 1})

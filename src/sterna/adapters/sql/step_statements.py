@@ -144,7 +144,7 @@ def refuse_closed(c: Connection, host: str) -> None:
     found = host_statements.known_host(c, host)
     if found is not None and found.closed_by:
         raise Conflict(
-            f"{host} takes no VMs: {found.maintenance_reason}", fix="choose another host, or wait for the operation"
+            f"{host} is closed: {found.maintenance_reason}", fix="choose another host, or wait for the operation"
         )
 
 

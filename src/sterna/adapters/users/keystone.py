@@ -11,7 +11,7 @@ from sterna.ports.users import ExternalUser
 if TYPE_CHECKING:
     from openstack.connection import Connection
 
-_FIX = "see that Keystone answers, and `[access.keystone]` in the controller's settings"
+_FIX = "check that Keystone answers, and `[access.keystone]` in the controller's settings"
 
 
 class KeystoneUsers:

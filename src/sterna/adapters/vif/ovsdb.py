@@ -91,7 +91,7 @@ class OvsDb:
         try:
             return await self._worker.run(lambda: self._attempt(act))
         except TimeoutError as error:
-            fix = "see that ovsdb-server and ovs-vswitchd run"
+            fix = "check that ovsdb-server and ovs-vswitchd run"
             raise Unreachable(f"Open vSwitch does not answer: {error}", fix=fix) from error
 
     async def forwards(self, port: str) -> bool:
@@ -122,7 +122,7 @@ class OvsDb:
             return act(self._connected())
         except (ovsdb_errors.TimeoutException, TimeoutError) as error:
             self._forget()
-            fix = "see that ovsdb-server and ovs-vswitchd run"
+            fix = "check that ovsdb-server and ovs-vswitchd run"
             raise Unreachable(
                 f"Open vSwitch gave no answer within {self._timeout_s} s: {error}", fix=fix
             ) from error
@@ -142,7 +142,7 @@ class OvsDb:
                 api_class = type("Api", (_Api,), {})
                 api = self._of_thread.api = api_class(connection.Connection(idl, timeout=self._timeout_s))
             except Exception as error:  # the library raises bare Exception and its own kinds alike
-                fix = f"see that ovsdb-server runs and listens on {self.remote}"
+                fix = f"check that ovsdb-server runs and listens on {self.remote}"
                 raise Unreachable(f"no connection to {self.remote}: {error}", fix=fix) from error
         return api
 
@@ -173,7 +173,7 @@ def echo(remote: str) -> None:
             if not asking.recv(4096):
                 raise ConnectionError("it hung up")
     except (OSError, ValueError) as error:
-        fix = f"see that ovsdb-server runs and listens on {remote}"
+        fix = f"check that ovsdb-server runs and listens on {remote}"
         raise Unreachable(f"ovsdb-server at {remote} does not answer: {error}", fix=fix) from error
 
 

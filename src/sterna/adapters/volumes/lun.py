@@ -59,7 +59,7 @@ async def prove_lun(disk: Disk, source: IscsiSource, *, qemu_img: str, keyring: 
     if done.code != 0:
         if "Unknown driver" in done.words or "Unknown protocol" in done.words:
             raise Permanent(f"qemu-img cannot speak iSCSI: {done.words}", fix="install qemu-block-extra")
-        fix = "see that the portal is reachable from this host and that the initiator is admitted"
+        fix = "check that the portal is reachable from this host and that the initiator is admitted"
         raise Temporary(f"disk {disk.target}: {source.target} cannot be opened: {done.words}", fix=fix)
     size = int(json.loads(done.out)["virtual-size"])
     if disk.capacity_bytes is None or (

@@ -56,7 +56,7 @@ class SharedFileVolumes:
         """
         problem = await self._problem(disk)
         if problem is not None:
-            raise Permanent(f"disk {disk.target}: {problem}", fix="see that the shared folder is mounted here")
+            raise Permanent(f"disk {disk.target}: {problem}", fix="check that the shared folder is mounted here")
         return disk
 
     async def disconnect(self, disk: Disk) -> None:

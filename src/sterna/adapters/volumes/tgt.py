@@ -18,7 +18,7 @@ from sterna.ports.secrets import Keyring
 
 _TGTADM_S = 5.0
 """tgtadm talks over a local socket; milliseconds when tgtd is well."""
-_ADMISSION_FIX = "see that tgtd runs and that `tgt_socket` in the agent's settings is its control socket"
+_ADMISSION_FIX = "check that tgtd runs and that `tgt_socket` in the agent's settings is its control socket"
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class TgtVolumes:
         for target in await self.targets():
             if target.name == source.target:
                 return target
-        raise NotFound(f"there is no target {source.target}", fix="see that the volume still exists")
+        raise NotFound(f"there is no target {source.target}", fix="check that the volume still exists")
 
     async def _admin(self, mode: str, op: str, tid: int | None, *more: str) -> Finished:
         which = [] if tid is None else ["--tid", str(tid)]
@@ -174,7 +174,7 @@ def _source(disk: Disk) -> IscsiSource:
 def _against(disk: Disk, source: IscsiSource, target: Target) -> list[Refusal]:
     if source.lun not in target.luns:
         message = f"disk {disk.target}: {source.target} has no LUN {source.lun}"
-        return [Refusal(code="volume-missing", message=message, fix="see that the volume still exists")]
+        return [Refusal(code="volume-missing", message=message, fix="check that the volume still exists")]
     if len(target.luns) > 1:
         # Admission is per target: withdrawing one VM's would cut off the others'.
         message = f"disk {disk.target}: target {source.target} holds {len(target.luns)} LUNs"

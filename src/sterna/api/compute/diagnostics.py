@@ -25,7 +25,7 @@ async def show(server: str, call: Asking) -> dict[str, Any]:
     found = await call.server(server, Rule.DIAGNOSTICS)
     details = await call.controller.inventory.details(found.vm)
     if details is None:
-        raise HTTPException(503, f"The host of server {server} does not answer: ask again.")
+        raise HTTPException(503, f"The host of server {server} does not answer: try again.")
     return _view(details) if call.has(48) else {"memory": details.memory_bytes // KIB, "vcpus": details.vcpus}
 
 

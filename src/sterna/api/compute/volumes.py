@@ -85,7 +85,7 @@ async def _of_unknown_server(call: Call, server: str, volume: str) -> HTTPExcept
     """It may be on a host that is silent, or on one of another Nova that shares this Cinder."""
     listing = await call.controller.inventory.vms()
     if any(vm.uuid == server.lower() for vm in listing.vms):
-        return HTTPException(503, f"Server {server[:64]} has just appeared: ask again.")
+        return HTTPException(503, f"Server {server[:64]} has just appeared: try again.")
     seen = await _attachments(call, server, volume)
     answer = judge_unknown_server(seen, complete=listing.complete)
     if answer.say is Say.UNKNOWN:

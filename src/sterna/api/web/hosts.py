@@ -30,8 +30,8 @@ AT_ONCE = 100
 """VMs on one page."""
 CANNOT_MOVE = {
     GuestState.PAUSED: "it is paused",
-    GuestState.SHUTOFF: "it is off: only VMs that run are migrated",
-    GuestState.UNKNOWN: "its state is not known",
+    GuestState.SHUTOFF: "it is off: only running VMs are migrated",
+    GuestState.UNKNOWN: "its state is unknown",
 }
 
 

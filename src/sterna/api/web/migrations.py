@@ -43,10 +43,10 @@ PHASES = (
 )
 PARTS = {
     "last_pass_ms": "last pass, guest still running",
-    "stop_ms": "stopping it, on the source",
-    "device_state_ms": "the rest and its devices, sent",
-    "resume_ms": "handed over and resumed",
-    "network_ms": "until the network was notified",
+    "stop_ms": "stopping the guest on the source",
+    "device_state_ms": "sending the rest and the device state",
+    "resume_ms": "hand-over and resume",
+    "network_ms": "notifying the network",
 }
 """Of the downtime, in words."""
 

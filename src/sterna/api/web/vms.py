@@ -34,10 +34,10 @@ BEST = 5
 FAR = 1.25
 """A forecast downtime that may be off by this factor is shown as a range."""
 MODES = {
-    Mode.PRECOPY: "as it is",
-    Mode.THROTTLE: "slowing the guest down",
+    Mode.PRECOPY: "plain pre-copy",
+    Mode.THROTTLE: "throttling the guest",
     Mode.POSTCOPY: "with post-copy",
-    Mode.PAUSE: "stopping the guest",
+    Mode.PAUSE: "pausing the guest",
 }
 
 
@@ -102,10 +102,7 @@ async def plan_vm(request: Request, vm: str, fields: Form, controller: Served) -
     found = VmDetailOut(**VmOut.of(plan.vm).model_dump(), details=None)
     ranked = PlacementOut.of(await controller.place(plan.vm.uuid)).hosts
     best = [one for one in ranked if not one.refusals][:BEST]
-    bandwidth_from = plan.bandwidth_from.replace(
-        "with --bandwidth", "in the form below"
-    )  # it is in words of the CLI
-    shown = {"plan": plan, "bandwidth_from": bandwidth_from, "best": best, "asked": fields}
+    shown = {"plan": plan, "best": best, "asked": fields}
     return page(request, "vm.html", **await _about(found, controller), **shown)
 
 

@@ -23,9 +23,7 @@ from sterna.kit.loop import run as run_on_loop
 if TYPE_CHECKING:
     from sterna.adapters.identity.own import OwnFiles
 
-agent_app = typer.Typer(
-    help="Run the agent of this compute host, until SIGTERM. A copy under way goes on. Or let the host join."
-)
+agent_app = typer.Typer(help="Run the agent of this compute host until SIGTERM. Running copies continue.")
 
 _BUS_FOLLOWS = "nats-server accepts it once its configuration is updated: by `[bus_server]`, or `sterna bus config`"
 _LONGEST_TOKEN = 4096
@@ -37,26 +35,27 @@ def join(
         str,
         typer.Argument(
             metavar="-",
-            help="Read the token, which `sterna host add` printed, from standard input. The token itself can stand "
-            "here as well, where every user of this host can read it.",
+            help="`-` reads the token (printed by `sterna host add`) from standard input. You can give the token "
+            "itself instead, but then every user of this host can read it.",
         ),
     ],
     server: Annotated[
-        str | None, typer.Option("--server", metavar="URL", help="The controller, as https://10.0.0.1:8774.")
+        str | None,
+        typer.Option("--server", metavar="URL", help="URL of the controller, e.g. https://10.0.0.1:8774."),
     ] = None,
     certificate: Annotated[
         Path | None,
-        typer.Option("--certificate", metavar="FILE", help="What `sterna ca sign` wrote: no controller is asked."),
+        typer.Option("--certificate", metavar="FILE", help="Output of `sterna ca sign`, instead of a controller."),
     ] = None,
     folder: OwnFolder = OWN_FOLDER,
     libvirt: Libvirt = False,
     overwrite: Overwrite = False,
     qemu_group: QemuGroup = None,
 ) -> None:
-    """Join the fleet: get a certificate for this host. Its private key is made here, and stays here.
+    """Join the fleet: get a certificate for this host. Its private key is created here, and stays here.
 
-    Nothing is sent until the CA's fingerprint matches the token's. With --libvirt the same certificate serves
-    libvirt's TLS and QEMU's streams. Files that Sterna did not write are replaced only with --overwrite.
+    Nothing is sent until the CA's fingerprint matches the one in the token. With --libvirt, libvirt's TLS and
+    QEMU's streams use the same certificate. Files that Sterna did not write are replaced only with --overwrite.
     """
     with plain():
         known = read(_token(token))
@@ -93,11 +92,11 @@ def doctor(
     problems: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check every requirement of this host, one line each: ok, a warning, or wrong, with what fixes it.
+    """Check every requirement of this host. Each line says ok, warning or wrong, and how to fix it.
 
-    Run it as root. The agent need not run. With --peer, also whether the other host's libvirtd is reached.
-    `sterna doctor` asks all hosts, and tries streams and shared folders between them. Exit code 0 where nothing is
-    wrong (warnings are not), 11 where something is.
+    Run it as root. The agent need not run. With --peer, also check whether the other host's libvirtd can be
+    reached. `sterna doctor` checks all hosts, with streams and shared folders between them. Exit code 0 if nothing
+    is wrong (warnings do not count), 11 if something is.
     """
     with plain():
         from sterna.bootstrap.doctor import examine
@@ -114,11 +113,11 @@ def _token(argument: str) -> str:
     """The token itself. One on the command line is in the list of processes while the host joins."""
     if argument == "-":
         if sys.stdin.isatty():
-            err.print("the token that `sterna host add` printed, and Enter:")
+            err.print("paste the token that `sterna host add` printed, and press Enter:")
         return sys.stdin.buffer.readline(_LONGEST_TOKEN).decode(errors="replace")
     err.print(
         "warning: every user of this host can read a token that is given as an argument (ps), and could join in "
-        "this host's place; give - and the token on standard input: sterna agent join - ...",
+        "this host's place; pass the token on standard input instead: sterna agent join - ...",
         soft_wrap=True,
     )
     return argument
@@ -162,7 +161,8 @@ def request(
 ) -> None:
     """Print a certificate request, for a host that cannot reach the controller. The private key stays here.
 
-    Bring it to the CA: `sterna ca sign FILE`. Asked again, it prints the same one until it is answered.
+    Take it to the CA's machine: `sterna ca sign FILE`. Until the host has joined, the command prints the same
+    request.
     """
     with plain():
         from sterna.adapters.identity.own import OwnFiles

@@ -39,11 +39,15 @@ def _external(kind: str) -> typer.models.OptionInfo:
 @bus_app.command()
 def config(
     listen: Annotated[
-        str, typer.Option("--listen", metavar="ADDRESS", help="Where nats-server listens, as 10.0.0.1:4222.")
+        str, typer.Option("--listen", metavar="ADDRESS", help="Where nats-server listens, e.g. 10.0.0.1:4222.")
     ],
     folder: Annotated[
         Path,
-        typer.Option("--folder", metavar="FOLDER", help="Folder that `sterna ca issue bus` filled, there."),
+        typer.Option(
+            "--folder",
+            metavar="FOLDER",
+            help="Folder of nats-server's key and certificate (`sterna ca issue bus`).",
+        ),
     ] = BUS_FOLDER,
     host: Annotated[list[str] | None, _external("host")] = None,
     controller: Annotated[list[str] | None, _external("controller")] = None,
@@ -52,9 +56,10 @@ def config(
 ) -> None:
     """Write a complete configuration of nats-server: mutual TLS, and rights for each host and controller.
 
-    Those that the CA has enrolled; or, with --host and --controller, those with certificates of another CA. Then
-    `nats-server -t -c FILE` checks it, and `nats-server --signal reload` has a running server read it. A controller
-    with `[bus_server]` in its settings does both whenever somebody joins or is removed.
+    The configuration contains all hosts and controllers that the CA has enrolled, or with --host and --controller
+    those with certificates from another CA. Check it with `nats-server -t -c FILE`, and reload a running server
+    with `nats-server --signal reload`. A controller with `[bus_server]` in its settings does all this whenever the
+    list changes.
     """
     with plain():
         users = _named(host or [], Kind.AGENT) + _named(controller or [], Kind.CONTROLLER)

@@ -32,7 +32,7 @@ from sterna.kit.clock import SystemClock
 if TYPE_CHECKING:
     from sterna.adapters.identity.authority import Authority
 
-ca_app = typer.Typer(no_args_is_help=True, help="Run a certificate authority of your own.")
+ca_app = typer.Typer(no_args_is_help=True, help="Run your own certificate authority (CA).")
 
 
 class Issuable(StrEnum):
@@ -46,7 +46,7 @@ DEFAULT_FOLDER = {Issuable.CONTROLLER: OWN_FOLDER, Issuable.BUS: BUS_FOLDER}
 
 KindArg = Annotated[Issuable, typer.Argument(metavar="KIND", help="controller, or bus (a server of the bus).")]
 NameArg = Annotated[
-    str, typer.Argument(metavar="NAME", help="A name of your choice, in the form of a host's name: c1, n1.")
+    str, typer.Argument(metavar="NAME", help="A name of your choice, written like a host name: c1, n1.")
 ]
 Enrolled = Annotated[str, typer.Argument(metavar="NAME", help="Its name, as in `sterna ca show`.")]
 IssueFolder = Annotated[
@@ -67,14 +67,14 @@ def init(
         typer.Option(
             "--domain",
             metavar="DOMAIN",
-            help="Domain of host names that hosts have as addresses; may be repeated. IP addresses need none.",
+            help="Domain of migration addresses that are names; may be repeated. IP addresses do not need it.",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a CA: a key that stays in its folder, and a certificate for ten years.
+    """Create a CA: a key that stays in its folder, and a certificate that is valid for ten years.
 
-    It can make no other CA, and signs no DNS names but Sterna's own and those of --domain.
+    It cannot sign another CA. It signs only Sterna's own DNS names and those below --domain.
     """
     with plain():
         from sterna.adapters.identity.authority import Authority
@@ -83,7 +83,7 @@ def init(
         if as_json:
             print_json({"folder": str(ca.absolute()), "fingerprint": made.fingerprint})
             return
-        out.print(f"made a CA in {ca.absolute()}", markup=False)
+        out.print(f"created a CA in {ca.absolute()}", markup=False)
         out.print(f"fingerprint: {made.fingerprint}", markup=False)
         err.print("keep a backup of the folder: without its key every host has to join again")
 
@@ -91,14 +91,14 @@ def init(
 @ca_app.command()
 def sign(
     request: Annotated[
-        Path, typer.Argument(metavar="FILE", help="What `sterna agent request` printed; - is standard input.")
+        Path, typer.Argument(metavar="FILE", help="Output of `sterna agent request`; - reads standard input.")
     ],
     ca: CaFolder = CA_FOLDER,
     out_file: OutFile = None,
 ) -> None:
-    """Sign the request of a host that cannot reach the controller. The host was added with `sterna host add`.
+    """Sign the request of a host that cannot reach the controller. Add the host with `sterna host add` first.
 
-    What is written is for `sterna agent join - --certificate FILE` on the host.
+    Use the output on the host: `sterna agent join - --certificate FILE`.
     """
     with plain():
         authority = authority_in(ca)
@@ -119,14 +119,15 @@ def issue(
     if_due: Annotated[
         bool,
         typer.Option(
-            "--if-due", help="Do nothing until two thirds of the certificate's validity have passed: for a timer."
+            "--if-due",
+            help="Do nothing until two thirds of the certificate's validity have passed. For use in a timer.",
         ),
     ] = False,
     ca: CaFolder = CA_FOLDER,
 ) -> None:
-    """Make a key and a certificate for a controller or a server of the bus, on the CA's machine.
+    """Create a key and a certificate for a controller or a server of the bus, on the CA's machine.
 
-    The files belong to the folder's owner. For a server that runs as another user, make its folder first:
+    The files belong to the folder's owner. For a server that runs as another user, create its folder first:
     install -d -m 0700 -o nats -g nats /etc/nats/identity
     """
     with plain():
@@ -139,7 +140,7 @@ def issue(
         _issue(authority, who, address, place)
         err.print(f"key, certificate and CA are in {place / 'current'}: own.key, own.crt, ca.crt")
         if who.kind is Kind.BUS:
-            err.print("have nats-server read them: nats-server --signal reload")
+            err.print("reload nats-server so that it reads them: nats-server --signal reload")
 
 
 def _is_due(folder: Path, who: Identity) -> bool:
@@ -176,7 +177,7 @@ def remove(kind: KindArg, name: Enrolled, ca: CaFolder = CA_FOLDER) -> None:
 
 @ca_app.command()
 def show(ca: CaFolder = CA_FOLDER, as_json: AsJson = False) -> None:
-    """List who is enrolled, and until when their certificates are valid."""
+    """List all enrolled hosts, controllers and bus servers, and the expiry dates of their certificates."""
     with plain():
         authority = authority_in(ca)
         members = authority.register().members
@@ -204,9 +205,9 @@ def print_revoked(name: str, ca: Path) -> None:
     from sterna.adapters.identity.authority import REVOKED
 
     err.print(f"{name} is removed; its certificates are revoked in {ca / REVOKED}")
-    err.print("a running controller with `ca_folder` hands that list to every agent, within seconds")
+    err.print("a running controller with `ca_folder` sends that list to every agent, within seconds")
     err.print(
-        "without `[bus_server]` in its settings, take it off the bus now: write `sterna bus config` again, and run "
+        "without `[bus_server]` in its settings, remove it from the bus now: run `sterna bus config` again, then "
         "nats-server --signal reload",
         soft_wrap=True,
     )

@@ -33,11 +33,12 @@ Addresses = Annotated[
     typer.Option(
         "--address",
         metavar="ADDRESS",
-        help="Address that the certificate is made out to; may be repeated. Without it, as before.",
+        help="Address that the certificate is issued for; may be repeated. Default: the addresses of the previous "
+        "certificate.",
     ),
 ]
 OutFile = Annotated[
-    Path | None, typer.Option("--out", metavar="FILE", help="File to write. Without it: standard output.")
+    Path | None, typer.Option("--out", metavar="FILE", help="File to write. Default: standard output.")
 ]
 
 _CODES: dict[type[SternaError], Exit] = {
@@ -76,7 +77,7 @@ def read_file(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise BadRequest(
-            f"{path} cannot be read: {error.strerror or error}", fix="see that the path is right"
+            f"{path} cannot be read: {error.strerror or error}", fix="check the path and its permissions"
         ) from error
 
 

@@ -17,10 +17,10 @@ MINUTES = round(VALID.total_seconds() / 60)
 
 @host_app.command()
 def add(name: HostArg, address: Addresses = None, ca: CaFolder = CA_FOLDER, as_json: AsJson = False) -> None:
-    """Let a host join: prints a token that is valid once, for 15 minutes.
+    """Print a token with which a host can join, once, within 15 minutes.
 
-    Name all addresses of the host in migration networks: libvirt and QEMU look for them in its certificate. A host
-    that is enrolled already may join again; its present certificate is revoked when it does.
+    Give all addresses of the host in migration networks, because libvirt and QEMU check them in its certificate. A
+    host that is already enrolled can join again; its current certificate is then revoked.
     """
     with plain():
         who = identity(Kind.AGENT, name)
@@ -33,18 +33,25 @@ def add(name: HostArg, address: Addresses = None, ca: CaFolder = CA_FOLDER, as_j
             f"within {MINUTES} minutes, on {name}: sterna agent join - --server https://CONTROLLER:8774",
             soft_wrap=True,
         )
-        err.print("it reads the token from standard input: no list of processes shows it")
-        err.print("a host that cannot reach the controller joins by files: sterna agent request, sterna ca sign")
+        err.print("it reads the token from standard input, so that no list of processes shows it")
+        err.print(
+            "a host that cannot reach the controller uses `sterna agent request` and `sterna ca sign` instead"
+        )
         if not address:
-            err.print("no --address was given: what it had before is kept, or the certificate serves the bus only")
+            err.print(
+                "no --address was given: the host keeps its previous addresses; without any, its certificate is "
+                "for "
+                "the bus only",
+                soft_wrap=True,
+            )
 
 
 @host_app.command()
 def remove(name: HostArg, ca: CaFolder = CA_FOLDER) -> None:
     """Revoke a host's certificates. Its VMs keep running.
 
-    A running controller that has the CA hands the list of revoked certificates to all agents. It takes the host off
-    the bus if its settings have `[bus_server]`. Else do that now: `sterna bus config`, and reload nats-server.
+    A running controller that has the CA sends the list of revoked certificates to all agents. It removes the host
+    from the bus if its settings have `[bus_server]`. Otherwise run `sterna bus config` now, and reload nats-server.
     """
     with plain():
         authority_in(ca).remove(identity(Kind.AGENT, name))

@@ -25,9 +25,7 @@ SETTING = f'{ALLOW_LIST} = ["{ALLOWED}"]'
 
 Libvirt = Annotated[
     bool,
-    typer.Option(
-        "--libvirt", help="Also write the files with which libvirt and QEMU encrypt, now and after each renewal."
-    ),
+    typer.Option("--libvirt", help="Also write the TLS files of libvirt and QEMU, now and after each renewal."),
 ]
 Overwrite = Annotated[
     bool,
@@ -38,7 +36,7 @@ QemuGroup = Annotated[
     typer.Option(
         "--qemu-group",
         metavar="GROUP",
-        help="Group that may read QEMU's keys. Without it: that of qemu.conf, else libvirt-qemu or qemu.",
+        help="Group that may read QEMU's keys. Default: the group in qemu.conf, otherwise libvirt-qemu or qemu.",
     ),
 ]
 
@@ -49,7 +47,7 @@ def look(files: PkiFiles, *, overwrite: bool) -> None:
     if foreign and not overwrite:
         raise Conflict(
             f"not written by Sterna: {', '.join(map(str, foreign))}; the token was not used",
-            fix=f"see whose they are; --overwrite replaces them, and keeps them as *{ASIDE}",
+            fix=f"find out where they come from; --overwrite replaces them, and keeps them as *{ASIDE}",
         )
 
 
@@ -62,14 +60,14 @@ def write(files: PkiFiles, group: str | None) -> None:
         err.print(f"replaced {path}; the earlier file is {path.name}{ASIDE}", style="yellow")
     err.print(f"libvirt and QEMU find their certificates in {PKI}; the agent renews them there")
     if number is None:
-        err.print("QEMU's keys can be read by root only: name QEMU's group with --qemu-group", style="yellow")
+        err.print("only root can read QEMU's keys: give QEMU's group with --qemu-group", style="yellow")
     folder = of_migration().folder
     if folder != PKI / "qemu":
-        err.print(f"QEMU takes its certificates from {folder}: see qemu.conf", style="yellow")
+        err.print(f"QEMU reads its certificates from {folder}: see qemu.conf", style="yellow")
     for daemon in open_to_all():
         err.print(f"{daemon} accepts every certificate of the CA, controllers' too: set {SETTING}", style="yellow")
-        err.print("then restart it, while no guest of this host is in a migration; guests keep running")
-    err.print("have libvirtd read them: virt-admin server-update-tls libvirtd, or restart it")
+        err.print("then restart it while no migration of a guest on this host is running; guests keep running")
+    err.print("reload libvirtd's certificates: virt-admin server-update-tls libvirtd, or restart it")
 
 
 def open_to_all() -> list[Path]:
@@ -92,5 +90,5 @@ def group_id(name: str | None) -> int | None:
         except KeyError:
             continue
     if named:
-        raise BadRequest(f"there is no group {named!r}", fix="name the group of QEMU's user with --qemu-group")
+        raise BadRequest(f"there is no group {named!r}", fix="give the group of QEMU's user with --qemu-group")
     return None

@@ -42,7 +42,7 @@ class AbortMigration:
         migration = record.migration
         if record.status in _ARRIVED:
             raise Conflict(
-                f"{migration.vm_name} is on {migration.destination} already (the migration is {record.status})",
+                f"{migration.vm_name} is already on {migration.destination} (the migration is {record.status})",
                 fix=f"`sterna migrate {migration.vm_name} --to {migration.source}` brings it back",
             )
         if record.status.final:

@@ -247,11 +247,11 @@ def _as_it_is(answer: Data) -> Data:
 
 
 def _unconfirmed(name: str) -> Refusal:
-    message = f"it is not confirmed that {name} is fenced: a guest that still runs there could be started twice"
+    message = f"it is not confirmed that {name} is fenced: a guest that still runs there could then run twice"
     fix = f'power {name} off, make sure that it stays off, then confirm with --fenced ({{"fenced": true}})'
     return Refusal(code="fencing-not-confirmed", message=message, fix=fix)
 
 
 def _answers(name: str) -> Refusal:
-    fix = "a running host ends its migrations by itself; to give it up anyway, power it off first"
-    return Refusal(code="host-answers", message=f"the agent of {name} answers: it is not dead", fix=fix)
+    fix = "a running host ends its migrations by itself; to declare it dead anyway, power it off first"
+    return Refusal(code="host-answers", message=f"the agent of {name} answers, so the host is not dead", fix=fix)

@@ -44,8 +44,8 @@ _NO_HOST = Finding(
     check="agent",
     level=Level.WARNING,
     host=CONTROLLER,
-    message="it knows no host that could be examined: each is dead or removed, or none has sent a heartbeat yet",
-    fix="start the Sterna agent on a host, and see that it uses the same message bus; `sterna hosts` lists all",
+    message="there is no host to check: all are dead or removed, or none has sent a heartbeat yet",
+    fix="start the Sterna agent on a host, and check that it uses the same message bus; `sterna hosts` lists all",
 )
 
 
@@ -140,7 +140,7 @@ class Examine:
         async with self._turns:
             left_s = (until_ms - self._clock.monotonic_ms()) / 1000
             if left_s <= 0:
-                return f"{ENOUGH_S:g} s were not enough to ask it, too: examine fewer hosts at once"
+                return f"{ENOUGH_S:g} s were not enough to check it as well: check fewer hosts at once"
             began, params = self._clock.now(), {"peers": others}
             try:
                 raw = await self._calls.call(
@@ -154,7 +154,7 @@ class Examine:
                 return f"its agent does not answer: {error.message}"
             except SternaError as error:
                 log.warning("a host cannot be examined", host=host.name, error=error.message)
-                return f"it could not be examined: {error.message}"
+                return f"it could not be checked: {error.message}"
 
 
 class _Answer(Value):

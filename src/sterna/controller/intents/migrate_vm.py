@@ -115,7 +115,7 @@ class MigrateVm:
         come at once only one can be admitted. Raises Temporary where too many wait already."""
         if self._waiting.total() >= MOST_WAITING:
             fix = "try again in a moment"
-            raise Temporary(f"{self._waiting.total()} requests to migrate are waiting already", fix=fix)
+            raise Temporary(f"{self._waiting.total()} requests to migrate are already waiting", fix=fix)
         self._waiting[vm] += 1
         gate = self._gates.setdefault(vm, asyncio.Lock())
         try:
@@ -396,5 +396,5 @@ async def _in_time(request: MigrateRequest) -> AsyncIterator[None]:
         async with asyncio.timeout(JUDGE_S):
             yield
     except TimeoutError as e:
-        why = f"{request.vm} could not be judged within {JUDGE_S:g} s"
-        raise Unreachable(why, fix="see whether the controller's database and all hosts answer") from e
+        why = f"{request.vm} could not be checked within {JUDGE_S:g} s"
+        raise Unreachable(why, fix="check that the controller's database and all hosts answer") from e

@@ -32,29 +32,29 @@ MEASURE_LONGEST_S = 20.0
 
 
 class Plan(Value):
-    """What a migration would meet."""
+    """Checks and forecasts of a migration."""
 
     vm: VmRecord
     destination: str | None
-    """None where every host has something against it."""
+    """None if no host is possible."""
     blockers: tuple[Refusal, ...] = ()
-    """Why it would be refused now."""
+    """Reasons why it would be refused now."""
     warnings: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
-    """Why the copy would be made as it would."""
+    """Reasons for the parameters of the copy."""
     load: Load | None = None
     load_reason: str = ""
-    """Why the load is not known."""
+    """Why the load is unknown."""
     bandwidth_bytes_s: int | None = None
     bandwidth_from: str = ""
-    """`asked`, `learnt`, or why it is not known."""
+    """`asked`, `learnt`, or why it is unknown. With a bandwidth limit in the request there is a forecast anyway."""
     forecasts: tuple[Forecast, ...] = ()
     rehearsal: Rehearsal | None = None
-    """What was tried for real, where that was asked for and nothing was in the way."""
+    """Result of the rehearsal, if one was requested and there are no blockers."""
 
 
 class Forecasting(Value):
-    """Forecast against actual, of migrations whose load and bandwidth were known before their copy began."""
+    """Forecasts compared with results, for migrations whose load and bandwidth were known before the copy."""
 
     time: Accuracy
     """From the request to the end."""
@@ -173,10 +173,7 @@ class PlanMigration:
             return self._forecast_history.expectations_from(
                 Experience(), *about, bandwidth_bytes_s=limit
             ).link, e.message
-        why = (
-            "no migration between these hosts has sent enough to know: give the expected bandwidth with --bandwidth"
-        )
-        return expectations.link, why
+        return expectations.link, "no migration between these hosts has sent enough data to know it"
 
     async def _ask(self, host: str, method: str, params: Data) -> Data:
         return await self._calls.call(host, method, params, silence_s=MEASURE_SILENCE_S, total_s=MEASURE_LONGEST_S)

@@ -24,19 +24,19 @@ LOOK_EVERY_S = 0.2
 
 
 class Rehearsal(Value):
-    """What was tried for real, and undone."""
+    """Result of a rehearsal: every step before the copy, carried out and undone."""
 
     migration_id: str | None = None
-    """`sterna show` has it step by step."""
+    """`sterna show` displays its steps."""
     passed: bool = False
     copied: bool = False
-    """A copy has begun as well."""
+    """A copy was started as well."""
     why: str = ""
-    """How it ended, or that it has not."""
+    """How it ended, or why it has not."""
     tried: tuple[str, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     sample: JobSample | None = None
-    """The first look at its copy."""
+    """First sample of its copy."""
 
 
 class RehearseMigration:

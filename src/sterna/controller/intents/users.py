@@ -89,7 +89,7 @@ class Users:
             return Actor(name=actor_name(matching[0].name), role=matching[0].role)
         token = await self._records.token(id) if id else None
         if token is None or not compare_digest(digest, token.digest):
-            raise Unauthenticated("this token is not known here, or was removed", fix=HOW_TO_GET_IN)
+            raise Unauthenticated("this token is unknown, or was removed", fix=HOW_TO_GET_IN)
         if has_expired(token, self._clock.now()):
             raise Unauthenticated(
                 f"the token {token.name} has expired at {token.expires_at[:19]} UTC", fix=HOW_TO_GET_IN

@@ -78,7 +78,7 @@ class WaitingList:
             and (not operation or one.operation == operation)
         ]
         new = [one for one in unfinished if one.status.starts and not one.standing.at]
-        unplanned = [Unplanned(operation=one.id, reason="no controller has looked at it yet") for one in new]
+        unplanned = [Unplanned(operation=one.id, reason="no controller has planned it yet") for one in new]
         return Queue(
             waits=tuple(sorted(wanted, key=lambda one: one.place[:2])),
             unplanned=tuple(one for one in unplanned if not operation or one.operation == operation),
@@ -99,7 +99,7 @@ def behind(queue: Queue, place: Place) -> Queue:
 
 def _queued(record: MigrationRecord, operation: str, numbers: dict[str, int]) -> Waiting:
     migration = record.migration
-    to_come = "has accepted it, and has not begun" if record.accepted else "is being asked to begin"
+    to_come = "has accepted it, but has not started" if record.accepted else "is being asked to start"
     reason = f"{migration.source} {to_come}" if record.reason in _NO_NEWS else record.reason
     place = (1, numbers[operation]) if operation in numbers else (0, record.number)
     return Waiting(
@@ -120,7 +120,7 @@ def _queued(record: MigrationRecord, operation: str, numbers: dict[str, int]) ->
 def _of_operation(operation: OperationRecord, wait: Wait, now: datetime) -> Waiting:
     at = operation.standing.at
     if (now - datetime.fromisoformat(at)).total_seconds() > STALE_S:
-        why = f"no controller has looked at operation {operation.id[:8]} since {at[:19]} UTC"
+        why = f"no controller has checked operation {operation.id[:8]} since {at[:19]} UTC"
         wait = wait.model_copy(update={"reason": f"{why}; before that: {wait.reason}"})
     place = (1, operation.number, f"{wait.vm}/{wait.source}")  # one that is parked moves twice
     return Waiting(place=place, wait=wait, operation=operation.id, seen_at=at)

@@ -54,7 +54,7 @@ class NoHooks:
 
     def against(self, url: str) -> str:
         """Always something."""
-        return "`webhooks` in [fleet] of the controller's settings names no address"
+        return "`webhooks` in [fleet] of the controller's settings is empty"
 
     async def call(self, url: str, notice: Notice, right: Right) -> None:
         """Raises Permanent."""
@@ -62,7 +62,7 @@ class NoHooks:
 
     async def run(self, notice: Notice, limit_s: float, right: Right) -> None:
         """Raises Permanent."""
-        raise Permanent("this controller has no command in `between` of [fleet]", fix="give all controllers one")
+        raise Permanent("this controller has no command in `between` of [fleet]", fix="set it on all controllers")
 
 
 @dataclass
@@ -140,7 +140,7 @@ class BetweenCalls:
             known.trouble = error.message
             log.info("a host's request is made again", operation=operation.id, host=step.host, why=error.message)
         except Exception:
-            known.trouble = "an unexpected error, which the controller's log has"
+            known.trouble = "an unexpected error; see the controller's log"
             log.exception("a host's request failed", operation=operation.id, host=step.host)
         finally:
             known.again_ms = self._clock.monotonic_ms() + known.pause.seconds * 1000

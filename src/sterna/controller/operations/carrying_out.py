@@ -36,7 +36,7 @@ LEASE_MS = 15_000.0
 looks: one may wait for a database that is slow."""
 LONGEST_LOOK_S = 120.0
 """A look at one operation that takes longer is given up: another controller may have more luck."""
-_NO_BUS = "the controller that carried it out has lost the message bus; any other one may go on"
+_NO_BUS = "the controller that ran it has lost the message bus; another one can continue"
 
 
 class Operations:

@@ -39,7 +39,7 @@ _ENDED = {
 }
 _HOPES = "VMs that cannot be moved are looked at for half a minute"
 _CHANGED = "its hosts list other VMs than before: it is planned again"
-_NOT_BEGUN = "it had not begun when the operation was stopped"
+_NOT_BEGUN = "it had not started when the operation was stopped"
 
 
 class Looks:

@@ -32,8 +32,8 @@ BEFORE_PIVOT = frozenset({Status.QUEUED, Status.PREPARING, Status.MIGRATING})
 PREPARING = frozenset({Status.QUEUED, Status.PREPARING})
 _PINNED = {
     GuestState.PAUSED: "it is paused",
-    GuestState.SHUTOFF: "it is off, and only VMs that run are migrated",
-    GuestState.UNKNOWN: "its state is not known",
+    GuestState.SHUTOFF: "it is off, and only running VMs are migrated",
+    GuestState.UNKNOWN: "its state is unknown",
 }
 
 
@@ -211,7 +211,7 @@ def _vm(vm: VmRecord, load: Load | None, by_rules: Resolved) -> planner.Vm:
         disk_bytes=load.disk_bytes if load is not None else 0,
         dirty_bytes_s=int(load.dirty_bytes / load.dirty_period_s) if load is not None else None,
         priority=by_rules.priority_of.get(vm.uuid, 0),
-        pinned=why or ("" if vm.memory_bytes and vm.vcpus else "its size is not known"),
+        pinned=why or ("" if vm.memory_bytes and vm.vcpus else "its size is unknown"),
     )
 
 

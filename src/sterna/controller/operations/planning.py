@@ -98,7 +98,7 @@ def _wait(vm: str, name: str, source: str, target: str, reason: str = "") -> Wai
 
 
 def _about_to_begin(attempt: Attempt, trouble: Mapping[str, str]) -> Wait:
-    reason = trouble.get(attempt.migration, f"{attempt.source} is being asked to begin")
+    reason = trouble.get(attempt.migration, f"{attempt.source} is being asked to start")
     return _wait(attempt.vm, attempt.name, attempt.source, attempt.target, reason)
 
 

@@ -59,7 +59,7 @@ class ForecastHistory:
                 return await asyncio.shield(self._reading)
         except TimeoutError as e:
             why = f"past migrations were not read within {READ_S:g} s: the database is slow"
-            raise Unreachable(why, fix="ask again in a moment") from e
+            raise Unreachable(why, fix="try again in a moment") from e
 
     async def _look_back(self) -> list[Outcome]:
         page = Page(statuses=(Status.COMPLETED,), limit=LOOK_BACK, asked_for=True)

@@ -9,7 +9,7 @@ from sterna.domain.trust.identities import Kind
 from sterna.domain.trust.revocation import RevokedList
 from sterna.ports.identity import Enrolment
 
-INSECURE = "the bus does not authenticate senders: whoever reaches it can impersonate any host or controller"
+INSECURE = "the bus does not authenticate senders: anyone who can reach it can impersonate any host or controller"
 
 
 class Members:
@@ -27,7 +27,7 @@ class Members:
         found = self._enrolment.known().get(name)
         if found is not None and found.state == "joined":
             return None
-        fix = f"{ADD[Kind.AGENT].format(name)}, and let it join"
+        fix = f"{ADD[Kind.AGENT].format(name)}, then join on the host"
         if found is not None and found.removed is not None:
             since = found.removed.isoformat(timespec="seconds")
             return Trouble(why=f"it was removed from the fleet at {since[:19]} UTC", since=since, fix=fix)
@@ -54,8 +54,8 @@ class Members:
         where the CA cannot be asked."""
         if self._enrolment is None:
             raise NotFound(
-                "this controller does not know who is enrolled: it has no CA",
-                fix="ask the controller whose settings name `ca_folder` in [access]; or run `sterna ca show`",
+                "this controller does not know which hosts are enrolled: it has no CA",
+                fix="use the controller whose settings have `ca_folder` in [access]; or run `sterna ca show`",
             )
         found = await self._enrolment.hosts()
         return sorted(found.values(), key=lambda host: host.name)

@@ -36,7 +36,7 @@ STORE_EVERY_MS = 300_000
 """Unchanged facts are stored this often, so that `seen_at` survives a restart of the controller roughly."""
 MOST_UNDESCRIBED = 1_000
 """Hosts that have never been described, at most: a stranger needs only a name to become one."""
-OFF_THE_BUS = "take it off the bus: write `sterna bus config` again, then nats-server --signal reload"
+OFF_THE_BUS = "remove it from the bus: run `sterna bus config` again, then nats-server --signal reload"
 _NUMBERS = ("libvirt_version", "qemu_version", "memory_total_bytes", "memory_free_bytes", "cpus")
 
 
@@ -111,9 +111,12 @@ class Host(Value):
             return self.trouble
         if not bus.connected:
             since = f"{bus.since:%Y-%m-%d %H:%M:%S} UTC"
-            why = f"this controller has been without the message bus since {since}: {bus.why}"
-            return Trouble(why=why, since=bus.since.isoformat(), fix="see that the bus runs and can be reached")
-        why = f"nothing received from its agent since {self.seen_at[:19]} UTC: it does not run, or has lost the bus"
+            why = f"this controller has not been connected to the message bus since {since}: {bus.why}"
+            return Trouble(why=why, since=bus.since.isoformat(), fix="check that the bus runs and can be reached")
+        why = (
+            f"nothing received from its agent since {self.seen_at[:19]} UTC: it does not run, or has no "
+            "connection to the bus"
+        )
         fix = f"start the Sterna agent on {self.name}, or repair its network"
         return Trouble(why=why, since=self.seen_at, fix=fix)
 

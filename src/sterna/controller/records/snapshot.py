@@ -262,7 +262,7 @@ class Snapshot:
         async with self._places:
             if self._clock.monotonic_ms() >= until_ms:
                 why = f"it was not asked: others have taken {ENOUGH_S:g} s"
-                return Unreachable(why, fix="see which hosts do not answer, and ask again")
+                return Unreachable(why, fix="find out which hosts do not answer, and try again")
             try:
                 return await self.whole(host)
             except SternaError as error:

@@ -19,7 +19,7 @@ class Check(NamedTuple):
 
 HOST = (
     Check("agent", "The agent runs and answers", ("destination-down", "source-down")),
-    Check("bus", "The message bus is reached"),
+    Check("bus", "The message bus can be reached"),
     Check(
         "libvirt",
         "libvirtd answers and describes the host",
@@ -28,27 +28,27 @@ HOST = (
     Check("versions", "libvirt and QEMU are new enough", ("qemu-too-old",)),
     Check("kvm", "libvirt offers KVM", ("virt-type-missing",)),
     Check("encryption", "QEMU's streams can be encrypted", ("no-tls", "transport-unencrypted")),
-    Check("certificates", "Certificates serve, and do not expire soon", ("tls-handshake",)),
+    Check("certificates", "Certificates are valid and do not expire soon", ("tls-handshake",)),
     Check("enrolment", "The bus authenticates this host"),
-    Check("clock", "The clock is disciplined, and agrees with the controller's"),
+    Check("clock", "The clock is synchronised, and agrees with the controller's"),
     Check("address", "The migration address belongs to this host", ("address-not-enrolled",)),
-    Check("max-client-requests", "libvirtd carries out enough calls of one client at once"),
+    Check("max-client-requests", "libvirtd processes enough calls of one client concurrently"),
     Check("userfaultfd", "QEMU may handle page faults, for post-copy", ("postcopy-impossible", "no-postcopy")),
     Check("stream-ports", "Ports for memory streams are free"),
-    Check("open-vswitch", "Open vSwitch answers, where the settings name it", ("no-open-vswitch",)),
+    Check("open-vswitch", "Open vSwitch answers, if the settings name it", ("no-open-vswitch",)),
     Check("security-driver", "libvirt confines guests, as on the other hosts", ("security-driver-missing",)),
-    Check("journal", "The journal can be written, and its disk has room"),
-    Check("instances-dir", "The folder of local disks is there, and has room", ("instances-dir",)),
-    Check("bus-rights", "nats-server gives nobody the right to answer under any name"),
+    Check("journal", "The journal can be written, and its disk has free space"),
+    Check("instances-dir", "The folder of local disks exists and has enough free space", ("instances-dir",)),
+    Check("bus-rights", "nats-server lets no client reply under another name"),
     Check("nova", "No other Nova manages the host's VMs, or the controller knows it", ("nova-owned",)),
 )
 """What is looked at on one host."""
 
 PAIR = (
-    Check("name-resolution", "The other host's address is resolved"),
-    Check("peer-libvirt", "The other host's libvirtd is reached", ("peer-unreachable",)),
+    Check("name-resolution", "The other host's address can be resolved"),
+    Check("peer-libvirt", "The other host's libvirtd can be reached", ("peer-unreachable",)),
     Check("peer-stream", "A memory stream reaches the other host", ("stream-blocked",)),
-    Check("path-mtu", "Packets of full size reach the other host"),
+    Check("path-mtu", "Full-size packets reach the other host"),
     Check("shared-folders", "Both hosts see the same shared folders", ("folder-not-known-as-shared",)),
 )
 """What one host looks at on its way to another."""

@@ -9,7 +9,7 @@ from sterna.domain.model import Value
 
 
 class Level(StrEnum):
-    """How a requirement is met."""
+    """Result of a check."""
 
     OK = "ok"
     WARNING = "warning"
@@ -19,18 +19,18 @@ class Level(StrEnum):
 
 
 class Finding(Value):
-    """One line."""
+    """Result of one check."""
 
     check: str
-    """Its name in the catalogue (`catalogue.py`)."""
+    """Name of the check; docs/reference/doctor.md lists all."""
     level: Level
     host: str
     peer: str = ""
-    """The other host, where it is about a pair."""
+    """The other host, for checks between two hosts."""
     message: str
-    """What was seen and what it means."""
+    """What was found, and what it means."""
     fix: str = ""
-    """What to do; '' where nothing is to be done."""
+    """What to do; empty if nothing."""
 
 
 def worst(findings: Iterable[Finding]) -> Level:

@@ -15,8 +15,8 @@ from sterna.domain.model import Value
 SKEW_S, LARGE_SKEW_S = 2.0, 60.0
 """Logs of two hosts can hardly be compared; permits and new certificates may be refused."""
 _ANOTHER_UUID = (
-    "set host_uuid in libvirtd.conf on one of them, restart its libvirtd, then `sterna host pin HOST UUID`: a name "
-    "belongs to its host's UUID; see docs/how-to/retire.md"
+    "set host_uuid in libvirtd.conf on one of them, restart its libvirtd, then `sterna host pin HOST UUID`; see "
+    "docs/how-to/retire.md"
 )
 
 
@@ -113,15 +113,15 @@ def _skew(host: str, found: Skew) -> Finding:
     words = f"its clock is {abs(skew):.1f} s {'ahead of' if skew > 0 else 'behind'} the controller's"
     if abs(skew) < SKEW_S and found.within_s > SKEW_S:
         message = f"its clock cannot be compared with the controller's: its answer took {found.within_s:.0f} s"
-        fix = "ask again when it has less to do; upgrade its agent if that is older than the controller"
+        fix = "try again when the host is less busy; upgrade its agent if it is older than the controller"
         return Finding(check="clock", level=Level.WARNING, host=host, message=message, fix=fix)
     if abs(skew) < SKEW_S:
         return Finding(check="clock", level=Level.OK, host=host, message="its clock agrees with the controller's")
-    fix = "`chronyc makestep`, or `systemctl restart systemd-timesyncd`; see that both have the same time servers"
+    fix = "`chronyc makestep`, or `systemctl restart systemd-timesyncd`; make sure both have the same time servers"
     if abs(skew) < LARGE_SKEW_S:
-        message = f"{words}: logs of the two can hardly be compared"
+        message = f"{words}: their logs are hard to compare"
         return Finding(check="clock", level=Level.WARNING, host=host, message=message, fix=fix)
-    message = f"{words}: it may refuse certificates and migrations that are valid"
+    message = f"{words}: it may refuse valid certificates and migrations"
     return Finding(check="clock", level=Level.WRONG, host=host, message=message, fix=fix)
 
 
@@ -130,9 +130,10 @@ def _enrolled(look: HostLook, known: tuple[str, ...]) -> Finding:
     if is_among(address, known):
         return Finding(check="address", level=Level.OK, host=look.host, message=f"it was enrolled with {address}")
     message = (
-        f"it is reached at {address}, and was enrolled with {', '.join(known) or 'no address'}: nothing goes there"
+        f"its address is {address}, but it was enrolled with {', '.join(known) or 'no address'}: no VM can "
+        "migrate there"
     )
-    fix = f"`sterna host add {look.host} --address {address}`, and let it join again; or correct its `address`"
+    fix = f"`sterna host add {look.host} --address {address}`, and join again on the host; or correct its `address`"
     return Finding(check="address", level=Level.WRONG, host=look.host, message=message, fix=fix)
 
 
@@ -148,10 +149,10 @@ def _alone(
     for found, hosts in having.items():
         others = ", ".join(hosts[1:])
         if len(hosts) > 1:
-            message = f"{what} {found} is also that of {others}: no VM can move between them"
+            message = f"{what} {found} is also that of {others}: no VM can migrate between them"
             lines.append(Finding(check=check, level=Level.WRONG, host=hosts[0], message=message, fix=fix))
         else:
-            lines.append(Finding(check=check, level=Level.OK, host=hosts[0], message=f"{what} is its own"))
+            lines.append(Finding(check=check, level=Level.OK, host=hosts[0], message=f"{what} is unique"))
     return lines
 
 
@@ -159,7 +160,7 @@ def _lacking_initiator(looks: Sequence[HostLook]) -> list[Finding]:
     described = [look for look in looks if look.facts is not None]
     if not any(map(_initiator, described)):
         return []
-    message = "it has no iSCSI initiator name, and others have: VMs with iSCSI disks cannot come here"
+    message = "it has no iSCSI initiator name, but other hosts have: VMs with iSCSI disks cannot migrate here"
     fix = "set `initiator` in [volumes] of its agent's settings, as in /etc/iscsi/initiatorname.iscsi"
     return [
         Finding(check="initiator", level=Level.WARNING, host=look.host, message=message, fix=fix)
@@ -181,7 +182,7 @@ def _same(
             check=check,
             level=Level.WARNING,
             host=host,
-            message=f"{found}, while most hosts have {usual}: some VMs may not be able to move",
+            message=f"{found}, while most hosts have {usual}: some VMs may not be able to migrate",
             fix=fix,
         )
         for host, found in known.items()
@@ -212,8 +213,8 @@ def _missing(
             )
             continue
         words = ", ".join(what.format(one) for one in lacking)
-        message = f"it lacks {words}, which other hosts have: {who} cannot come here"
-        fix = "set up the same here, unless no such VM shall come"
+        message = f"it lacks {words}, which other hosts have: {who} cannot migrate here"
+        fix = "set up the same here, unless no such VM needs to run here"
         lines.append(Finding(check=check, level=Level.WARNING, host=host, message=message, fix=fix))
     return lines
 

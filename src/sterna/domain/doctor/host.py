@@ -38,7 +38,7 @@ def judge_host(look: HostLook, *, knows_nova: bool = False) -> list[Finding]:
 
 def _unseen(look: HostLook) -> Iterator[Finding]:
     for why in look.unseen:
-        message = f"something could not be looked at: {why}"
+        message = f"something could not be checked: {why}"
         yield Finding(
             check="agent", level=_WARNING, host=look.host, message=message, fix="see the agent's log there"
         )
@@ -49,9 +49,9 @@ def _bus(look: HostLook) -> Judged:
         return (
             _WRONG,
             f"no connection: {look.bus_error}",
-            "see `[bus]` in the settings, and nats-server",
+            "check `[bus]` in the settings, and nats-server",
         )
-    return _OK, "on the message bus", ""
+    return _OK, "connected to the message bus", ""
 
 
 def _libvirt(look: HostLook) -> Judged:
@@ -73,7 +73,7 @@ def _versions(look: HostLook) -> Judged | None:
             "install QEMU 8.0 or newer",
         )
     if libvirt < LIBVIRT_USUAL:
-        return _WARNING, f"{words}: copies do without features of newer versions", "install libvirt 9.0 or newer"
+        return _WARNING, f"{words}: copies cannot use features of newer versions", "install libvirt 9.0 or newer"
     return _OK, words, ""
 
 
@@ -91,11 +91,11 @@ def _encryption(look: HostLook) -> Judged | None:
         return None
     able = look.facts.abilities
     if able.insecure:
-        fix = "remove `insecure` from [migration] of the agent's settings, on every network that others reach"
-        return _WARNING, "memory, disks and calls to libvirt may travel UNENCRYPTED (insecure = true)", fix
+        fix = "remove `insecure` from [migration] of the agent's settings, unless nobody else can reach the network"
+        return _WARNING, "memory, disks and calls to libvirt may be sent UNENCRYPTED (insecure = true)", fix
     if able.tls is False:
         fix = '`sterna agent join - --libvirt`, or install the files that qemu.conf names; or `transport = "ssh"`'
-        return _WRONG, "QEMU has no certificates, and nothing may travel unencrypted: copies need SSH", fix
+        return _WRONG, "QEMU has no certificates, and nothing may be sent unencrypted: copies need SSH", fix
     return (_OK, "QEMU's streams are encrypted", "") if able.tls else None
 
 
@@ -104,8 +104,8 @@ def _enrolment(look: HostLook) -> Judged | None:
         return None
     if look.enrolled:
         return _OK, "it has a certificate for the message bus", ""
-    fix = "`sterna host add NAME` where the CA is, then `sterna agent join -` here; see docs/how-to/enrol.md"
-    return _WARNING, "the bus does not authenticate: whoever reaches it controls this host", fix
+    fix = "`sterna host add NAME` on the CA's machine, then `sterna agent join -` here; see docs/how-to/enrol.md"
+    return _WARNING, "the bus does not authenticate its clients: anyone who can reach it controls this host", fix
 
 
 def _clock(look: HostLook) -> Judged | None:
@@ -114,7 +114,7 @@ def _clock(look: HostLook) -> Judged | None:
     if look.clock_synchronised:
         return _OK, "the clock is synchronised", ""
     fix = "`apt-get install chrony`, or `systemctl enable --now systemd-timesyncd`"
-    return _WARNING, "nothing synchronises the clock: certificates and permits are judged by it", fix
+    return _WARNING, "the clock is not synchronised, but certificates and permits are checked against it", fix
 
 
 def _address(look: HostLook) -> Judged | None:
@@ -133,11 +133,11 @@ def _address(look: HostLook) -> Judged | None:
 def _requests(look: HostLook) -> Judged | None:
     if look.max_client_requests is None:
         return None
-    words = f"libvirtd carries out {look.max_client_requests} calls of one client at once"
+    words = f"libvirtd processes {look.max_client_requests} calls of one client concurrently"
     if look.max_client_requests >= LEAST_REQUESTS:
         return _OK, words, ""
     fix = "set max_client_requests = 50 in libvirtd.conf (or virtqemud.conf), and restart it while nothing migrates"
-    return _WARNING, f"{words}: with more migrations than that, others wait", fix
+    return _WARNING, f"{words}: if more migrations than that run, other calls wait", fix
 
 
 def _userfaultfd(look: HostLook) -> Judged | None:
@@ -157,8 +157,11 @@ def _ports(look: HostLook) -> Judged | None:
     if look.ports_free >= LEAST_PORTS:
         return _OK, words, ""
     level = _WARNING if look.ports_free else _WRONG
-    fix = "widen migration_port_min and migration_port_max in qemu.conf, or end what listens there (`ss -tlnp`)"
-    return level, f"{words}: VMs wait before they arrive", fix
+    fix = (
+        "widen migration_port_min and migration_port_max in qemu.conf, or stop the programs that listen there "
+        "(`ss -tlnp`)"
+    )
+    return level, f"{words}: migrations to this host wait for one", fix
 
 
 def _open_vswitch(look: HostLook) -> Judged | None:
@@ -166,7 +169,7 @@ def _open_vswitch(look: HostLook) -> Judged | None:
         return None
     if not look.ovs_error:
         return _OK, "Open vSwitch answers", ""
-    fix = '`systemctl restart openvswitch-switch`; or `ovsdb = ""` in [network] where there is none'
+    fix = '`systemctl restart openvswitch-switch`; or `ovsdb = ""` in [network] if it is not installed'
     return _WRONG, f"Open vSwitch cannot be used: {look.ovs_error}", fix
 
 
@@ -181,7 +184,7 @@ def _security(look: HostLook) -> Judged | None:
         return _WARNING, "AppArmor is active, and libvirt does not confine guests with it", fix
     if "dac" not in look.security_models:
         fix = 'remove security_driver = "none" from qemu.conf, restart libvirtd'
-        return _WARNING, "libvirt confines no guest: who breaks out of one is root, or whatever QEMU runs as", fix
+        return _WARNING, "libvirt does not confine guests: code that escapes from one runs as QEMU's user", fix
     return _OK, "libvirt confines guests by users and groups only", ""
 
 
@@ -190,20 +193,20 @@ def _journal(look: HostLook) -> Judged | None:
         return (
             _WRONG,
             f"the journal cannot be written: {look.state_error}",
-            "see the disk of state_dir and its owner",
+            "check the disk and the owner of state_dir",
         )
     if look.state_free_bytes is None:
         return None
     words = f"{look.state_free_bytes >> 20} MiB free for the journal in {look.state_dir}"
     if look.state_free_bytes >= LEAST_JOURNAL_BYTES:
         return _OK, words, ""
-    return _WARNING, f"{words}: without room, the host takes part in no migration", "free space there"
+    return _WARNING, f"{words}: if it is full, the host takes part in no migration", "free space there"
 
 
 def _instances(look: HostLook) -> Judged | None:
     if look.instances_error:
-        fix = "make the folder, owned by root; or correct `instances_dir` in the agent's settings"
-        return _WRONG, f"local disks cannot be kept: {look.instances_error}", fix
+        fix = "create the folder, owned by root; or correct `instances_dir` in the agent's settings"
+        return _WRONG, f"local disks cannot be stored: {look.instances_error}", fix
     if look.instances_free_bytes is None:
         return None
     words = f"{look.instances_free_bytes >> 30} GiB free for local disks"
@@ -216,9 +219,10 @@ def _bus_rights(look: HostLook) -> Judged | None:
     if not look.allow_responses:
         return None
     fix = (
-        "`sterna bus config` writes one without it; then `nats-server --signal reload`. See docs/how-to/upgrade.md"
+        "`sterna bus config` writes a file without it; then `nats-server --signal reload`; see "
+        "docs/how-to/upgrade.md"
     )
-    words = f"{look.allow_responses} has allow_responses: an enrolled host can send under every name on the bus"
+    words = f"{look.allow_responses} has allow_responses: an enrolled host can send messages under any name"
     return _WRONG, words, fix
 
 
@@ -251,17 +255,19 @@ def _of_certificate(host: str, seen: CertificateSeen) -> Finding:
         )
     elif seen.warned:
         level, message = _WARNING, f"{seen.file}, for {seen.serves}, expires on {seen.ends[:10]}"
-        fix = "see why nothing renews it: `systemctl status sterna-agent`; or replace the file"
+        fix = "find out why it is not renewed: `systemctl status sterna-agent`; or replace the file"
     return Finding(check="certificates", level=level, host=host, message=message, fix=fix)
 
 
 def _of_nova(host: str, vms: int, *, known: bool) -> Finding:
     if not vms:
-        return Finding(check="nova", level=_OK, host=host, message="no VM here is a Nova's")
+        return Finding(check="nova", level=_OK, host=host, message="no VM here was created by Nova")
     if known:
         return Finding(
-            check="nova", level=_OK, host=host, message=f"{vms} VMs are a Nova's, which the controller asks"
+            check="nova", level=_OK, host=host, message=f"Nova created {vms} VMs here, and the controller asks it"
         )
-    message = f"{vms} VMs here were made by a Nova: its records do not follow a migration that it did not ask for"
-    fix = "set `region` in [nova] of the controller's settings where that Nova still runs; docs/how-to/openstack.md"
+    message = f"Nova created {vms} VMs here: its records do not follow a migration that it did not start"
+    fix = (
+        "if that Nova still runs, set `region` in [nova] of the controller's settings; see docs/how-to/openstack.md"
+    )
     return Finding(check="nova", level=_WARNING, host=host, message=message, fix=fix)

@@ -21,13 +21,13 @@ def judge_peer(host: str, look: PeerLook) -> list[Finding]:
 
 def _lines(look: PeerLook) -> Iterator[Line]:
     if look.error:
-        yield "peer-stream", Level.WARNING, f"it could not be asked: {look.error}", "see `sterna hosts`"
+        yield "peer-stream", Level.WARNING, f"it could not be checked: {look.error}", "see `sterna hosts`"
         return
     if look.name_error:
-        fix = "add the name to the name service, or to /etc/hosts here; or use addresses in [migration]"
-        yield "name-resolution", Level.WRONG, f"{look.address} is not resolved: {look.name_error}", fix
+        fix = "add the name to the DNS, or to /etc/hosts here; or use IP addresses in [migration]"
+        yield "name-resolution", Level.WRONG, f"{look.address} cannot be resolved: {look.name_error}", fix
         return
-    yield "name-resolution", Level.OK, f"{look.address} is known", ""
+    yield "name-resolution", Level.OK, f"{look.address} can be resolved", ""
     yield _libvirt(look)
     if look.stream_tried:
         yield _stream(look)
@@ -51,11 +51,14 @@ def _stream(look: PeerLook) -> Line:
 
 
 def _frames(look: PeerLook) -> Line:
-    size = f"{look.segment} bytes of data each" if look.segment else "of full size"
+    packets = f"packets with {look.segment} bytes of data" if look.segment else "full-size packets"
     if look.frames is Frames.PASSED:
-        return "path-mtu", Level.OK, f"packets with {size} reach it", ""
-    fix = "give all devices on the way (switches, bonds, bridges) the hosts' MTU, or lower the hosts' MTU to theirs"
-    message = f"packets with {size} are lost on the way: a copy would begin and then hang"
+        return "path-mtu", Level.OK, f"{packets} reach it", ""
+    fix = (
+        "set the hosts' MTU on all devices between them (switches, bonds, bridges), or lower the hosts' MTU to "
+        "theirs"
+    )
+    message = f"{packets} are lost between the hosts: a copy would start and then hang"
     return "path-mtu", Level.WRONG, message, fix
 
 
@@ -65,7 +68,7 @@ def _folder(peer: str, folder: FolderSeen) -> Line | None:
     if folder.seen and folder.taken_for_local:
         fix = f'add "{folder.path}" to shared_filesystems in qemu.conf of both hosts, and restart libvirtd'
         message = (
-            f"{peer} sees the same {folder.path}, and libvirt takes it for this host's own: VMs on it are refused"
+            f"{peer} sees the same {folder.path}, but libvirt treats it as local: VMs with disks there are refused"
         )
         return "shared-folders", Level.WRONG, message, fix
     if folder.seen:
@@ -73,7 +76,7 @@ def _folder(peer: str, folder: FolderSeen) -> Line | None:
     if folder.network:
         fix = f"mount the same export at {folder.path} on {peer}"
         message = (
-            f"{folder.path} is on shared storage here, and {peer} does not see it: disks there would be copied"
+            f"{folder.path} is on shared storage here, but {peer} does not see it: disks there would be copied"
         )
         return "shared-folders", Level.WARNING, message, fix
     return "shared-folders", Level.OK, f"{folder.path} is local: disks in it are copied", ""

@@ -88,11 +88,11 @@ def _host_changes(was: Host, host: Host) -> Iterator[tuple[str, Host]]:
         old, new = getattr(was, field), getattr(host, field)
         if old != new:
             yield (
-                f"the link {what} {name} carries {_rate(new)}, {_rate(old)} before",
+                f"the link {what} {name} carries {_rate(new)} instead of {_rate(old)}",
                 host.model_copy(update={field: old}),
             )
     if was.stream_bytes_s != host.stream_bytes_s:
-        sentence = f"one copy on {name} reaches {_rate(host.stream_bytes_s)}, {_rate(was.stream_bytes_s)} before"
+        sentence = f"a copy on {name} reaches {_rate(host.stream_bytes_s)} instead of {_rate(was.stream_bytes_s)}"
         yield sentence, host.model_copy(update={"stream_bytes_s": was.stream_bytes_s})
     if was.unreachable != host.unreachable:
         sentence = (
@@ -106,10 +106,10 @@ def _host_changes(was: Host, host: Host) -> Iterator[tuple[str, Host]]:
 
 def _vm_changes(was: Vm, vm: Vm) -> Iterator[tuple[str, Vm]]:
     if was.dirty_bytes_s != vm.dirty_bytes_s:
-        sentence = f"{vm.name} dirties {_rate(vm.dirty_bytes_s)}, {_rate(was.dirty_bytes_s)} before"
+        sentence = f"{vm.name} writes {_rate(vm.dirty_bytes_s)} instead of {_rate(was.dirty_bytes_s)}"
         yield sentence, vm.model_copy(update={"dirty_bytes_s": was.dirty_bytes_s})
     if was.copied_bytes != vm.copied_bytes:
-        sentence = f"{vm.name} has {vm.copied_bytes // MIB} MiB to copy, {was.copied_bytes // MIB} MiB before"
+        sentence = f"{vm.name} has {vm.copied_bytes // MIB} MiB to copy instead of {was.copied_bytes // MIB} MiB"
         sizes = ("memory_bytes", "touched_bytes", "disk_bytes")
         yield sentence, vm.model_copy(update={size: getattr(was, size) for size in sizes})
     if vm.tries > was.tries:
@@ -123,7 +123,7 @@ def _slowest(plan: Plan, ended_s: Mapping[int, float], by: float) -> str:
     off = [(ended_s[move.number] - move.end_s, move) for move in plan.moves if move.number in ended_s]
     off = [(late, move) for late, move in off if late * by > 0]
     if not off:
-        return "moves that run are slower than expected" if by > 0 else "moves that run are faster than expected"
+        return f"running migrations are {'slower' if by > 0 else 'faster'} than expected"
     late, move = max(off, key=lambda one: (abs(one[0]), -one[1].number))
     word = "later" if late > 0 else "sooner"
     return f"{move.name} left {move.source} {abs(late):.0f} s {word} than expected"

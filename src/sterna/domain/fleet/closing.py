@@ -48,7 +48,7 @@ class Closing:
         same.discard(h)
         if self._most is not None and len(same) >= self._most:
             some = ", ".join(self._said(o) for o in sorted(same)[:MOST_NAMED])
-            return f"of its failure domain {hosts[h].domain} {self._most} may be closed at once, and {some}"
+            return f"only {self._most} of its failure domain {hosts[h].domain} may be closed at once, and {some}"
         return ""
 
     def _said(self, h: int) -> str:
@@ -57,4 +57,4 @@ class Closing:
 
 
 def _away(host: Host) -> str:
-    return f"cannot be used: {host.unreachable}" if host.unreachable else f"takes no VMs: {host.closed}"
+    return f"cannot be used: {host.unreachable}" if host.unreachable else f"is closed: {host.closed}"

@@ -12,7 +12,7 @@ from sterna.domain.errors import Conflict
 
 
 class OperationKind(StrEnum):
-    """What is asked of the hosts."""
+    """Kind of operation on hosts."""
 
     DRAIN = "drain"
     """They are emptied together, and stay closed."""
@@ -21,7 +21,7 @@ class OperationKind(StrEnum):
 
 
 class OperationStatus(StrEnum):
-    """As users see it."""
+    """Status of an operation."""
 
     RUNNING = "running"
     PAUSED = "paused"
@@ -102,14 +102,14 @@ def obeying(status: OperationStatus, order: Order, *, left: bool = False, undo: 
         return _S.UNDOING
     if status is _S.STOPPED and order is Order.RESUME and undo:
         raise Conflict(
-            "what was stopped is the undo of the operation",
-            fix="`undo` goes on bringing VMs back; to empty its hosts, begin a new drain",
+            "the undo of this operation was stopped, so the operation itself cannot be resumed",
+            fix="request the undo again to bring more VMs back; to empty the hosts, start a new drain",
         )
     try:
         return LEADS_TO[status, order]
     except KeyError:
         possible = sorted(other for known, other in LEADS_TO if known is status)
         raise Conflict(
-            f"an operation that is {status} cannot be asked to {order}",
-            fix=f"what can be asked of it: {', '.join(possible)}",
+            f"an operation that is {status} cannot be changed with {order}",
+            fix=f"possible: {', '.join(possible)}",
         ) from None

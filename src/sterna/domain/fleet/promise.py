@@ -43,12 +43,12 @@ def _waits_for(jobs: Sequence[Job], expected: float, paces: Paces, budgets: Budg
         return ""
     vm, host = paces.tables.vms[last.v], paces.tables.hosts[last.source]
     if paces.alone_s(last.v, last.cap) >= ALONE * expected:
-        dirties = f", and it dirties {paces.dirty[last.v] / MIB:.0f} MiB/s"
+        dirties = f", and it writes {paces.dirty[last.v] / MIB:.0f} MiB/s"
         return f"{vm.name} ends last: {last.size / GIB:.1f} GiB are copied from {host.name}{dirties}"
     load = {budget: [job.size for job in jobs if budget in job.budgets] for budget in last.budgets}
     busiest = max(load, key=lambda budget: (sum(load[budget]) / budgets.room[budget], -budget))
     size, rate = sum(load[busiest]) / GIB, budgets.room[busiest] / MIB
-    return f"{budgets.names[busiest]} is busy longest: {size:.1f} GiB at {rate:.0f} MiB/s; {vm.name} ends last"
+    return f"{budgets.names[busiest]} is the bottleneck: {size:.1f} GiB at {rate:.0f} MiB/s; {vm.name} ends last"
 
 
 def _helps(moves: Sequence[Planned], jobs: Sequence[Job], expected: float, paces: Paces) -> tuple[Help, ...]:

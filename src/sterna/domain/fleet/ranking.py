@@ -8,7 +8,15 @@ from sterna.domain.fleet.board import Board
 from sterna.domain.fleet.operations import Mays
 from sterna.domain.fleet.pace import Paces
 from sterna.domain.fleet.placement import Arrivals, score
-from sterna.domain.fleet.reasons import CLOSED, GIB, NO_MEMORY, UNREACHABLE, immovable, refusals
+from sterna.domain.fleet.reasons import (
+    CLOSED,
+    GIB,
+    NO_MEMORY,
+    UNREACHABLE,
+    immovable,
+    of_one_host,
+    refusals,
+)
 from sterna.domain.fleet.snapshot import Snapshot
 from sterna.domain.fleet.tables import Tables
 from sterna.domain.model import Value
@@ -19,7 +27,7 @@ class Choice(Value):
 
     host: str
     refusals: tuple[str, ...] = ()
-    """Why it cannot go there, every reason. None: it can."""
+    """Every reason why it cannot run there. None: it can."""
     score: float | None = None
     """Less is better. None where it cannot go there."""
     words: str = ""
@@ -63,8 +71,8 @@ def _sentence(board: Board, v: int, h: int, why: str) -> str:
     if why == UNREACHABLE:
         return f"it cannot be reached: {host.unreachable}"
     if why == CLOSED:
-        return f"it takes no VMs: {host.closed}"
+        return f"the host is closed: {host.closed}"
     if why == NO_MEMORY:
         left, needed = max(0, board.mem[h]), board.tables.mem[v]
-        return f"it has {left / GIB:.1f} GiB of memory left, and {needed / GIB:.1f} are needed"
-    return f"it is a host {why}"
+        return f"it has {left / GIB:.1f} GiB of memory left, but {needed / GIB:.1f} GiB are needed"
+    return of_one_host(why)

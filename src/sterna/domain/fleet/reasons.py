@@ -32,12 +32,12 @@ def immovable(board: Board, v: int, paces: Paces) -> str:
     if home.unreachable:
         return f"{vm.name} cannot leave {home.name}: {home.unreachable}"
     if vm.tries >= TRIES:
-        return f"{vm.name} has failed {vm.tries} times" + (f", the last time {vm.failed}" if vm.failed else "")
+        return f"{vm.name} has failed {vm.tries} times" + (f"; last error: {vm.failed}" if vm.failed else "")
     best = min(paces.stream[at], paces.out[at])
     if not paces.converges(v, best):
         return (
-            f"{vm.name} dirties {_rate(paces.dirty[v])}, and one copy out of {home.name} sends {_rate(best)}: "
-            f"it needs permission to throttle, to pause or for post-copy"
+            f"{vm.name} writes {_rate(paces.dirty[v])} of memory, but a copy from {home.name} sends only "
+            f"{_rate(best)}: allow throttle, pause or postcopy"
         )
     return ""
 
@@ -70,13 +70,20 @@ Check = Callable[[Board, int, int], str]
 
 
 def refusal(board: Board, v: int, h: int) -> str:
-    """The first thing that keeps the VM from the host, as the end of 'N hosts ...'; '' where it may go there."""
+    """The first reason why the VM cannot run on the host, as the end of 'N hosts ...'; '' if it can."""
     return next((why for check in _CHECKS if (why := check(board, v, h))), "")
 
 
 def refusals(board: Board, v: int, h: int) -> tuple[str, ...]:
     """Everything that keeps the VM from the host, in the same words."""
     return tuple(why for check in _CHECKS if (why := check(board, v, h)))
+
+
+def of_one_host(why: str) -> str:
+    """The same about a single host, as a sentence: `it does not have enough vCPUs`."""
+    if why.startswith("without "):
+        return f"it does not have {why.removeprefix('without ')}"
+    return why.removeprefix("where ") if why.startswith("where ") else f"it is {why}"
 
 
 def _closed(board: Board, v: int, h: int) -> str:
@@ -88,7 +95,7 @@ def _closed(board: Board, v: int, h: int) -> str:
 def _needs(board: Board, v: int, h: int) -> str:
     vm, host = board.tables.vms[v], board.tables.hosts[h]
     if host.name in vm.avoid:
-        return "where it failed before"
+        return "where the VM failed before"
     return _missing(vm, host)
 
 
@@ -99,15 +106,15 @@ def _groups(board: Board, v: int, h: int) -> str:
         for group in board.tables.snapshot.rules.groups
         if vm.uuid in group.vms and (host.name in group.hosts) is group.never
     )
-    return next((f"that the rule {name} forbids" for name in forbids), "")
+    return next((f"forbidden by the rule {name}" for name in forbids), "")
 
 
 def _missing(vm: Vm, host: Host) -> str:
     for wanted, offered, what in (
-        (vm.cpu, host.cpu, "without its CPU's features"),
-        (vm.machines, host.machines, "without its machine type"),
-        (vm.networks, host.networks, "without its network"),
-        (vm.storage, host.storage, "that do not reach its storage"),
+        (vm.cpu, host.cpu, "without the VM's CPU features"),
+        (vm.machines, host.machines, "without the VM's machine type"),
+        (vm.networks, host.networks, "without the VM's network"),
+        (vm.storage, host.storage, "without access to the VM's storage"),
     ):
         if not wanted <= offered:
             return what
@@ -124,19 +131,19 @@ def _room(board: Board, v: int, h: int) -> str:
         if board.rest[h][dimension] < amount:
             name = next(name for name, number in tables.dimensions.items() if number == dimension)
             return f"without enough {name}"
-    return "" if board.cells.fit(v, h) else "without enough room on their NUMA nodes"
+    return "" if board.cells.fit(v, h) else "without enough capacity on a NUMA node"
 
 
 def _rules(board: Board, v: int, h: int) -> str:
     rules = board.conflicts(v, h)
     if rules:
-        return f"where the rule {board.tables.apart_rules[rules[0]].name} keeps it away"
+        return f"where the rule {board.tables.apart_rules[rules[0]].name} keeps the VM away"
     mates = {at for mate in board.tables.mates[v] if mate != v for at in board.places[mate] if board.open[at]}
     if not mates or h in mates:
         return ""
     uuid = board.tables.vms[v].uuid
     names = [rule.name for rule in board.tables.snapshot.rules.together if uuid in rule.vms]
-    return f"without the VMs that the rule {' or '.join(names)} keeps it with"
+    return f"without the VMs that the rule {' or '.join(names)} keeps together with it"
 
 
 def _reserve(board: Board, v: int, h: int) -> str:

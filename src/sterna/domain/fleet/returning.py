@@ -15,7 +15,7 @@ from sterna.domain.fleet.pace import Paces
 from sterna.domain.fleet.placement import Step
 from sterna.domain.fleet.plans import LeftOver, Plan, Purpose
 from sterna.domain.fleet.promise import promise
-from sterna.domain.fleet.reasons import immovable, refusal
+from sterna.domain.fleet.reasons import immovable, of_one_host, refusal
 from sterna.domain.fleet.schedule import as_moves, jobs, queue
 from sterna.domain.fleet.tables import Tables
 
@@ -90,7 +90,7 @@ def _stays(board: Board, v: int, one: Return, paces: Paces) -> str:
     tables, name = board.tables, board.tables.vms[v].name
     at = tables.hosts[board.at[v]].name
     if at != one.put_on:
-        return f"{name} was moved from {one.put_on} to {at} since"
+        return f"{name} has since been migrated from {one.put_on} to {at}"
     if one.origin not in tables.host_at:
         return f"{name} cannot go back: there is no host {one.origin}"
     return immovable(board, v, paces)
@@ -103,5 +103,7 @@ def _obstacle(board: Board, v: int, h: int) -> str:
     if host.unreachable:
         return f"{name} cannot be reached: {host.unreachable}"
     if host.closed:
-        return f"{name} takes no VMs: {host.closed}"
-    return f"{name} is a host {what}" if what else f"there is nowhere to park what is in its way on {name}"
+        return f"{name} is closed: {host.closed}"
+    if not what:
+        return f"no host has capacity for the VMs on {name} that are in its way"
+    return f"{name}: {of_one_host(what)}"

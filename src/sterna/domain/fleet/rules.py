@@ -23,7 +23,7 @@ HIGHEST = 1000
 
 
 class RuleKind(StrEnum):
-    """What a rule orders."""
+    """Kind of placement rule."""
 
     APART = "apart"
     """Anti-affinity: no two of its VMs in one place (`Rule.scope`)."""

@@ -143,7 +143,7 @@ class Vm(Value):
 
 
 class Scope(StrEnum):
-    """What a rule keeps VMs apart on."""
+    """What counts as one place for `apart`."""
 
     HOST = "host"
     DOMAIN = "failure-domain"

@@ -20,7 +20,7 @@ UNDONE = "the operation was undone before its turn"
 
 
 class Stage(StrEnum):
-    """How far a host is."""
+    """Stage of a host in a rolling operation."""
 
     WAITING = "waiting"
     """Its wave has not come."""
@@ -135,16 +135,16 @@ def missing(step: HostStep, between: Between, heard: Heard) -> str:
         if between.asks and not step.accepted_at:
             return f"the {'webhook' if between.webhook else 'command'} for {host} has not accepted yet"
         if between.by_hand:
-            return f"nobody has said yet that {host} is done"
+            return f"nobody has reported yet that {host} is done"
         if heard.boot == step.boot and heard.up:
             return f"the agent of {host} has not restarted yet"
     elif not _is_after(heard.seen_at, step.done_at):
-        return f"the agent of {host} has not been heard of since somebody said that it is done"
+        return f"no heartbeat from the agent of {host} since it was reported as done"
     if not heard.up:
         return f"{host} is not back: {heard.why}"
     if between.agent_version and heard.version != between.agent_version:
         has = heard.version or "an unknown version"
-        return f"the agent of {host} has version {has}, and {between.agent_version} is wanted"
+        return f"the agent of {host} has version {has}, but needs {between.agent_version}"
     return ""
 
 
@@ -186,7 +186,7 @@ def come_back(
 
 def _come_back(step: HostStep, between: Between, heard: Heard, now: datetime) -> HostStep:
     if heard.gone and step.stage in (Stage.BETWEEN, Stage.BACK):
-        reason = f"{step.host} {heard.gone} while something was done to it: it stays closed"
+        reason = f"{step.host} {heard.gone} during its maintenance: it stays closed"
         return moved(step, Stage.SKIPPED, now, reason=reason, left_closed=True)
     if heard.gone:
         return moved(step, Stage.SKIPPED, now, reason=f"{step.host} {heard.gone}")

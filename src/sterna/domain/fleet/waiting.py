@@ -45,7 +45,7 @@ class Queue:
         move = self.move_of[number]
         if move.wave > now.waves_over:
             hosts = ", ".join(self.plan.waves[now.waves_over].hosts[:3])
-            return f"wave {now.waves_over + 1} is not over: its hosts ({hosts}) have to be open again first"
+            return f"wave {now.waves_over + 1} has not ended: its hosts ({hosts}) must be open again first"
         for before in move.after:
             if before not in now.ended:
                 return self._after(move, self.move_of[before])
@@ -53,26 +53,26 @@ class Queue:
 
     def _after(self, move: Move, before: Move) -> str:
         if before.vm == move.vm:
-            return f"{move.name} has to arrive on {before.target} first"
+            return f"{move.name} must arrive on {before.target} first"
         if before.source == move.target:
-            return f"{before.name} has to leave {move.target} first: {move.name} needs its place"
+            return f"{before.name} must leave {move.target} first, because {move.name} needs its capacity"
         if before.purpose is Purpose.PARK:
-            return f"{before.name} has to be parked on {before.target} first"
-        return f"{before.name} has to arrive on {before.target} first"
+            return f"{before.name} must be parked on {before.target} first"
+        return f"{before.name} must arrive on {before.target} first"
 
     def _slots(self, move: Move, now: Progress) -> str:
         prepared, used = self._count(now)
         for host, way, which in ((move.source, OUT, "migrations"), (move.target, IN, "migrations to it")):
             preparing = [one.name for one in prepared.get((host, way), ())]
             if len(preparing) >= self.limits.preparing:
-                return f"{host} prepares {len(preparing)} {which} already: {', '.join(preparing)}"
+                return f"{host} is already preparing {len(preparing)} {which}: {', '.join(preparing)}"
         for budget in self._budgets(move):
             copies = used.get(budget, [])
             shown = ", ".join(copy.name for copy in copies[:4]) + (" and others" if len(copies) > 4 else "")
             if len(copies) >= self.budgets.slots[budget]:
-                return f"{self.budgets.names[budget]} carries {len(copies)} copies already: {shown}"
+                return f"{self.budgets.names[budget]} already carries {len(copies)} copies: {shown}"
             if copies and sum(map(self._least, (*copies, move))) > self.budgets.room[budget]:
-                return f"{self.budgets.names[budget]} has too little left of what {move.name} needs beside {shown}"
+                return f"{self.budgets.names[budget]} has too little bandwidth left for {move.name} beside {shown}"
         return ""
 
     def _count(self, now: Progress) -> tuple[dict[Way, list[Move]], dict[int, list[Move]]]:

@@ -19,16 +19,15 @@ BUS_CONNECTED = Metric(
 )
 CERTIFICATE_EXPIRY = Metric(
     name="sterna_certificate_expiry_timestamp_seconds",
-    help="When this process's own certificate expires, Unix time. Absent where it has none.",
+    help="When this process's own certificate expires, Unix time. Absent if it has none.",
 )
 WARNING = Metric(
     name="sterna_warning",
-    help="1 while this process warns of something that will keep it from its work, such as the end of its "
-    "certificate.",
+    help="1 while this process has a warning, such as a certificate that will expire soon.",
 )
 DEAD_LETTERS = Metric(
     name="sterna_dead_letters",
-    help="Messages that nobody can handle, which `sterna audit` lists and `--repair` forgets.",
+    help="Messages that cannot be handled; `sterna audit` lists them and `--repair` discards them.",
 )
 COMMON = (BUILD_INFO, BUS_CONNECTED, CERTIFICATE_EXPIRY, WARNING, DEAD_LETTERS)
 
@@ -36,11 +35,11 @@ COMMON = (BUILD_INFO, BUS_CONNECTED, CERTIFICATE_EXPIRY, WARNING, DEAD_LETTERS)
 
 DATABASE_UP = Metric(
     name="sterna_database_up",
-    help="1 where this controller's database answered for this scrape. At 0 what is read from it is absent.",
+    help="1 if this controller's database answered during this scrape. At 0, metrics read from it are absent.",
 )
 HOST_STATE = Metric(
     name="sterna_host_state",
-    help="1 for the host's present state, 0 for the others. Hosts that were removed are not counted.",
+    help="1 for the host's current state, 0 for the others. Hosts that were removed are not included.",
     labels=("host", "state"),
 )
 HOST_INFO = Metric(
@@ -50,29 +49,27 @@ HOST_INFO = Metric(
 )
 HOST_MAINTENANCE = Metric(
     name="sterna_host_maintenance",
-    help="1 while the host takes no VMs, by an operator's or an operation's word.",
+    help="1 while the host accepts no VMs because of an operator or an operation.",
     labels=("host",),
 )
-HOST_WARNING = Metric(
-    name="sterna_host_warning", help="1 while the host's agent warns of something.", labels=("host",)
-)
+HOST_WARNING = Metric(name="sterna_host_warning", help="1 while the host's agent has a warning.", labels=("host",))
 HOST_LAST_SEEN = Metric(
     name="sterna_host_last_seen_timestamp_seconds",
-    help="When the last heartbeat of the host's agent came, Unix time by this controller's clock.",
+    help="When the last heartbeat of the host's agent arrived, Unix time by this controller's clock.",
     labels=("host",),
 )
 HOST_MEMORY = Metric(name="sterna_host_memory_bytes", help="Memory of the host.", labels=("host",))
 HOST_MEMORY_FREE = Metric(name="sterna_host_memory_free_bytes", help="Free memory of the host.", labels=("host",))
 HOST_DISK_FREE = Metric(
     name="sterna_host_disk_free_bytes",
-    help="Free space where the host keeps local disks. Absent where it is not known.",
+    help="Free space for local disks of the host. Absent if unknown.",
     labels=("host",),
 )
 HOST_VMS = Metric(name="sterna_host_vms", help="VMs of the host, as last seen.", labels=("host",))
 VMS = Metric(name="sterna_vms", help="VMs of the fleet by state, as last seen.", labels=("state",))
 HEARTBEATS_REFUSED = Metric(
     name="sterna_heartbeats_refused_total",
-    help="Heartbeats that were not believed: of strangers, or under another host's name.",
+    help="Refused heartbeats: from unknown senders, or under another host's name.",
     type=_COUNTER,
 )
 
@@ -81,7 +78,7 @@ HEARTBEATS_REFUSED = Metric(
 MIGRATIONS = Metric(name="sterna_migrations", help="Migrations that hold their VM, by status.", labels=("status",))
 HOST_MIGRATIONS = Metric(
     name="sterna_host_migrations",
-    help="Migrations that hold their VM, out of and into each known host that has some.",
+    help="Migrations that hold their VM, out of and into each known host. Hosts without any are absent.",
     labels=("host", "direction"),
 )
 FINISHED = Metric(
@@ -100,7 +97,7 @@ DURATION = Metric(
 )
 PHASE = Metric(
     name="sterna_migration_phase_seconds",
-    help="How long migrations were in each status on their way.",
+    help="How long migrations stayed in each status before they ended.",
     type=_HISTOGRAM,
     labels=("status",),
     buckets=(0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600),
@@ -114,7 +111,7 @@ DOWNTIME = Metric(
 )
 MOVED_BYTES = Metric(
     name="sterna_migration_moved_bytes_total",
-    help="Bytes that ended migrations have sent.",
+    help="Bytes sent by migrations that have ended.",
     type=_COUNTER,
     labels=("kind",),
 )
@@ -128,29 +125,29 @@ COPY_TOTAL = Metric(
     labels=COPY_LABELS,
 )
 COPY_PROCESSED = Metric(
-    name="sterna_migration_processed_bytes", help="What a running copy has sent so far.", labels=COPY_LABELS
+    name="sterna_migration_processed_bytes", help="Bytes that a running copy has sent so far.", labels=COPY_LABELS
 )
 COPY_REMAINING = Metric(
-    name="sterna_migration_remaining_bytes", help="What a running copy has left to send.", labels=COPY_LABELS
+    name="sterna_migration_remaining_bytes", help="Bytes that a running copy has still to send.", labels=COPY_LABELS
 )
 COPY_RATE = Metric(
     name="sterna_migration_transfer_rate_bytes_per_second",
-    help="How fast a running copy sends, smoothed.",
+    help="Transfer rate of a running copy, smoothed.",
     labels=COPY_LABELS,
 )
 COPY_DIRTY_RATE = Metric(
     name="sterna_migration_dirty_rate_bytes_per_second",
-    help="How fast the guest of a running copy writes memory.",
+    help="Rate at which the guest of a running copy writes memory.",
     labels=COPY_LABELS,
 )
 COPY_PROGRESS = Metric(
     name="sterna_migration_progress_ratio",
-    help="The share of the estimated work that is done. It never decreases.",
+    help="Completed share of the estimated work. Never decreases.",
     labels=COPY_LABELS,
 )
 COPY_ETA = Metric(
     name="sterna_migration_eta_seconds",
-    help="Seconds until the guest is on its destination. Absent where that is not known.",
+    help="Seconds until the guest runs on its destination. Absent if unknown.",
     labels=COPY_LABELS,
 )
 COPIES = (
@@ -168,22 +165,22 @@ COPIES = (
 OPERATIONS = Metric(name="sterna_operations", help="Operations that have not ended, by status.", labels=("status",))
 OPERATION_STARTED = Metric(
     name="sterna_operation_started_timestamp_seconds",
-    help="When an operation that has not ended began, Unix time.",
+    help="When an operation that has not ended was started, Unix time.",
     labels=("operation",),
 )
 OPERATION_PROMISED_END = Metric(
     name="sterna_operation_promised_end_timestamp_seconds",
-    help="The promised end of an operation that has not ended, Unix time. Absent where there is none.",
+    help="The promised end of an operation that has not ended, Unix time. Absent if there is none.",
     labels=("operation",),
 )
 OPERATION_LATE = Metric(
     name="sterna_operation_late_seconds",
-    help="By how much the promised end misses the operation's deadline. Absent where it does not, or has none.",
+    help="How far the promised end is after the operation's deadline. Absent if it is not, or without a deadline.",
     labels=("operation",),
 )
 OPERATION_VMS = Metric(
     name="sterna_operation_vms",
-    help="VMs of an operation that has not ended: under way, waiting, and left where they are.",
+    help="VMs of an operation that has not ended: being migrated, waiting, and left where they are.",
     labels=("operation", "state"),
 )
 OF_OPERATIONS = (
@@ -227,7 +224,7 @@ AGENT_USABLE = Metric(
 )
 LIBVIRT_RESPONSE = Metric(
     name="sterna_agent_libvirt_response_seconds",
-    help="How long libvirtd took to describe the host for the last heartbeat. Absent where it has not.",
+    help="How long libvirtd took to describe the host for the last heartbeat. Absent if it did not respond.",
 )
 AGENT_MIGRATIONS = Metric(
     name="sterna_agent_migrations",
@@ -242,17 +239,17 @@ AGENT_FINISHED = Metric(
 )
 STEP_FAILURES = Metric(
     name="sterna_agent_step_failures_total",
-    help="Failed tries of a step since the agent started, by row of the protocol.",
+    help="Failed attempts of a step since the agent started, by row of the protocol.",
     type=_COUNTER,
     labels=("row",),
 )
 OUTBOX_PENDING = Metric(
     name="sterna_agent_outbox_pending",
-    help="Messages to other hosts that have not been taken yet. They are sent again until they are.",
+    help="Messages to other processes that have not been acknowledged yet. They are sent again until they are.",
 )
 OUTBOX_REFUSED = Metric(
     name="sterna_agent_outbox_refused",
-    help="Of these, messages that their receiver refuses to take.",
+    help="Of these, messages that their receiver refuses.",
 )
 AGENT = (
     *COMMON,

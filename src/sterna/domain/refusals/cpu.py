@@ -9,22 +9,22 @@ CPU = Group(
     (
         Entry(
             "cpu-incompatible",
-            cause="The destination cannot give the guest the CPU model that it has.",
+            cause="The destination cannot provide the guest's CPU model.",
             remedy="choose a host of the same CPU generation",
             by=By.DESTINATION,
             when="plan, P6",
         ),
         Entry(
             "cpu-not-the-same",
-            cause="The guest sees its host's CPU as it is, and the destination's lacks something of it.",
+            cause="The guest sees its host's CPU directly, and the destination's CPU lacks some of its features.",
             remedy="choose a host with the same CPU, or accept the risk with `--accept cpu`",
             by=By.AGENTS,
             when="plan",
         ),
         Entry(
             "cpus-missing",
-            cause="The VM is bound to host CPUs that the destination does not have online.",
-            remedy="choose a host that has them, or bind the VM to others (`virsh edit`)",
+            cause="The VM is pinned to host CPUs that are not online on the destination.",
+            remedy="choose a host that has them, or pin the VM to others (`virsh edit`)",
             by=By.DESTINATION,
             when="plan, P6",
         ),
@@ -66,7 +66,7 @@ CPU = Group(
         Entry(
             "emulator-missing",
             cause="The destination's libvirt does not know the QEMU binary that the VM names.",
-            remedy="install the same QEMU package there, or name one that `virsh capabilities` shows there",
+            remedy="install the same QEMU package there, or use a binary that `virsh capabilities` lists there",
             by=By.DESTINATION,
             when="plan, P6",
         ),
@@ -80,7 +80,7 @@ CPU = Group(
         Entry(
             "machine-type-missing",
             cause="QEMU on the destination does not know the VM's machine type.",
-            remedy="install a QEMU there that has it, or give the VM an older machine type while it is off",
+            remedy="install a QEMU that knows it there, or set an older machine type while the VM is off",
             by=By.DESTINATION,
             when="plan, P6",
         ),

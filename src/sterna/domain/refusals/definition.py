@@ -5,25 +5,25 @@ from __future__ import annotations
 from sterna.domain.refusals.entry import Against, By, Entry, Group
 
 DEFINITION = Group(
-    "What the definition names on its host",
+    "Resources in the definition",
     (
         Entry(
             "listen-address-missing",
-            cause="The VM listens at an address that the destination does not have.",
-            remedy="let it listen at `0.0.0.0` or `127.0.0.1` (`virsh edit`, then restart the VM)",
+            cause="The VM listens on an address that the destination does not have.",
+            remedy="let it listen on `0.0.0.0` or `127.0.0.1` (`virsh edit`, then restart the VM)",
             by=By.DESTINATION,
             when="plan, P6",
         ),
         Entry(
             "port-taken",
-            cause="Another program on the destination, or a guest on its way there, has the port.",
+            cause="Another program on the destination, or a guest that is migrating there, uses the port.",
             remedy="end the program, or give the VM another port",
             by=By.DESTINATION,
             when="plan, P6",
         ),
         Entry(
             "remote-unreachable",
-            cause="The VM connects to an address where no program answers the destination.",
+            cause="The VM connects to an address at which no program answers the destination.",
             remedy="start the program that listens there, or let QEMU reconnect (`<reconnect enabled='yes'/>`)",
             by=By.DESTINATION,
             when="plan, P6",
@@ -37,7 +37,7 @@ DEFINITION = Group(
         ),
         Entry(
             "path-taken",
-            cause="Another VM on the destination, or on its way there, uses the path, or the path is a folder.",
+            cause="Another VM on the destination, or migrating there, uses the path, or the path is a folder.",
             remedy="give one of the two VMs another path",
             by=By.DESTINATION,
             when="plan, P6",
@@ -65,14 +65,14 @@ DEFINITION = Group(
         ),
         Entry(
             "file-differs",
-            cause="The file has other content on the destination, or is too long to be compared.",
+            cause="The file has different content on the destination, or is too large to be compared.",
             remedy="copy it from the source, or put it on shared storage",
             by=By.DESTINATION,
             when="plan, P6",
         ),
         Entry(
             "firmware-size",
-            cause="The firmware file has another size on the destination.",
+            cause="The firmware file has a different size on the destination.",
             remedy="install the same firmware package on both hosts",
             by=By.DESTINATION,
             when="plan, P6",
@@ -86,15 +86,16 @@ DEFINITION = Group(
         ),
         Entry(
             "argument-disk",
-            cause="QEMU's own arguments name a block device, or a file that QEMU writes and only the source has.",
-            remedy="give it to the VM as a `<disk>`, put the file on storage that both hosts see, or remove it",
+            cause="Arguments passed to QEMU name a block device, or a file that QEMU writes and only the source "
+            "has.",
+            remedy="define it as a `<disk>` of the VM, put the file on storage that both hosts see, or remove it",
             by=By.DESTINATION,
             when="plan, P6",
             against=Against.VM,
         ),
         Entry(
             "vsock-taken",
-            cause="Another VM on the destination, or on its way there, has the vsock address.",
+            cause="Another VM on the destination, or migrating there, uses the vsock address.",
             remedy="let libvirt choose it (`<cid auto='yes'/>`)",
             by=By.DESTINATION,
             when="plan, P6",

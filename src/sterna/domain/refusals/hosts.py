@@ -9,14 +9,14 @@ HOSTS = Group(
     (
         Entry(
             "no-such-host",
-            cause="No agent of this host name has ever reached the controller.",
+            cause="No agent with this host name has ever sent a heartbeat to the controller.",
             remedy="list the hosts with `sterna hosts`, and start the Sterna agent there",
             by=By.CONTROLLER,
             when="plan",
         ),
         Entry(
             "no-destination",
-            cause="There is no other host that the VM could go to.",
+            cause="There is no other host that the VM could migrate to.",
             remedy="start a Sterna agent on another host",
             by=By.CONTROLLER,
             when="plan",
@@ -25,7 +25,7 @@ HOSTS = Group(
         Entry(
             "same-host",
             cause="The VM is already on the destination.",
-            remedy="name another host, or none",
+            remedy="name another host, or let Sterna choose one",
             by=By.ALL,
             when="plan",
         ),
@@ -40,7 +40,7 @@ HOSTS = Group(
         Entry(
             "destination-degraded",
             cause="The destination's agent runs, but reports that it cannot take part.",
-            remedy="remove the cause, which `sterna hosts` shows, or choose another host",
+            remedy="fix the cause, which `sterna hosts` shows, or choose another host",
             by=By.CONTROLLER,
             when="plan",
             passing=True,
@@ -54,7 +54,7 @@ HOSTS = Group(
         ),
         Entry(
             "destination-not-clean",
-            cause="The destination still cleans up after an earlier migration of this VM.",
+            cause="The destination is still cleaning up after an earlier migration of this VM.",
             remedy="wait until it has finished",
             by=By.DESTINATION,
             when="plan",
@@ -71,7 +71,7 @@ HOSTS = Group(
         Entry(
             "source-degraded",
             cause="The source's agent runs, but reports that it cannot take part.",
-            remedy="remove the cause, which `sterna hosts` shows",
+            remedy="fix the cause, which `sterna hosts` shows",
             by=By.CONTROLLER,
             when="plan",
             against=Against.VM,
@@ -79,31 +79,31 @@ HOSTS = Group(
         ),
         Entry(
             "check-failed",
-            cause="A check could not be made, so whether the VM can be migrated is not known.",
-            remedy="try again, or name another host; if it stays, see the logs of both agents",
+            cause="A check could not be completed, so it is unknown whether the VM can be migrated.",
+            remedy="try again, or name another host; if it happens again, see the logs of both agents",
             by=By.ALL,
             when="plan",
             passing=True,
         ),
         Entry(
             "host-gone",
-            cause="A host that is to be emptied was declared dead, or removed from the fleet.",
-            remedy="leave it out",
+            cause="A host in the request was declared dead, or removed from the fleet.",
+            remedy="leave it out of the request",
             by=By.CONTROLLER,
             when="drain",
             against=Against.VM,
         ),
         Entry(
             "no-open-host",
-            cause="Hosts are to be emptied, and no other host would take their VMs.",
-            remedy="leave some hosts out, or end maintenance of others: `sterna host maintenance HOST --off`",
+            cause="There is no open host for the VMs of the hosts in the request.",
+            remedy="leave some hosts out, or end the maintenance of others: `sterna host maintenance HOST --off`",
             by=By.CONTROLLER,
             when="drain",
             against=Against.VM,
         ),
         Entry(
             "placement-rule",
-            cause="A placement rule keeps the VM from this destination.",
+            cause="A placement rule forbids this destination for the VM.",
             remedy="choose another host (`sterna place VM`), change the rule (`sterna rules show NAME`), or "
             "migrate it anyway with --ignore-rules",
             by=By.CONTROLLER,
@@ -111,23 +111,23 @@ HOSTS = Group(
         ),
         Entry(
             "hosts-down-together",
-            cause="A rule says that hosts are not to be down together, and the operation would close a second one.",
-            remedy="empty one after the other, change the rule (`sterna rules show NAME`), or begin it anyway "
+            cause="A rule says that hosts must not be down together, and the operation would close a second one.",
+            remedy="drain one after the other, change the rule (`sterna rules show NAME`), or start it anyway "
             "(--ignore-host-rules)",
             by=By.CONTROLLER,
             when="drain",
         ),
         Entry(
             "fencing-not-confirmed",
-            cause="A host was to be declared dead without confirmation that it is fenced.",
+            cause="A host can only be declared dead with confirmation that it is fenced.",
             remedy="power it off, make sure that it stays off, then confirm with `--fenced`",
             by=By.CONTROLLER,
             when="`sterna host declare-dead`",
         ),
         Entry(
             "host-answers",
-            cause="The agent of a host that was to be declared dead answers.",
-            remedy="let it end its migrations by itself, or power it off first",
+            cause="A host whose agent answers cannot be declared dead.",
+            remedy="let it finish its migrations by itself, or power it off first",
             by=By.ALL,
             when="`sterna host declare-dead`",
         ),

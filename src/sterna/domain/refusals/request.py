@@ -9,7 +9,7 @@ REQUEST = Group(
     (
         Entry(
             "policy-unknown",
-            cause="There is no policy of this name.",
+            cause="There is no policy with this name.",
             remedy="choose gentle, default or urgent",
             by=By.CONTROLLER,
             when="plan",
@@ -17,7 +17,7 @@ REQUEST = Group(
         ),
         Entry(
             "downtime-out-of-range",
-            cause="The downtime limit is shorter or longer than libvirt accepts.",
+            cause="The downtime limit is too short or too long for libvirt.",
             remedy="choose another limit; 300ms suits most guests",
             by=By.CONTROLLER,
             when="plan",
@@ -33,7 +33,7 @@ REQUEST = Group(
         ),
         Entry(
             "bandwidth-out-of-range",
-            cause="The bandwidth limit is less than 1 MiB/s, the smallest that libvirt can be given.",
+            cause="The bandwidth limit is less than 1 MiB/s, the minimum in libvirt.",
             remedy="give at least 1MiB/s",
             by=By.CONTROLLER,
             when="plan",
@@ -41,16 +41,17 @@ REQUEST = Group(
         ),
         Entry(
             "deadline-missed",
-            cause="The operation would probably not end within the time that it was given.",
-            remedy="allow more time, permit more (--may postcopy), or begin it anyway (--even-if-late)",
+            cause="The operation would probably not end within the given time.",
+            remedy="allow more time, allow more (--may postcopy), or start it anyway (--even-if-late)",
             by=By.CONTROLLER,
             when="drain",
             against=Against.VM,
         ),
         Entry(
             "webhook-not-allowed",
-            cause="A rolling operation names a webhook that the controller may not call, or that is no address.",
-            remedy="name it, or a folder above it, in `webhooks` of [fleet] of all controllers",
+            cause="A rolling operation names a webhook that the controller may not call, or that is not a valid "
+            "URL.",
+            remedy="add the URL, or a folder above it, to `webhooks` in [fleet] of all controllers",
             by=By.CONTROLLER,
             when="rolling",
             against=Against.VM,

@@ -17,7 +17,7 @@ SECRETS = Group(
         Entry(
             "secret-conflict",
             cause="The destination has another secret with the same UUID or for the same use.",
-            remedy="undefine one of the two there, if it is not used",
+            remedy="undefine the one there, if it is not used",
             by=By.DESTINATION,
             when="plan, P3, P9",
         ),

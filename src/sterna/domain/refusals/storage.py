@@ -9,7 +9,7 @@ STORAGE = Group(
     (
         Entry(
             "shared-file-unusable",
-            cause="The destination cannot open the shared file, or it is an image of another size there.",
+            cause="The destination cannot open the shared file, or the image has a different size there.",
             remedy="make the file available on the destination, at the same path and with the same access",
             by=By.DESTINATION,
             when="plan",
@@ -24,20 +24,21 @@ STORAGE = Group(
         Entry(
             "volume-service-down",
             cause="The volume service does not answer the destination, or answers with an error.",
-            remedy="check that the volume service runs and that the destination reaches it",
+            remedy="check that the volume service runs and that the destination can reach it",
             by=By.DESTINATION,
             when="plan",
         ),
         Entry(
             "volume-shared",
-            cause="Another VM of either host has the iSCSI volume, or may use it: the move would take it away.",
-            remedy="detach it from the other VM; if it is shareable or read-only, from this one for the migration",
+            cause="Another VM on one of the hosts uses the iSCSI volume, or may use it: the migration would "
+            "disconnect it.",
+            remedy="detach it from the other VM; if it is shareable or read-only, from this VM for the migration",
             by=By.AGENTS,
             when="plan, P4",
         ),
         Entry(
             "target-shared",
-            cause="The iSCSI target holds several LUNs, and a host is admitted to all of them or none.",
+            cause="The iSCSI target has several LUNs, and a host has access to all of them or none.",
             remedy="give each volume a target of its own",
             by=By.DESTINATION,
             when="plan",
@@ -51,14 +52,14 @@ STORAGE = Group(
         ),
         Entry(
             "initiator-shared",
-            cause="Both hosts use the same iSCSI initiator name: what is taken from one is taken from the other.",
+            cause="Both hosts use the same iSCSI initiator name: revoking one's access revokes the other's.",
             remedy="give each host its own: `initiator` in `[volumes]` of its agent's settings",
             by=By.SOURCE,
             when="plan",
         ),
         Entry(
             "volume-multiattach",
-            cause="Cinder lets several VMs attach the volume at once.",
+            cause="Cinder allows several VMs to attach the volume (multiattach).",
             remedy="detach it for the migration",
             by=By.DESTINATION,
             when="plan",
@@ -107,7 +108,7 @@ STORAGE = Group(
         ),
         Entry(
             "volume-chap",
-            cause="The volume's target demands a login that the VM's disk does not have.",
+            cause="The volume's target requires a login that the VM's disk does not have.",
             remedy="set `use_chap_auth = false` in Cinder's back end, or detach the volume",
             by=By.DESTINATION,
             when="plan",

@@ -84,9 +84,9 @@ def faults(seen: Seen, who: Identity | None, now: datetime, *, addresses: Iterab
     places = names | {normal(address) for address in seen.ip_addresses}
     missing = lacking(seen, addresses)
     if who is not None and who.dns_name.lower() not in names:
-        found.append(f"it is not made out to {who.dns_name} but to {', '.join(sorted(places)) or 'nobody'}")
+        found.append(f"it is not issued for {who.dns_name} but for {', '.join(sorted(places)) or 'nobody'}")
     if missing:
-        found.append(f"it is not made out to {', '.join(missing)} (subject alternative names)")
+        found.append(f"it is not issued for {', '.join(missing)} (subject alternative names)")
     if not (seen.client and seen.server):
         lacks = " and ".join(n for n, has in (("client", seen.client), ("server", seen.server)) if not has)
         found.append(f"it may not be used as a {lacks} (extended key usage)")

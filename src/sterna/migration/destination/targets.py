@@ -26,7 +26,7 @@ async def in_use(host: HostPorts, journal: Journal, disks: Sequence[Disk], vm_uu
         Refusal(
             code="volume-shared",
             message=f"disk {disk.target}: on {host.name}, {users[disk.iscsi.target]} has its target as well",
-            fix="see which of the two VMs the volume belongs to, and detach it from the other",
+            fix="find out which of the two VMs the volume belongs to, and detach it from the other",
         )
         for disk in wanted
         if disk.iscsi is not None and disk.iscsi.target in users
@@ -41,5 +41,5 @@ def _on_their_way(journal: Journal, vm_uuid: str) -> dict[str, str]:
             continue
         plans = filter(None, map(VolumesToAttach.of, journal.entries(migration.id)))
         targets = (disk.iscsi.target for plan in plans for disk in plan.disks if disk.iscsi is not None)
-        found |= dict.fromkeys(targets, f"VM {migration.vm_name}, which is on its way here")
+        found |= dict.fromkeys(targets, f"VM {migration.vm_name}, which is migrating here")
     return found

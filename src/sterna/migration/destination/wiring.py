@@ -40,7 +40,9 @@ async def _wait_for_agent(ctx: Context, nics: list[Nic], wired: PortsWired) -> P
                     f"the network agent of {ctx.host.name} has not wired {nic.device} within {limit_ms / 1000:g} s"
                 )
                 if ctx.host.vif_plugging_is_fatal:
-                    raise Permanent(why, fix="see its log; or let a migration go on anyway (vif_plugging_is_fatal)")
+                    raise Permanent(
+                        why, fix="see its log; or let migrations continue anyway (vif_plugging_is_fatal)"
+                    )
                 return wired.model_copy(update={"by_agent": False, "why": why})
             await ctx.clock.sleep(AGENT_LOOK_S)
     return wired.model_copy(update={"by_agent": True})

@@ -71,7 +71,7 @@ def _note_silence(ctx: Context, here: Observation) -> None:
     if here.state is GuestState.UNKNOWN:
         why = Waiting(why=f"libvirt on {host} does not say where the guest is: {here.reason}")
     elif ctx.history.find(Waiting, WAITING_LIBVIRT) is not None:
-        why = Waiting(why=f"libvirt on {host} answers again; the copy goes on")
+        why = Waiting(why=f"libvirt on {host} answers again; the copy continues")
     else:
         return
     ctx.note_change(why, WAITING_LIBVIRT, row="M4")

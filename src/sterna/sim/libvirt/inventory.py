@@ -162,7 +162,7 @@ class SimInventory(SimPart):
         here = await self._called()
         found = [word for word in sorted(here.untranslatable) if word in xml]
         message = f"{here.name}'s libvirt cannot start it: unsupported configuration: {', '.join(found)}"
-        fix = "see what its libvirt or QEMU lacks"
+        fix = "find out what its libvirt or QEMU lacks"
         return [Refusal(code="definition-refused", message=message, fix=fix)] if found else []
 
     async def check_peer(self, destination_uri: str) -> Refusal | None:
@@ -173,7 +173,7 @@ class SimInventory(SimPart):
             return Refusal(
                 code="peer-unreachable",
                 message=f"{self._host.name} cannot reach {destination_uri}: {refusal}",
-                fix="see that libvirtd listens there and that the path between the hosts is open",
+                fix="check that libvirtd listens there and that the path between the hosts is open",
             )
         return None
 

@@ -76,7 +76,7 @@ class SimNeutron:
         raise_if_aborted()
         await self._world.clock.sleep(self._world.pace.call_ms / 1000)
         if not self._world.network_up:
-            raise Unreachable("the network service does not answer", fix="see that its API runs")
+            raise Unreachable("the network service does not answer", fix="check that its API runs")
 
 
 class SimNetwork:

@@ -48,7 +48,9 @@ class SimStorage:
             try:
                 self._inside(disk.path or "")
             except Permanent as error:
-                found.append(misplaced(disk, f"{error.message}: it could not be removed after the move", error.fix))
+                found.append(
+                    misplaced(disk, f"{error.message}: it could not be removed after the migration", error.fix)
+                )
         return found
 
     async def plan_targets(self, vm_uuid: str, disks: tuple[Disk, ...]) -> Created:
@@ -59,7 +61,7 @@ class SimStorage:
         for disk in disks:
             path = self._inside(disk.path or "")
             if here.file(path) is not None:
-                raise Conflict(f"disk {disk.target}: {path} exists already", fix="remove it if nothing needs it")
+                raise Conflict(f"disk {disk.target}: {path} already exists", fix="remove it if nothing needs it")
             files.append(path)
             wanted |= set(self._parents(path))
         missing = sorted((d for d in wanted if not here.directory_exists(d)), key=lambda d: (len(d), d))
@@ -273,7 +275,7 @@ class SimStorage:
         for path in paths:
             if self._is_silent(path):
                 await self._world.clock.sleep(LOOK_S)
-                fix = "see that the storage it is on can be reached"
+                fix = "check that the storage it is on can be reached"
                 raise StorageSilent(f"{path}: the file system does not answer", fix=fix)
         return self._host
 
@@ -306,7 +308,7 @@ class SimStorage:
             return
         if self._host.file(path) is not None:
             fix = f"remove {path} on the destination, if nothing needs it"
-            yield Refusal(code="disk-file-exists", message=f"{label}: {path} exists already", fix=fix)
+            yield Refusal(code="disk-file-exists", message=f"{label}: {path} already exists", fix=fix)
 
     def _inside(self, path: str) -> str:
         root = self._host.instances_dir

@@ -43,7 +43,7 @@ class SimSharedFiles:
         await self._world.clock.sleep(self._world.pace.call_ms / 1000)
         problem = self._problem(disk)
         if problem is not None:
-            raise Permanent(f"disk {disk.target}: {problem}", fix="see that the shared folder is mounted here")
+            raise Permanent(f"disk {disk.target}: {problem}", fix="check that the shared folder is mounted here")
         return disk
 
     async def disconnect(self, disk: Disk) -> None:
@@ -109,7 +109,7 @@ class SimIscsiVolumes:
         if self._host.initiator not in target.admitted:
             raise Temporary(
                 f"disk {disk.target}: {target.name} cannot be opened: Target not found(515)",
-                fix="see that the portal is reachable from this host and that the initiator is admitted",
+                fix="check that the portal is reachable from this host and that the initiator is admitted",
             )
         size = target.volume.size_bytes
         if disk.capacity_bytes not in (None, size):
@@ -134,7 +134,7 @@ class SimIscsiVolumes:
         if not self._world.iscsi.up:
             raise Unreachable("the iSCSI target service does not answer", fix="start tgtd")
         if source.target not in self._world.iscsi.targets:
-            raise NotFound(f"there is no target {source.target}", fix="see that the volume still exists")
+            raise NotFound(f"there is no target {source.target}", fix="check that the volume still exists")
         return self._world.iscsi.targets[source.target]
 
     def _as_mine(self, disk: Disk) -> Disk:

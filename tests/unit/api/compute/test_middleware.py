@@ -69,10 +69,10 @@ async def test_who_has_no_token_is_told_where_to_get_one(cloud: Cloud, token: st
 
 
 async def test_while_keystone_is_away_nobody_is_let_in(cloud: Cloud) -> None:
-    cloud.keystone.fault = Unreachable("Keystone does not answer", fix="see that it runs")
+    cloud.keystone.fault = Unreachable("Keystone does not answer", fix="check that it runs")
     answer = await cloud.ask("/servers")
     assert answer.status_code == 503
-    assert fault_of(answer, "serviceUnavailable") == "Keystone does not answer. Fix: see that it runs."
+    assert fault_of(answer, "serviceUnavailable") == "Keystone does not answer. Fix: check that it runs."
 
 
 async def test_a_token_is_asked_about_once_a_minute(cloud: Cloud) -> None:

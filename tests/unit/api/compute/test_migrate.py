@@ -207,7 +207,7 @@ async def test_one_that_migrates_already_is_in_conflict(cloud: Cloud) -> None:
 async def test_hosts_that_will_not_do_are_a_bad_request_in_every_version(cloud: Cloud, version: str) -> None:
     """From 2.34 on Nova would accept, and fail afterwards."""
     await cloud.world.controller.registry.set_maintenance("c", True, "new fans")
-    for host, told in (("nohost", "there is no host nohost"), ("a", "is on a already"), ("c", "(new fans)")):
+    for host, told in (("nohost", "there is no host nohost"), ("a", "is already on a"), ("c", "(new fans)")):
         answer = await act(cloud, {"os-migrateLive": AUTO | {"host": host}}, version)
         assert answer.status_code == 400 and told in fault_of(answer, "badRequest"), host
         assert (await cloud.get(f"/servers/{WEB1}"))["server"]["status"] == "ACTIVE"

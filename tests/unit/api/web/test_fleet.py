@@ -87,7 +87,7 @@ async def test_what_one_may_not_do_is_not_offered(viewer: Browser, operator: Bro
 async def test_a_host_is_closed_and_opened(operator: Browser, world: World) -> None:
     page = await operator.get("/hosts/b")
     closed = await operator.follow(await operator.send(page, "/hosts/b/close", reason="new fans"))
-    assert "it takes no VMs (new fans)" in closed.text
+    assert "it accepts no VMs (new fans)" in closed.text
     opened = await operator.follow(await operator.send(closed, "/hosts/b/open"))
     assert "/hosts/b/close" in opened.forms() and not (await world.fleet.host("b")).maintenance
 
@@ -132,10 +132,10 @@ async def test_a_drain_is_shown_before_it_begins(stage: Stage, drainer: Browser)
     preview = await drainer.send(
         form, "/drains/preview", 200, reason="new fans", finish_within_min="60", may=["postcopy"]
     )
-    assert "x3 cannot be migrated: it is paused" in preview.text and "VMs that move 2" in preview.text
-    assert "a is emptied 3 to 1 3.0 GiB" in preview.text and "No plan ends sooner than" in preview.text
+    assert "x3 cannot be migrated: it is paused" in preview.text and "VMs to be migrated 2" in preview.text
+    assert "a drained 3 to 1 3.0 GiB" in preview.text and "No plan ends sooner than" in preview.text
     assert not (await stage.controller.fleet.host("a")).maintenance
-    assert "its hosts would not be empty" in (await drainer.send(preview, "/drains", 422)).text
+    assert "some VMs would stay on its hosts" in (await drainer.send(preview, "/drains", 422)).text
     fields = preview.forms()["/drains"] | {"id": [OPERATION], "even_if_late": ["yes"]}
     begun = await drainer.post("/drains", fields)
     assert begun.answer.headers["location"] == f"/operations/{OPERATION}"
@@ -167,4 +167,4 @@ async def test_what_has_moved_from_and_to_a_host(stage: Stage, drainer: Browser)
     moved = {f"/migrations/{one.attempt.migration}" for one in await stage.controller.fleet.attempts(OPERATION)}
     page = await drainer.get("/hosts/a")
     assert len(moved) == 3 and moved <= page.links() and page.text.count("completed") == 3
-    assert "Migration link not said: link_bytes_s of its settings Versions Sterna 1.0, libvirt" in page.text
+    assert "Migration link unknown: set link_bytes_s in its settings Versions Sterna 1.0, libvirt" in page.text

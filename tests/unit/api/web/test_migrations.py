@@ -43,7 +43,7 @@ async def test_one_that_goes_on_is_live(operator: Browser, world: World) -> None
     since = await world.fleet.last_event()
     assert place.get("sse-connect") == f"{PATH}/stream?since={since}" and place.get("sse-close") == "end"
     assert {one.get("sse-swap") for one in place.iter() if one.get("sse-swap")} == {"now", "story"}
-    assert "queued" in page.text and "The guest belongs to the source, a" in page.text
+    assert "queued" in page.text and "Owner of the guest the source, a" in page.text
     assert page.tree.xpath(f"//noscript/a[@href='{PATH}']"), "without a script it is loaded again by hand"
 
 
@@ -51,7 +51,7 @@ async def test_one_that_has_ended_tells_its_story(viewer: Browser, world: World)
     await completed(world)
     page = await viewer.get(PATH)
     assert "completed" in page.text and "Guest downtime 48.0 ms" in page.text
-    assert "P9 connect volumes 10.0 ms done" in page.text and "Memory moved 300.0 MiB" in page.text
+    assert "P9 connect volumes 10.0 ms done" in page.text and "Memory sent 300.0 MiB" in page.text
     assert page.tree.xpath("//div[@class='drawing']/svg//text[contains(., 'connect volumes')]")
     assert not page.tree.xpath("//*[@sse-connect]") and not page.tree.xpath("//noscript")
     assert set(page.forms()) == {"/sign-out"}

@@ -34,9 +34,9 @@ async def test_what_moves_waits_and_stays_has_its_reason(stage: Stage, browser: 
     await stage.tick()
     page = await browser.get(PATH)
     assert "x3 a x3 cannot be migrated: it is paused" in page.text
-    assert "x4" in page.text and "What waits, and for what" in page.text
+    assert "x4" in page.text and "Waiting migrations, and what they wait for" in page.text
     assert HOSTILE[:-1] in page.text and "<script>alert" not in page.answer.text
-    assert page.text.index("What stays") < page.text.index("State"), "what is in the way comes first"
+    assert page.text.index("VMs that stay") < page.text.index("State"), "what is in the way comes first"
     assert page.tree.xpath("//*[@id='operation' and @hx-trigger='every 2s']")
     titles = page.tree.xpath("//div[@class='drawing']/svg//g[@class='move started']/title")
     assert [one.text.partition(" to ")[0] for one in titles] == ["x1", "x2"]
@@ -56,7 +56,7 @@ async def test_orders_are_offered_as_they_can_be_given(stage: Stage, browser: Br
         assert f"Status {status}" in page.text
         assert {path.rpartition("/")[2] for path in page.forms()} - {"sign-out"} == then
     fields = page.forms()["/sign-out"]
-    assert "cannot be asked to resume" in (await browser.post(f"{PATH}/resume", fields, 409)).text
+    assert "cannot be changed with resume" in (await browser.post(f"{PATH}/resume", fields, 409)).text
     await browser.post(f"{PATH}/explode", fields, 404)
 
 
@@ -66,7 +66,7 @@ async def test_an_undo_is_shown_before_it_begins(stage: Stage, browser: Browser)
     done = await browser.get(PATH)
     assert f"{PATH}/undo" in done.links() and not done.tree.xpath("//*[@hx-trigger]")
     preview = await browser.get(f"{PATH}/undo")
-    assert "VMs brought back 3" in preview.text and "Hosts opened again a" in preview.text
+    assert "VMs to be migrated back 3" in preview.text and "Hosts opened again a" in preview.text
     assert "x1" in preview.text and (await stage.operation()).status is OperationStatus.DONE
     begun = await browser.follow(await browser.send(preview, f"{PATH}/undo"))
     assert "Status undoing" in begun.text
@@ -82,8 +82,8 @@ async def test_a_vm_that_somebody_moved_since_stays(stage: Stage, browser: Brows
     to.vms[vm.uuid] = at.vms.pop(vm.uuid)
     await stage.refresh()
     preview = await browser.get(f"{PATH}/undo")
-    assert "VMs brought back 2" in preview.text
-    assert f"{vm.name} was moved from {at.name} to {to.name} since" in preview.text
+    assert "VMs to be migrated back 2" in preview.text
+    assert f"{vm.name} has since been migrated from {at.name} to {to.name}" in preview.text
 
 
 async def test_a_viewer_reads_and_no_more(stage: Stage, browser: Browser) -> None:
@@ -111,12 +111,12 @@ async def test_when_it_ends_and_what_moved_that_away(stage: Stage, browser: Brow
     page = await browser.get(PATH)
     assert f"Probably ends by {promise.promised_at[:19].replace('T', ' ')} UTC" in page.text
     assert f"by {promise.deadline_at[:19].replace('T', ' ')} UTC" in page.text
-    assert "What did not arrive, and why" not in page.text
+    assert "Migrations that failed, and why" not in page.text
     (failed, *_) = stage.open()
     stage.fail(failed, HOSTILE)
     await stage.tick()
     page = await browser.get(PATH)
-    where = page.tree.xpath("//h2[.='What did not arrive, and why']/following::table[1]//td")
+    where = page.tree.xpath("//h2[.='Migrations that failed, and why']/following::table[1]//td")
     assert [one.text_content() for one in where][:3] == [failed.vm_name, failed.destination, "failed"]
     assert "<script>alert" not in page.answer.text
 
@@ -127,12 +127,12 @@ async def test_a_host_is_said_to_be_done(stage: Stage, browser: Browser) -> None
     for _ in range(3):
         await stage.tick()
     page = await browser.get(PATH)
-    assert "Rolling operation: b" in page.text and "nobody has said yet that b is done" in page.text
+    assert "Rolling operation: b" in page.text and "nobody has reported yet that b is done" in page.text
     viewer = Browser(served(stage.controller))
     await viewer.sign_in(UserRole.VIEWER)
     assert f"{PATH}/hosts/b/done" not in (await viewer.get(PATH)).forms()
     said = await browser.follow(await browser.send(page, f"{PATH}/hosts/b/done"))
-    assert "said by token:operator" in said.text and f"{PATH}/hosts/b/done" not in said.forms()
+    assert "reported by token:operator" in said.text and f"{PATH}/hosts/b/done" not in said.forms()
     fields = page.forms()[f"{PATH}/hosts/b/done"]
     await browser.post(f"{PATH}/hosts/c/done", fields, 404)
 
@@ -153,4 +153,4 @@ async def test_what_others_have_begun_is_not_brought_back(stage: Stage, browser:
     assert second.id in {one.id for one in stage.open()}
     preview = await browser.get(f"{PATH}/undo")
     moved = [one.text_content() for one in preview.tree.xpath("//td[@data-label='For']")]
-    assert moved == ["bring back"] and "VMs brought back 1" in preview.text
+    assert moved == ["bring back"] and "VMs to be migrated back 1" in preview.text

@@ -36,7 +36,7 @@ async def test_vms_are_listed_with_filters_and_pages(viewer: Browser, world: Wor
 
 async def test_a_vm_says_where_it_is(viewer: Browser, world: World) -> None:
     page = await viewer.get(f"/vms/{world.web1}")
-    assert "Host a State running" in page.text and "None is recorded." in page.text
+    assert "Host a State running" in page.text and "There are none." in page.text
     assert set(page.forms()) == {"/sign-out"}
     await viewer.get("/vms/nope", 404)
 
@@ -44,9 +44,9 @@ async def test_a_vm_says_where_it_is(viewer: Browser, world: World) -> None:
 async def test_a_plan_on_one_click(operator: Browser, world: World) -> None:
     page = await operator.get("/vms/web1")
     plan = await operator.send(page, PLAN.format(world.web1), 200, **WISHES)
-    assert "Plan: a to b" in plan.text and "Nothing is in the way." in plan.text
+    assert "Plan: a to b" in plan.text and "No blockers." in plan.text
     assert "10.0 MiB/s dirtied" in plan.text and "5.0 MiB/s (asked)" in plan.text
-    assert "as it is" in plan.text and "slowing the guest down" in plan.text
+    assert "plain pre-copy" in plan.text and "throttling the guest" in plan.text
     kept = plan.forms()[PLAN.format(world.web1)]
     assert {name: kept[name] for name in WISHES} == {
         name: value if isinstance(value, list) else [value] for name, value in WISHES.items() if name != "may"
@@ -104,7 +104,7 @@ async def test_hosts_are_ranked_with_what_keeps_the_vm_away(
     assert path in (await viewer.get("/vms/web1")).links()
     page = await viewer.get(path)
     assert [one.text_content() for one in page.tree.xpath("//td[@data-label='Host']")] == ["c"]
-    assert "it takes no VMs: " + HOSTILE[:20] in page.text and "<script>alert" not in page.answer.text
+    assert "the host is closed: " + HOSTILE[:20] in page.text and "<script>alert" not in page.answer.text
     assert not any("destination=" in link for link in page.links()), "a viewer plans nothing"
     chosen = f"/vms/{world.web1}?destination=c"
     assert chosen in (await operator.get(path)).links()
@@ -116,12 +116,12 @@ async def test_hosts_are_ranked_with_what_keeps_the_vm_away(
 async def test_why_it_can_be_moved_nowhere(viewer: Browser, world: World) -> None:
     paused = world.a.add_vm("paused", 9, GuestState.PAUSED)
     await world.bus.beat(world.controller)
-    assert "It can be moved nowhere now: " in (await viewer.get(f"/vms/{paused}/destinations")).text
+    assert "It cannot be migrated to any host now: " in (await viewer.get(f"/vms/{paused}/destinations")).text
 
 
 async def test_a_plan_names_the_best_hosts(operator: Browser, world: World) -> None:
     page = await operator.get("/vms/web1")
     plan = await operator.send(page, PLAN.format(world.web1), 200)
-    best = plan.tree.xpath("//dt[.='Best hosts, by room and rules']/following-sibling::dd[1]/a")
+    best = plan.tree.xpath("//dt[.='Best hosts, by capacity and rules']/following-sibling::dd[1]/a")
     assert [one.text for one in best] == ["b", "c", "All, with reasons"]
-    assert "give the expected bandwidth in the form below" in plan.text and "--bandwidth" not in plan.text
+    assert "for a forecast, give a limit in the form below" in plan.text and "--bandwidth" not in plan.text

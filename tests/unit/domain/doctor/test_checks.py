@@ -85,7 +85,7 @@ ON_HOST: list[tuple[str, Level, dict[str, Any], str]] = [
     ("certificates", Level.WRONG, {"certificates": expired(faults=("it expired",))}, "it expired"),
     ("certificates", Level.WARNING, {"certificates": expired(warned=True)}, "expires on 2026-12-01"),
     ("enrolment", Level.WARNING, {"enrolled": False}, "does not authenticate"),
-    ("clock", Level.WARNING, {"clock_synchronised": False}, "nothing synchronises"),
+    ("clock", Level.WARNING, {"clock_synchronised": False}, "not synchronised"),
     ("address", Level.WRONG, {"address_error": "h1.example cannot be resolved"}, "cannot be resolved"),
     ("address", Level.WARNING, {"address_is_own": False}, "no device of this host"),
     ("max-client-requests", Level.WARNING, {"max_client_requests": 5}, "5 calls"),
@@ -94,13 +94,18 @@ ON_HOST: list[tuple[str, Level, dict[str, Any], str]] = [
     ("stream-ports", Level.WARNING, {"ports_free": 3}, "3 ports"),
     ("open-vswitch", Level.WRONG, {"ovs_error": "no connection"}, "no connection"),
     ("security-driver", Level.WARNING, {"security_models": ("dac",)}, "does not confine"),
-    ("security-driver", Level.WARNING, {"security_models": ("none",), "apparmor": False}, "confines no guest"),
-    ("security-driver", Level.WARNING, {"security_models": (), "apparmor": None}, "confines no guest"),
+    (
+        "security-driver",
+        Level.WARNING,
+        {"security_models": ("none",), "apparmor": False},
+        "does not confine guests",
+    ),
+    ("security-driver", Level.WARNING, {"security_models": (), "apparmor": None}, "does not confine guests"),
     ("journal", Level.WRONG, {"state_error": "Permission denied"}, "Permission denied"),
     ("journal", Level.WARNING, {"state_free_bytes": 5 << 20}, "5 MiB free"),
     ("instances-dir", Level.WRONG, {"instances_error": "there is no folder /x"}, "no folder /x"),
     ("instances-dir", Level.WARNING, {"instances_free_bytes": 0}, "0 GiB free"),
-    ("bus-rights", Level.WRONG, {"allow_responses": "/etc/nats-server.conf"}, "under every name"),
+    ("bus-rights", Level.WRONG, {"allow_responses": "/etc/nats-server.conf"}, "under any name"),
     ("nova", Level.WARNING, {"nova_vms": 3}, "3 VMs"),
     ("agent", Level.WARNING, {"unseen": ("Open vSwitch: no answer",)}, "Open vSwitch: no answer"),
 ]
@@ -231,7 +236,7 @@ def test_every_check_is_made_red_here() -> None:
 
 
 WHICH_VM = {
-    "The VM", "CPU, memory and machine", "Disks", "Secrets", "Network", "What the definition names on its host"
+    "The VM", "CPU, memory and machine", "Disks", "Secrets", "Network", "Resources in the definition"
 }  # fmt: skip
 """Groups of the catalogue whose refusals depend on the VM."""
 NOT_FORETOLD = {

@@ -113,7 +113,7 @@ def many() -> Snapshot:
 def test_a_host_prepares_so_many_and_the_rest_says_so() -> None:
     found = admit(many(), plan(many(), A))
     assert [move.name for move in found.start] == ["x0", "x1", "x2", "x3"]
-    assert {wait.reason for wait in found.waits} == {"a prepares 4 migrations already: x0, x1, x2, x3"}
+    assert {wait.reason for wait in found.waits} == {"a is already preparing 4 migrations: x0, x1, x2, x3"}
 
 
 def test_a_host_prepares_so_many_that_come_to_it_from_wherever() -> None:
@@ -125,7 +125,7 @@ def test_a_host_prepares_so_many_that_come_to_it_from_wherever() -> None:
     found = admit(snapshot, plan(snapshot, drain))
     assert len(found.start) == 2 and {move.target for move in found.start} == {"t"}
     names = ", ".join(move.name for move in found.start)
-    assert {wait.reason for wait in found.waits} == {f"t prepares 2 migrations to it already: {names}"}
+    assert {wait.reason for wait in found.waits} == {f"t is already preparing 2 migrations to it: {names}"}
     begun = tuple(Moving(vm=move.vm, target="t") for move in found.start)
     after = snapshot.model_copy(update={"moving": begun})
     (first, _) = begun
@@ -139,7 +139,7 @@ def test_what_somebody_else_has_started_takes_a_slot() -> None:
     found = admit(snapshot, plan(snapshot, A))
     assert len(found.start) == 1
     four = ", ".join(["x0", "x1", "x2", found.start[0].name])
-    assert {wait.reason for wait in found.waits} == {f"the link out of a carries 4 copies already: {four}"}
+    assert {wait.reason for wait in found.waits} == {f"the link out of a already carries 4 copies: {four}"}
 
 
 def test_a_vm_that_rests_is_passed_over_and_its_reason_is_given() -> None:

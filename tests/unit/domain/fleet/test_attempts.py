@@ -229,7 +229,7 @@ def test_an_order_repeated_changes_nothing() -> None:
             try:
                 after = obeying(status, order)
             except Conflict as refused:
-                assert "what can be asked of it: " in refused.fix
+                assert "possible: " in refused.fix
             else:
                 assert obeying(after, order) is after
 
@@ -243,16 +243,16 @@ def test_what_has_ended_can_be_undone_and_what_is_done_not_resumed() -> None:
     for status in FINAL - {OperationStatus.UNDONE}:
         assert obeying(status, Order.UNDO) is OperationStatus.UNDOING
     for status in (OperationStatus.DONE, OperationStatus.UNDONE):
-        with pytest.raises(Conflict, match=f"an operation that is {status} cannot be asked to resume"):
+        with pytest.raises(Conflict, match=f"an operation that is {status} cannot be changed with resume"):
             obeying(status, Order.RESUME)
 
 
 def test_what_was_stopped_or_has_left_vms_behind_goes_on() -> None:
     for status in (OperationStatus.STOPPED, OperationStatus.INCOMPLETE):
         assert obeying(status, Order.RESUME) is OperationStatus.RUNNING
-    with pytest.raises(Conflict, match="what was stopped is the undo") as refused:
+    with pytest.raises(Conflict, match="the undo of this operation was stopped") as refused:
         obeying(OperationStatus.STOPPED, Order.RESUME, undo=True)
-    assert "`undo` goes on" in refused.value.fix
+    assert "request the undo again" in refused.value.fix
 
 
 def test_an_undo_that_has_left_vms_is_done_again() -> None:

@@ -35,10 +35,10 @@ def moved(before: Snapshot, after: Snapshot, ended_s: dict[int, float] | None = 
 @pytest.mark.parametrize(
     "name, fields, reason",
     [
-        ("x3", {"dirty_bytes_s": 1000 * MIB}, "x3 dirties 1000 MiB/s, 20 MiB/s before"),
-        ("a", {"out_bytes_s": 5 * GBIT_S}, "the link out of a carries 596 MiB/s, 2980 MiB/s before"),
-        ("a", {"stream_bytes_s": GBIT_S}, "one copy on a reaches 119 MiB/s, 1192 MiB/s before"),
-        ("x2", {"memory_bytes": 60 << 30}, "x2 has 61440 MiB to copy, 16384 MiB before"),
+        ("x3", {"dirty_bytes_s": 1000 * MIB}, "x3 writes 1000 MiB/s instead of 20 MiB/s"),
+        ("a", {"out_bytes_s": 5 * GBIT_S}, "the link out of a carries 596 MiB/s instead of 2980 MiB/s"),
+        ("a", {"stream_bytes_s": GBIT_S}, "a copy on a reaches 119 MiB/s instead of 1192 MiB/s"),
+        ("x2", {"memory_bytes": 60 << 30}, "x2 has 61440 MiB to copy instead of 16384 MiB"),
     ],
 )
 def test_what_moved_the_promise_is_named(name: str, fields: dict[str, Any], reason: str) -> None:
@@ -51,7 +51,7 @@ def test_what_moved_the_promise_is_named(name: str, fields: dict[str, Any], reas
 
 def test_of_two_changes_the_one_that_matters_is_named() -> None:
     after = changed(changed(calm(), "x1", dirty_bytes_s=25 * MIB), "x4", dirty_bytes_s=1000 * MIB)
-    assert moved(calm(), after).reason == "x4 dirties 1000 MiB/s, 20 MiB/s before"
+    assert moved(calm(), after).reason == "x4 writes 1000 MiB/s instead of 20 MiB/s"
 
 
 def test_a_new_vm_is_named() -> None:
@@ -67,4 +67,4 @@ def test_a_copy_that_took_longer_is_named_where_nothing_else_changed() -> None:
     change = moved(calm(), calm(), {0: 10.0, 1: 500.0}, elapsed_s=100)
     assert change.reason.startswith("x1 left a ")
     assert change.reason.endswith(" s later than expected")
-    assert moved(calm(), calm(), elapsed_s=100).reason == "moves that run are slower than expected"
+    assert moved(calm(), calm(), elapsed_s=100).reason == "running migrations are slower than expected"

@@ -29,7 +29,7 @@ def rolled(
 @pytest.mark.parametrize(
     "away, why",
     [
-        (CLOSED, "d takes no VMs: broken fan"),
+        (CLOSED, "d is closed: broken fan"),
         (DOWN, "d cannot be used: no beacon"),
         (DEAD, "d cannot be used: it was declared dead"),
     ],
@@ -44,8 +44,8 @@ def test_a_host_is_not_closed_while_one_that_a_rule_names_with_it_is_away(away: 
 def test_a_host_is_not_closed_while_its_failure_domain_has_as_many_away(away: dict[str, Any]) -> None:
     answer = rolled("a", "b", d=away, domain="rack", rules=Rules())
     assert [wave.hosts for wave in answer.waves] == [("b",)]
-    why = "takes no VMs: broken fan" if away is CLOSED else "cannot be used: no beacon"
-    assert answer.skipped == {"a": f"of its failure domain rack 1 may be closed at once, and d {why}"}
+    why = "is closed: broken fan" if away is CLOSED else "cannot be used: no beacon"
+    assert answer.skipped == {"a": f"only 1 of its failure domain rack may be closed at once, and d {why}"}
     for most in (2, None):
         answer = rolled("a", "b", d=away, domain="rack", rules=Rules(), of_one_domain=most)
         assert [wave.hosts for wave in answer.waves] == [("a", "b")] and not answer.skipped

@@ -44,8 +44,8 @@ def test_a_circle_without_a_place_to_park_stays_and_says_so() -> None:
     answer = back(snapshot, ("x", "a"), ("y", "b"))
     assert answer.moves == ()
     assert [one.reason for one in answer.left] == [
-        "y cannot go back: b is a host without enough memory",
-        "x cannot go back: a is a host without enough memory",
+        "y cannot go back: b: it does not have enough memory",
+        "x cannot go back: a: it does not have enough memory",
     ]
 
 
@@ -61,7 +61,7 @@ def test_a_vm_that_somebody_has_moved_since_stays() -> None:
     returns = (Return(vm="x", origin="a", put_on="b"), Return(vm="y", origin="a", put_on="b"))
     answer = plan(snapshot, BringBack(returns=returns))
     assert [move.name for move in answer.moves] == ["y"]
-    assert [one.reason for one in answer.left] == ["x was moved from b to c since"]
+    assert [one.reason for one in answer.left] == ["x has since been migrated from b to c"]
 
 
 def test_a_vm_that_is_back_already_is_left_alone() -> None:
@@ -85,7 +85,7 @@ def test_an_origin_that_is_closed_or_gone_is_named() -> None:
     snapshot = fleet([host("a", closed="fan"), host("b")], [vm("x", "b"), vm("y", "b")])
     answer = back(snapshot, ("x", "a"), ("y", "z"))
     assert [one.reason for one in answer.left] == [
-        "x cannot go back: a takes no VMs: fan",
+        "x cannot go back: a is closed: fan",
         "y cannot go back: there is no host z",
     ]
 

@@ -55,15 +55,18 @@ REFUSED: dict[str, tuple[Host, Vm]] = {
         vm("db", "a", others={disk("local"): 20 * GIB}),
     ),
     "without enough functions on fast": (host("b"), vm("db", "a", others={functions("fast"): 1})),
-    "without enough room on their NUMA nodes": (
+    "without enough capacity on a NUMA node": (
         host("b", cells=(HALF, HALF)),
         vm("db", "a", gib=40, numa_nodes=1),
     ),
-    "without its CPU's features": (host("b", cpu=OLD), vm("db", "a", cpu=NEW)),
-    "without its network": (host("b", networks=frozenset({"x"})), vm("db", "a", networks=frozenset({"x", "y"}))),
-    "that do not reach its storage": (host("b"), vm("db", "a", storage=frozenset({"ceph"}))),
-    "without its machine type": (host("b"), vm("db", "a", machines=frozenset({"pc-q35-10.0"}))),
-    "where it failed before": (host("b"), vm("db", "a", avoid={"b": "TLS handshake"}, tries=1)),
+    "without the VM's CPU features": (host("b", cpu=OLD), vm("db", "a", cpu=NEW)),
+    "without the VM's network": (
+        host("b", networks=frozenset({"x"})),
+        vm("db", "a", networks=frozenset({"x", "y"})),
+    ),
+    "without access to the VM's storage": (host("b"), vm("db", "a", storage=frozenset({"ceph"}))),
+    "without the VM's machine type": (host("b"), vm("db", "a", machines=frozenset({"pc-q35-10.0"}))),
+    "where the VM failed before": (host("b"), vm("db", "a", avoid={"b": "TLS handshake"}, tries=1)),
 }
 
 
@@ -105,7 +108,7 @@ def test_vms_of_an_anti_affinity_rule_never_meet_even_while_one_of_them_moves() 
     assert target(drained(hosts, [vm("db", "a"), vm("db2", "b")], rules=rules)) == "c"
     answer = drained(hosts[:2], [vm("db", "a"), vm("db2", "b")], rules=rules)
     assert [one.reason for one in answer.left] == [
-        "db fits none of 1 other hosts: 1 where the rule pair keeps it away"
+        "db fits none of 1 other hosts: 1 where the rule pair keeps the VM away"
     ]
 
 
@@ -150,12 +153,12 @@ def test_a_host_group_keeps_vms_on_its_hosts_or_off_them(never: bool, expected: 
     [
         (vm("db", "a", pinned="it has a PCI device"), Rules(), "db cannot be migrated: it has a PCI device"),
         (vm("db", "a"), Rules(never_move={"db": "licence"}), "a rule keeps db on a: licence"),
-        (vm("db", "a", tries=3, failed="on b: TLS"), Rules(), "db has failed 3 times, the last time on b: TLS"),
+        (vm("db", "a", tries=3, failed="on b: TLS"), Rules(), "db has failed 3 times; last error: on b: TLS"),
         (
             vm("db", "a", dirty_bytes_s=2000 * MIB),
             Rules(),
-            "db dirties 2000 MiB/s, and one copy out of a sends 1192 MiB/s: "
-            "it needs permission to throttle, to pause or for post-copy",
+            "db writes 2000 MiB/s of memory, but a copy from a sends only 1192 MiB/s: "
+            "allow throttle, pause or postcopy",
         ),
     ],
 )
@@ -280,7 +283,7 @@ def test_every_host_is_ranked_or_refused() -> None:
     ranked = ranking.choices
     assert ranking.stays == "" and {one.host for one in ranked[:2]} == {"b", "c"}
     assert ranked[2].host == "d"
-    assert ranked[2].refusals == ("it takes no VMs: fan",)
+    assert ranked[2].refusals == ("the host is closed: fan",)
     assert next(one.words for one in ranked if one.host == "b") == "leaves 1.0 GiB and 30 vCPUs"
 
 
@@ -297,12 +300,15 @@ def test_everything_that_keeps_a_vm_from_a_host_is_said() -> None:
     assert ranking.stays == "a rule keeps db on a: dongle"
     assert {one.host: one.refusals for one in ranking.choices} == {
         "b": (
-            "it is a host that the rule licence forbids",
-            "it has 2.0 GiB of memory left, and 8.0 are needed",
-            "it is a host where the rule web keeps it away",
+            "it is forbidden by the rule licence",
+            "it has 2.0 GiB of memory left, but 8.0 GiB are needed",
+            "the rule web keeps the VM away",
         ),
         "c": (),
-        "d": ("it cannot be reached: no answer", "it is a host without the VMs that the rule pair keeps it with"),
+        "d": (
+            "it cannot be reached: no answer",
+            "it does not have the VMs that the rule pair keeps together with it",
+        ),
     }
 
 

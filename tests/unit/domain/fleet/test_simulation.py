@@ -121,7 +121,7 @@ def test_the_vm_that_decides_the_promise_is_named_and_what_would_help() -> None:
     snapshot = wide(vms=3)
     slow = vm("db7", "a", gib=32, dirty_bytes_s=1000 * MIB)
     answer = plan(snapshot.model_copy(update={"vms": (*snapshot.vms, slow)}), A)
-    sentence = "db7 ends last: 32.0 GiB are copied from a, and it dirties 1000 MiB/s"
+    sentence = "db7 ends last: 32.0 GiB are copied from a, and it writes 1000 MiB/s"
     assert answer.promise.waits_for == sentence
     assert [one.sentence.partition(":")[0] for one in answer.promise.helps] == ["post-copy for db7"]
     permitted = plan(
@@ -133,7 +133,7 @@ def test_the_vm_that_decides_the_promise_is_named_and_what_would_help() -> None:
 
 
 def test_the_link_that_decides_the_promise_is_named() -> None:
-    assert plan(wide(vms=12), A).promise.waits_for.startswith("the link out of a is busy longest: 96.0 GiB at")
+    assert plan(wide(vms=12), A).promise.waits_for.startswith("the link out of a is the bottleneck: 96.0 GiB at")
 
 
 def test_nothing_to_move_promises_nothing() -> None:

@@ -37,21 +37,21 @@ def test_a_move_that_has_begun_has_none_either() -> None:
 def test_a_host_prepares_so_many() -> None:
     asked = queue(many())
     now = Progress(preparing=frozenset({0, 1, 2, 3}))
-    assert asked.why(8, now) == "a prepares 4 migrations already: x0, x1, x2, x3"
+    assert asked.why(8, now) == "a is already preparing 4 migrations: x0, x1, x2, x3"
     assert asked.why(8, Progress(preparing=frozenset({0, 1, 2}))) == ""
 
 
 def test_a_link_carries_so_many() -> None:
     asked = queue(many())
     now = Progress(copying=frozenset({0, 1, 2, 3}))
-    assert asked.why(8, now) == "the link out of a carries 4 copies already: x0, x1, x2, x3"
+    assert asked.why(8, now) == "the link out of a already carries 4 copies: x0, x1, x2, x3"
     assert asked.why(8, Progress(copying=frozenset({0, 1, 2}), ended=frozenset({3}))) == ""
 
 
 def test_copies_that_need_much_leave_too_little_for_another_one() -> None:
     asked = queue(many(dirty=900 * MIB))
     now = Progress(copying=frozenset({0, 1}))
-    assert asked.why(8, now) == "the link out of a has too little left of what x8 needs beside x0, x1"
+    assert asked.why(8, now) == "the link out of a has too little bandwidth left for x8 beside x0, x1"
 
 
 def test_an_uplink_carries_so_many() -> None:
@@ -59,7 +59,7 @@ def test_an_uplink_carries_so_many() -> None:
     first = snapshot.hosts[0].model_copy(update={"domain": "r1"})
     asked = queue(snapshot.model_copy(update={"hosts": (first, *snapshot.hosts[1:])}))
     now = Progress(copying=frozenset({0, 1}))
-    assert asked.why(8, now) == "the uplink of r1 carries 2 copies already: x0, x1"
+    assert asked.why(8, now) == "the uplink of r1 already carries 2 copies: x0, x1"
 
 
 def test_a_vm_waits_for_the_room_that_another_one_leaves() -> None:
@@ -67,7 +67,7 @@ def test_a_vm_waits_for_the_room_that_another_one_leaves() -> None:
     snapshot = fleet(hosts, [vm("db", "a", gib=16), vm("web", "b", gib=8), vm("big", "b", gib=4)])
     asked = queue(snapshot)
     db, web = number(asked, "db"), number(asked, "web")
-    assert asked.why(db, Progress()) == "web has to leave b first: db needs its place"
+    assert asked.why(db, Progress()) == "web must leave b first, because db needs its capacity"
     assert asked.why(db, Progress(ended=frozenset({web}))) == ""
 
 
@@ -79,6 +79,6 @@ def test_a_wave_waits_for_the_one_before() -> None:
     first = asked.plan.waves[0].hosts[0]
     assert last.wave == 1
     assert asked.why(last.number, Progress()) == (
-        f"wave 1 is not over: its hosts ({first}) have to be open again first"
+        f"wave 1 has not ended: its hosts ({first}) must be open again first"
     )
     assert asked.why(last.number, Progress(waves_over=1)) == ""

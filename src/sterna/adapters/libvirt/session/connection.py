@@ -51,7 +51,9 @@ _GONE = {
 """(domain, code) of errors that mean the connection, not the call."""
 _BUSY = {libvirt.VIR_ERR_OPERATION_TIMEOUT, libvirt.VIR_ERR_RESOURCE_BUSY}
 """Another call holds the domain: libvirt waits 30 s for it (`cannot acquire state change lock`)."""
-_WAIT = "try again; if it stays so, see what the guest is doing (`virsh domjobinfo`) and whether its QEMU hangs"
+_WAIT = (
+    "try again; if it stays so, find out what the guest is doing (`virsh domjobinfo`) and whether its QEMU hangs"
+)
 
 
 def start_event_loop() -> None:
@@ -103,7 +105,7 @@ def open_connection(uri: str) -> Connect:
         conn = libvirt.open(uri)
         conn.setKeepAlive(_KEEPALIVE_INTERVAL_S, _KEEPALIVE_COUNT)
     except libvirt.libvirtError as error:
-        raise Unreachable(f"libvirtd at {uri} does not answer: {error}", fix="see that libvirtd runs") from error
+        raise Unreachable(f"libvirtd at {uri} does not answer: {error}", fix="check that libvirtd runs") from error
     return conn
 
 
@@ -118,7 +120,7 @@ def in_our_words(error: libvirt.libvirtError, conn: Connect | None = None) -> St
     """libvirt's error as one of ours, with libvirt's own message."""
     words = error.get_error_message() or str(error)
     if is_gone(error, conn):
-        return Unreachable(f"the connection to libvirtd was lost: {words}", fix="see that libvirtd runs")
+        return Unreachable(f"the connection to libvirtd was lost: {words}", fix="check that libvirtd runs")
     if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
         return NotFound(words, fix=fix_for(error))
     if error.get_error_code() in _BUSY:
@@ -148,7 +150,7 @@ class Connection:
         try:
             return await self._worker.run(lambda: self._attempt(act), unlimited=unlimited)
         except TimeoutError as error:
-            fix = "see that libvirtd runs, and whether a guest's QEMU hangs (`virsh domstate` of each guest)"
+            fix = "check that libvirtd runs, and whether a guest's QEMU hangs (`virsh domstate` of each guest)"
             raise Unreachable(f"libvirtd at {self._uri} does not answer: {error}", fix=fix) from error
 
     @property
@@ -184,7 +186,7 @@ class Connection:
         try:
             return self._opening.call(lambda: open_connection(self._uri), OPEN_S, late=close_quietly)
         except TimeoutError as error:
-            fix = "see that libvirtd runs"
+            fix = "check that libvirtd runs"
             raise Unreachable(f"libvirtd at {self._uri} does not answer: {error}", fix=fix) from error
 
     def _drop(self) -> None:

@@ -12,7 +12,8 @@ LOGS = (
 
 _BY_CODE = {
     "VIR_ERR_NO_DOMAIN": "`virsh list --all` on that host shows its guests",
-    "VIR_ERR_OPERATION_INVALID": "see what the guest is doing: `virsh domstate --reason` and `virsh domjobinfo`",
+    "VIR_ERR_OPERATION_INVALID": "find out what the guest is doing: `virsh domstate --reason` and `virsh "
+    "domjobinfo`",
     "VIR_ERR_OPERATION_UNSUPPORTED": "update libvirt and QEMU on that host, or change the guest",
     "VIR_ERR_CONFIG_UNSUPPORTED": "update libvirt and QEMU on that host, or change the definition",
     "VIR_ERR_ARGUMENT_UNSUPPORTED": "update libvirt and QEMU on that host",
@@ -27,7 +28,7 @@ _BY_CODE = {
     "VIR_ERR_NO_STORAGE_VOL": "`virsh vol-list POOL` on that host shows its volumes",
     "VIR_ERR_MIGRATE_UNSAFE": "use cache='none', or name the disk's folder in `shared_filesystems` (qemu.conf)",
     "VIR_ERR_CPU_INCOMPATIBLE": "give the guest a CPU model that both hosts have (`virsh hypervisor-cpu-baseline`)",
-    "VIR_ERR_DEVICE_MISSING": "see whether the device is still there: `virsh dumpxml`",
+    "VIR_ERR_DEVICE_MISSING": "check whether the device is still there: `virsh dumpxml`",
     "VIR_ERR_CHECKPOINT_INCONSISTENT": "delete the checkpoint: `virsh checkpoint-delete`",
 }
 _FIXES = {code: fix for name, fix in _BY_CODE.items() if (code := getattr(libvirt, name, None)) is not None}

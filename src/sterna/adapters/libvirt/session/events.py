@@ -141,7 +141,7 @@ class EventHub:
         """
         if not await in_thread(lambda: self._ready.wait(_READY_S), name="sterna-hub-ready"):
             self.check_loop()
-            raise Unreachable(f"libvirtd at {self._uri} does not answer", fix="see that libvirtd runs")
+            raise Unreachable(f"libvirtd at {self._uri} does not answer", fix="check that libvirtd runs")
         subscriber = _Subscriber(asyncio.get_running_loop())
         with self._lock:
             self._subscribers.setdefault(uuid, []).append(subscriber)

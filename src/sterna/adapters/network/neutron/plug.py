@@ -24,7 +24,7 @@ def nic_for(
     """
     if binding is None:
         message = f"port {nic.port_id} of NIC {nic.mac} has no binding on {host}"
-        fix = f"see that the network agent on {host} is alive under that name (openstack network agent list)"
+        fix = f"check that the network agent on {host} is alive under that name (openstack network agent list)"
         return Refusal(code="nic-not-bound", message=message, fix=fix)
     found = as_bound(nic).model_copy(
         update={"vlan": None, "managed": True, "mtu": mtu or nic.mtu, "addresses": addresses}
@@ -34,7 +34,7 @@ def nic_for(
             return found.model_copy(update={"plug": kind.name} | fields)
     if not binding.bound:
         message = f"port {nic.port_id} of NIC {nic.mac} could not be bound on {host}: {binding.vif_type}"
-        fix = f"see that the network agent on {host} is alive and has the port's physical network"
+        fix = f"check that the network agent on {host} is alive and has the port's physical network"
         return Refusal(code="nic-not-bound", message=message, fix=fix)
     message = f"NIC {nic.mac} (port {nic.port_id}): Sterna cannot plug vif type {binding.vif_type} on {host}"
     fix = _NO_SUCH_PLUG.get(binding.vif_type, "detach it first")

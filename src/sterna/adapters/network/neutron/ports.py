@@ -119,7 +119,7 @@ class NeutronPorts:
             if answer.status_code == 500 and "PortBindingError" in answer.text:
                 raise CannotBind(
                     f"{what}: no network agent there can take the port",
-                    fix="see that it is alive (openstack network agent list) and has the port's physical network",
+                    fix="check that it is alive (openstack network agent list) and has the port's physical network",
                 )
             _read(answer)
 

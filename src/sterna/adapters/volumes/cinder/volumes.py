@@ -79,7 +79,9 @@ class CinderVolumes:
             async with self._cloud.asking_for_a_check("Cinder"):
                 seen = await self._cinder.look(_volume(disk))
         except NotFound as error:
-            fix = "see that the volume still exists; a disk that is not Cinder's must not have a UUID as its serial"
+            fix = (
+                "check that the volume still exists; a disk that is not Cinder's must not have a UUID as its serial"
+            )
             return [Refusal(code="volume-missing", message=f"disk {disk.target}: {error.message}", fix=fix)]
         except SternaError as error:
             message = f"disk {disk.target}: {error.message}"
