@@ -14,6 +14,7 @@ from sterna.controller.operations.observing import BEFORE_PIVOT, Observer
 from sterna.controller.operations.patience import Patience
 from sterna.controller.operations.planning import Look, Planning
 from sterna.controller.operations.rolling import RollingLooks
+from sterna.controller.operations.waking import Waking
 from sterna.domain.fleet.admission import ending
 from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame, back, next_number
 from sterna.domain.fleet.course import OperationKind, OperationStatus
@@ -45,8 +46,8 @@ _NOT_BEGUN = "it had not begun when the operation was stopped"
 class Looks:
     """At the operations that this controller holds."""
 
-    def __init__(self, fleet: Fleet, observer: Observer, acting: Acting, clock: Clock) -> None:
-        self._fleet, self._acting, self._clock = fleet, acting, clock
+    def __init__(self, fleet: Fleet, observer: Observer, acting: Acting, waking: Waking, clock: Clock) -> None:
+        self._fleet, self._acting, self._waking, self._clock = fleet, acting, waking, clock
         self._observer, self._planning, self._patience = observer, Planning(observer, clock), Patience(clock)
         self._unheard: dict[str, tuple[float, str]] = {}
         """Of operations that could end, but for hosts that have not listed their VMs: until when none is asked
@@ -66,6 +67,7 @@ class Looks:
         """Has it ended? Raises Unreachable."""
         tried = [await self._followed(operation, one) for one in await self._fleet.attempts(operation.id)]
         attempts = [one.attempt for one in tried]
+        self._waking.follow(operation.id, attempts)
         active = any(not attempt.state.ended for attempt in attempts)
         empty: tuple[str, ...] = ()
         if operation.status is OperationStatus.STOPPING:
@@ -209,6 +211,7 @@ class Looks:
         )
         self._planning.again(operation.id)
         written = await self._fleet.decide(decision)
+        self._waking.follow(operation.id, written, also=True)
         if len(written) < len(new):
             log.info("the fleet has changed: an operation is planned again", operation=operation.id)
         for attempt in written:
