@@ -10,6 +10,7 @@ import structlog
 
 from sterna.controller.operations.acting import Acting
 from sterna.controller.operations.between import BetweenCalls
+from sterna.controller.operations.calculating import calculated
 from sterna.controller.operations.observing import BEFORE_PIVOT, Observer
 from sterna.controller.operations.patience import Patience
 from sterna.controller.operations.planning import Look, Planning
@@ -161,11 +162,12 @@ class Looks:
         if self._clock.monotonic_ms() < until_ms:
             return why
         unheard = await self._observer.ask(operation.hosts)
-        now, hosts = (await self._observer.observe()).snapshot, look.situation.hosts
+        now, then, hosts = (await self._observer.observe()).snapshot, look.situation.snapshot, look.situation.hosts
+        changed = await calculated(len(now.vms), lambda: _inside(now, hosts) != _inside(then, hosts))
         if unheard:
             why = "; ".join(f"{host} has not listed its VMs: {said}" for host, said in unheard.items())
             self._unheard[operation.id] = self._clock.monotonic_ms() + ASK_AGAIN_MS, why
-        elif _inside(now, hosts) != _inside(look.situation.snapshot, hosts):
+        elif changed:
             why = _CHANGED
         elif status is not OperationStatus.DONE or not (why := await self._claimed(_expected(operation, look))):
             return ""

@@ -149,10 +149,13 @@ class Planning:
         Unreachable."""
         observed, attempts = await self._observer.observe(), [one.attempt for one in tried]
         counted = [one for one in attempts if one.number >= operation.counts_from]
-        vms = marked(observed.snapshot.vms, since_arrival(counted, undoing=False))
-        wanted = rolling_of(operation, steps)
-        snapshot = observed.snapshot.model_copy(update={"vms": vms})
-        made = await made_plan(snapshot, wanted, self._plans.get(operation.id))
+        wanted, previous = rolling_of(operation, steps), self._plans.get(operation.id)
+
+        def planned() -> Plan:
+            vms = marked(observed.snapshot.vms, since_arrival(counted, undoing=False))
+            return plan(observed.snapshot.model_copy(update={"vms": vms}), wanted, previous)
+
+        made = await calculated(len(observed.snapshot.vms), planned)
         self._plans[operation.id] = made
         first = made.waves[:1]
         after = wanted.hosts - wanted.done - {name for wave in first for name in wave.hosts}
