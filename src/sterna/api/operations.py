@@ -1,4 +1,4 @@
-"""`/v1/operations`: empty hosts, all at once or in waves, and what can be asked of an operation that goes on."""
+"""`/v1/operations`: empty hosts, rebalance them, bring VMs back; and what can be asked of an operation."""
 
 from __future__ import annotations
 
@@ -30,8 +30,10 @@ async def begin_operation(
     wanted: OperationIn, asking: Request, response: Response, controller: Served
 ) -> OperationOut:
     """A drain: its hosts take no VMs from now on, and their own are moved to others. A rolling operation: the same
-    wave by wave, and each host is opened again. 409 where another operation works on one of its hosts. 422 where a
-    drain would probably miss its deadline, with the time that is lacking, and for a webhook that is not allowed."""
+    wave by wave, and each host is opened again. A rebalance and a bring-back move VMs, and close no host. 409 where
+    another operation works on one of its hosts; a rebalance minds only another rebalance. 422 where a drain would
+    probably miss its deadline, with the time that is lacking, for a webhook that is not allowed, for a rebalance
+    that is off, and where nothing is to be brought back."""
     record, repeated = await controller.operate.begin(wanted.asked(actor_of(asking).name))
     response.status_code = 200 if repeated else 202
     response.headers["Location"] = f"/v1/operations/{record.id}"

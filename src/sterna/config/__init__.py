@@ -264,7 +264,8 @@ class KeepSettings(Section):
     """Migrations and their timelines, after nothing of them was left to do on their hosts; at least 2. The last
     100 that were completed stay: forecasts learn from them."""
     operations_days: Annotated[int, _days(2)] = 90
-    """Operations after their end; at least 2. The newest of each host stays, because it can be undone."""
+    """Operations after their end; at least 2. The newest drain or rolling operation of each host stays,
+    because it can be undone."""
     log_days: Annotated[int, _days(31)] = 365
     """Lines of the log of requests (`sterna log`); at least 31. The database itself protects those of the last 30
     days."""

@@ -51,6 +51,9 @@ class FleetSettings(Section):
     room stay where they are."""
     preparing: int = Field(default=4, ge=1, le=64)
     """Migrations that a host prepares at once in each direction, besides those that copy."""
+    rebalance: bool = False
+    """`sterna rebalance` may move VMs from full hosts to emptier ones. Nothing is rebalanced unless somebody asks
+    for it. The preview is always possible."""
     between: Annotated[tuple[str, ...], AfterValidator(_command)] = ()
     """A command that `sterna rolling` has this controller run for each empty host, as the controller's user:
     `["/usr/local/bin/reboot-host"]`. The host, the operation and a key are added as arguments. Empty: none."""

@@ -90,7 +90,7 @@ class Looks:
             if awaited:
                 status, why = None, awaited
                 self._patience.renew(operation.id)
-            if status is OperationStatus.DONE:
+            if status is OperationStatus.DONE and operation.kind.empties:
                 empty = _expected(operation, look)
             standing = standing.model_copy(update={"waits_for": why})
             await self._begin(operation, look, next_number(attempts))
@@ -155,8 +155,9 @@ class Looks:
         return (None, against) if against else (status, "")
 
     async def _against(self, operation: OperationRecord, look: Look, status: OperationStatus) -> str:
-        """Do the hosts themselves list the VMs that the records have there? Otherwise it does not end yet: why."""
-        if operation.status is not OperationStatus.RUNNING:
+        """Do the hosts themselves list the VMs that the records have there? Otherwise it does not end yet: why. Of
+        one that empties no hosts nothing is asked."""
+        if operation.status is not OperationStatus.RUNNING or not operation.kind.empties:
             return ""
         until_ms, why = self._unheard.get(operation.id, (0.0, ""))
         if self._clock.monotonic_ms() < until_ms:
