@@ -7,10 +7,11 @@ import pytest
 from sterna.controller.intents.operate import OperationRequest
 from sterna.controller.intents.request import MigrateRequest
 from sterna.domain.errors import Conflict, NotFound, Refused
+from sterna.domain.fleet.attempts import AttemptState
 from sterna.domain.fleet.course import OperationKind, OperationStatus, Order
 from sterna.domain.fleet.plans import Purpose
-from sterna.ports.operations import OperationRecord
-from tests.unit.controller.operating import OPERATION, Stage
+from sterna.ports.operations import Decision, OperationRecord
+from tests.unit.controller.operating import OPERATION, Stage, X
 
 S = OperationStatus
 REBALANCE, BACK = OperationKind.REBALANCE, OperationKind.BRING_BACK
@@ -205,6 +206,36 @@ async def test_the_undo_of_a_return_moves_them_away_again(stage: Stage) -> None:
     await stage.controller.operate.order(THIRD, Order.UNDO, "token:ops")
     assert (await stage.run(id=THIRD)).status is S.UNDONE
     assert stage.places() == went
+
+
+async def test_a_vm_that_an_undo_parks_is_not_aborted(stage: Stage) -> None:
+    await drained(stage, "a")
+    where = stage.places()["x1"]
+    other = {"b": "c", "c": "b"}[where]
+    await stage.controller.operate.order(OPERATION, Order.UNDO, "token:ops")
+    record = await stage.controller.fleet.take_operation(await stage.operation(), "planner")
+    assert record is not None
+    parked = (await stage.controller.fleet.attempts(OPERATION))[0].attempt.model_copy(
+        update={
+            "migration": "cccccccc-0000-4000-8000-000000000001",
+            "number": record.counts_from,
+            "vm": X["x1"],
+            "name": "x1",
+            "source": where,
+            "target": other,
+            "purpose": Purpose.PARK,
+            "state": AttemptState.DECIDED,
+            "ended_at": "",
+        }
+    )
+    decision = Decision(
+        operation=OPERATION, epoch=record.epoch, status=record.status, attempts=(parked,), seen=frozenset()
+    )
+    assert await stage.controller.fleet.decide(decision) == (parked,)
+    await stage.controller.fleet.release_operation(OPERATION, record.epoch)
+    assert (await stage.run()).status is S.UNDONE
+    assert ("x1", where, other) in stage.moved and stage.moved[-1] == ("x1", other, "a")
+    assert set(stage.places().values()) == {"a"}
 
 
 async def test_what_a_rebalance_has_moved_is_not_brought_back(stage: Stage) -> None:

@@ -17,7 +17,7 @@ from sterna.controller.operations.planning import Look, Planning
 from sterna.controller.operations.rolling import RollingLooks
 from sterna.controller.operations.waking import Waking
 from sterna.domain.fleet.admission import ending
-from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame, back, next_number
+from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame, next_number
 from sterna.domain.fleet.course import OperationKind, OperationStatus
 from sterna.domain.fleet.rules import orders
 from sterna.domain.fleet.snapshot import Snapshot
@@ -112,7 +112,8 @@ class Looks:
         attempt, status = tried.attempt, tried.status
         if attempt.state.ended or self._acting.busy(attempt.migration):
             return tried
-        unwanted = operation.status.aborts and not (operation.status is OperationStatus.UNDOING and back(attempt))
+        of_undo = operation.status is OperationStatus.UNDOING and attempt.number >= operation.counts_from
+        unwanted = operation.status.aborts and not of_undo
         if status is None and unwanted:
             return await self._settled(operation, tried, AttemptState.CANCELLED, Blame.NOBODY, _NOT_BEGUN)
         if status is None:
