@@ -31,9 +31,9 @@ async def begin_operation(
 ) -> OperationOut:
     """A drain: its hosts take no VMs from now on, and their own are moved to others. A rolling operation: the same
     wave by wave, and each host is opened again. A rebalance and a bring-back move VMs, and close no host. 409 where
-    another operation works on one of its hosts; a rebalance minds only another rebalance. 422 where a drain would
-    probably miss its deadline, with the time that is lacking, for a webhook that is not allowed, for a rebalance
-    that is off, and where nothing is to be brought back."""
+    another operation works on one of its hosts; a rebalance conflicts with other rebalances only. 422 where a drain
+    would probably miss its deadline, with the time that is lacking, and for a webhook that is not allowed. Also for
+    a rebalance that is off, and where nothing is to be brought back."""
     record, repeated = await controller.operate.begin(wanted.asked(actor_of(asking).name))
     response.status_code = 200 if repeated else 202
     response.headers["Location"] = f"/v1/operations/{record.id}"

@@ -160,8 +160,8 @@ class OperationRecords(Protocol):
         together do not count.
 
         Raises NotFound for a host that there is not; Refused where such a rule speaks against it; Conflict where
-        another operation works on one of its hosts (a rebalance minds only another rebalance, and nobody else minds
-        it), or the id belongs to another request.
+        another operation works on one of its hosts, or the id belongs to another request. A rebalance conflicts
+        with other rebalances only.
         """
 
     async def operation(self, id: str) -> OperationRecord:

@@ -88,7 +88,7 @@ def add(c: Connection, wanted: OperationRecord, up: Collection[str] | None = Non
 
 
 def _refuse_busy(c: Connection, wanted: OperationRecord) -> None:
-    """A rebalance minds only another one, and leaves alone what others close."""
+    """A rebalance conflicts with other rebalances only."""
     balances = wanted.kind is OperationKind.REBALANCE
     for other in unfinished(c):
         if other.id == wanted.id or balances is not (other.kind is OperationKind.REBALANCE):

@@ -111,8 +111,8 @@ class Operate:
 
     async def preview(self, request: OperationRequest) -> Preview:
         """What it would do now. Changes nothing. Raises NotFound for a host that there is not; Refused for a policy
-        that there is not, a host that is gone, where no host would take VMs, where hosts are not to be down
-        together, or where nothing is to be brought back."""
+        that there is not, a host that is gone, or where no host would take VMs. Also where hosts are not to be down
+        together, or nothing is to be brought back."""
         record = await self._with_returns(self._record(request))
         if record.kind is OperationKind.DRAIN and not request.ignore_host_rules:  # waves are planned by the rules
             closed = {host.name: host.maintenance for host in await self._registry.hosts()}
@@ -124,8 +124,8 @@ class Operate:
         """The operation, and whether the id was known already: then nothing is done.
 
         Raises NotFound and Refused as `preview`; Refused where it would miss its deadline or VMs would be left at
-        it, or for a rebalance that is off; Conflict where another operation works on one of its hosts, or the id
-        belongs to another request.
+        it, or for a rebalance that is off. Raises Conflict where another operation works on one of its hosts, or
+        the id belongs to another request.
         """
         record = self._record(request)
         if not await self._is_known(record.id):

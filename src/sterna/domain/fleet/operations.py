@@ -61,7 +61,7 @@ class BringBack(Value):
 
 
 THRESHOLD = 0.2
-"""Of a rebalance, where nobody asks for another one."""
+"""Of a rebalance, where no other one is given."""
 
 
 class Rebalance(Value):
