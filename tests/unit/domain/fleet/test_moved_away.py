@@ -21,14 +21,12 @@ def attempt(number: int, vm: str = "x", **more: object) -> Attempt:
 
 
 def moved(minute: int, way: str, vm: str = "x", purpose: Purpose = Purpose.EMPTY, **more: object) -> Attempt:
-    source, target = way
-    ends = {"source": source, "target": target, "ended_at": f"2026-01-01T00:{minute:02}:00+00:00"}
+    ends = {"source": way[0], "target": way[1], "ended_at": f"2026-01-01T00:{minute:02}:00+00:00"}
     return attempt(minute, vm, state=AttemptState.ARRIVED, purpose=purpose, **ends, **more)
 
 
 def x(way: str) -> tuple[Return, ...]:
-    origin, put_on = way
-    return (Return(vm="x", origin=origin, put_on=put_on),)
+    return (Return(vm="x", origin=way[0], put_on=way[1]),)
 
 
 def test_a_vm_is_brought_back_to_where_the_first_of_several_operations_has_found_it() -> None:
