@@ -17,7 +17,7 @@ from sterna.controller.records.projector import apply
 from sterna.controller.records.pruning import Pruning, Retention
 from sterna.domain.errors import NotFound
 from sterna.domain.fleet.attempts import AttemptState, Blame
-from sterna.domain.fleet.course import OperationStatus, Order
+from sterna.domain.fleet.course import OperationKind, OperationStatus, Order
 from sterna.domain.journal import Kind, Role
 from sterna.domain.status import Status
 from sterna.ports.access import LogPage
@@ -208,6 +208,15 @@ async def test_one_of_several_hosts_that_is_the_newest_of_one_of_them_stays(flee
     assert await old(fleet) == []
     await ended(fleet, "z", "a", at=NEW)
     assert await old(fleet) == ["x"]
+
+
+async def test_a_return_of_vms_does_not_take_the_place_of_the_last_drain(fleet: SqlFleet) -> None:
+    """Whose undo would be lost."""
+    await ended(fleet, "x", "a")
+    added, _ = await fleet.add_operation(drain("y", "a", kind=OperationKind.BRING_BACK))
+    held = await fleet.take_operation(added, "one")
+    assert held is not None and await fleet.conclude(held, S.DONE, Standing(), OLD)
+    assert await old(fleet) == ["y"]
 
 
 async def test_one_that_keeps_a_host_closed_stays(fleet: SqlFleet) -> None:

@@ -28,7 +28,8 @@ def file(tmp_path: Path, text: str) -> Path:
 
 def test_what_operations_fill_hosts_with(tmp_path: Path) -> None:
     plain = load(ControllerSettings, file(tmp_path, "")).fleet
-    assert capacity_of(plain) == Capacity()
+    assert capacity_of(plain) == Capacity() and not plain.rebalance
+    assert load(ControllerSettings, file(tmp_path, "[fleet]\nrebalance = true")).fleet.rebalance
     text = "[fleet]\nvcpus_per_cpu = 4\nkept_memory_mib = 8192\nspare_hosts = 1\npreparing = 8"
     assert capacity_of(load(ControllerSettings, file(tmp_path, text)).fleet) == Capacity(
         vcpus_per_cpu=4.0,

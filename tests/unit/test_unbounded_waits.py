@@ -74,6 +74,7 @@ ENDED_BY = {
     "controller/operations/between.py:BetweenCalls.drained": "only tests wait for it",
     "controller/operations/between.py:BetweenCalls._while_held": "the right, 10 s after it was last proven",
     "kit/tether.py:main": "a process by itself: the time that it is told, and the end of who tells it",
+    "controller/operations/carrying_out.py:Operations.drained": "only tests wait for it",
     "controller/operations/carrying_out.py:Operations.look": "LONGEST_LOOK_S of each look, and the records' 30 s",
     "controller/operations/calculating.py:calculated": "it only calculates",
     "controller/intents/external_users.py:ExternalUsers._user": "each question's own limit, 10 s",

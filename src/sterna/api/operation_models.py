@@ -12,7 +12,8 @@ from sterna.controller.intents.operate import OperationRequest, Preview
 from sterna.domain.fleet.admission import Wait
 from sterna.domain.fleet.attempts import Attempt
 from sterna.domain.fleet.course import OperationKind, OperationStatus
-from sterna.domain.fleet.plans import LeftOver, Move
+from sterna.domain.fleet.operations import THRESHOLD
+from sterna.domain.fleet.plans import LeftOver, Move, Spread
 from sterna.domain.fleet.stages import Between, HostStep
 from sterna.domain.plain_text import printable
 from sterna.domain.policies import DEFAULT, POLICIES, May
@@ -21,6 +22,18 @@ from sterna.ports.operations import OperationRecord, Tried
 _ID = "bbbbbbbb-0000-4000-8000-000000000001"
 MOST_HOSTS = 5000
 LONGEST_DEADLINE_S = 366 * 86_400
+
+
+_A = {
+    OperationKind.DRAIN: "a drain",
+    OperationKind.ROLLING: "a rolling operation",
+    OperationKind.REBALANCE: "a rebalance",
+    OperationKind.BRING_BACK: "a bring-back",
+}
+_OWN = {
+    OperationKind.ROLLING: {"most_closed", "of_one_domain", "between"},
+    OperationKind.REBALANCE: {"threshold"},
+}
 
 
 class OperationIn(BaseModel):
@@ -34,11 +47,16 @@ class OperationIn(BaseModel):
     )
     kind: OperationKind = Field(
         default=OperationKind.DRAIN,
-        description="`drain`: migrate all VMs away from these hosts. `rolling`: wave by wave, drain them, have "
-        "them "
-        "maintained, and open them again.",
+        description="`drain`: migrate all VMs away from these hosts. `rolling`: wave by wave, drain them, "
+        "have them maintained, and open them again. `rebalance`: migrate VMs from full hosts to emptier ones, if "
+        "that is worth it. `bring-back`: migrate VMs that drains and rolling operations have moved away from these "
+        "hosts back to them. The last two close no host.",
     )
-    hosts: list[str] = Field(min_length=1, max_length=MOST_HOSTS, description="Names of the hosts.")
+    hosts: list[str] = Field(
+        default_factory=list,
+        max_length=MOST_HOSTS,
+        description="Names of the hosts: at least one. A `rebalance` without hosts is one of all hosts.",
+    )
     may: list[May] | None = Field(
         default=None,
         max_length=len(May),
@@ -80,6 +98,14 @@ class OperationIn(BaseModel):
         "no "
         "limit.",
     )
+    threshold: float = Field(
+        default=THRESHOLD,
+        strict=True,
+        gt=0,
+        lt=1,
+        description="`rebalance` only: hosts are left alone that differ by no more than this. A host's fullness "
+        "is the larger share of memory and vCPUs in use, 0..1.",
+    )
     between: BetweenIn | None = Field(
         default=None,
         description="`rolling` only: what happens with an empty host. Null: the controller runs the command in its "
@@ -88,11 +114,14 @@ class OperationIn(BaseModel):
 
     @model_validator(mode="after")
     def _is_of_its_kind(self) -> Self:
-        ours = {"most_closed", "of_one_domain", "between"} & self.model_fields_set
-        if self.kind is OperationKind.DRAIN and ours:
-            raise ValueError(f"a drain has no {', '.join(sorted(ours))}: only `rolling` has")
-        if self.kind is OperationKind.ROLLING and self.finish_within_s is not None:
-            raise ValueError("a rolling operation has no finish_within_s: its preview shows how long it takes")
+        for kind, fields in _OWN.items():
+            others = fields & self.model_fields_set
+            if self.kind is not kind and others:
+                raise ValueError(f"{_A[self.kind]} has no {', '.join(sorted(others))}: that is for `{kind}`")
+        if self.kind is not OperationKind.DRAIN and self.finish_within_s is not None:
+            raise ValueError(f"{_A[self.kind]} has no finish_within_s: its preview shows how long it takes")
+        if not self.hosts and self.kind is not OperationKind.REBALANCE:
+            raise ValueError(f"{_A[self.kind]} needs hosts: name at least one")
         return self
 
     def asked(self, by: str) -> OperationRequest:
@@ -103,6 +132,7 @@ class OperationIn(BaseModel):
             hosts=tuple(self.hosts),
             most_closed=self.most_closed,
             of_one_domain=self.of_one_domain,
+            threshold=self.threshold,
             between=self.between.asked() if self.between is not None else Between(),
             may=None if self.may is None else frozenset(self.may),
             policy=self.policy,
@@ -137,10 +167,12 @@ class OperationOut(BaseModel):
         description="Hosts that it has closed and that were open before. An undo opens those that are still closed."
     )
     most_closed: int | None = Field(
-        description="Rolling operations: maximum number of hosts closed at the same time. Null for a drain."
+        description="Rolling operations: maximum number of hosts closed at the same time. Null for other kinds."
     )
-    of_one_domain: int | None = Field(description="The same, per failure domain; null: no limit, or a drain.")
+    of_one_domain: int | None = Field(description="The same, per failure domain; null: no limit, or another kind.")
     between: BetweenOut | None = Field(description="Rolling operations: what happens with empty hosts.")
+    threshold: float | None = Field(description="Rebalance: hosts that differ by no more are left alone.")
+    to_return: int | None = Field(description="Bring-back: number of VMs that were away when it started.")
     seen_at: str | None = Field(description="When a controller last checked it. The next six fields are from then.")
     running: int = Field(description="Its running migrations.")
     waits_for: str | None = Field(
@@ -209,7 +241,7 @@ class MoveOut(BaseModel):
     vm_name: str
     source: str
     destination: str
-    purpose: str = Field(description="`empty`, `make room`, `park` or `bring back`.")
+    purpose: str = Field(description="`empty`, `make room`, `park`, `bring back` (an undo), `return` or `balance`.")
     state: str = Field(description="`decided`, `started`, `arrived`, `failed`, `cancelled` or `refused`.")
     reason: str = Field(description="Why it did not arrive; empty if it did, or has not ended.")
     decided_at: str
@@ -260,6 +292,8 @@ def _fields(record: OperationRecord) -> dict[str, Any]:
         "most_closed": record.most_closed if rolling else None,
         "of_one_domain": record.of_one_domain if rolling else None,
         "between": BetweenOut.of(record.between) if rolling else None,
+        "threshold": record.threshold if record.kind is OperationKind.REBALANCE else None,
+        "to_return": len(record.returns) if record.kind is OperationKind.BRING_BACK else None,
         "paused_because": record.paused_because or None,
         "hosts": list(record.hosts),
         "may": None if record.may is None else sorted(record.may),
@@ -284,7 +318,7 @@ class PlannedMoveOut(BaseModel):
     vm_name: str
     source: str
     destination: str
-    purpose: str = Field(description="`empty`, `make room`, `park` or `bring back`.")
+    purpose: str = Field(description="`empty`, `make room`, `park`, `bring back` (an undo), `return` or `balance`.")
     begun: bool = Field(description="True if it is already running.")
     start_s: float = Field(description="Forecast, in seconds from now.")
     end_s: float
@@ -304,6 +338,20 @@ class PlannedMoveOut(BaseModel):
         )
 
 
+class SpreadOut(BaseModel):
+    """How full the fullest and the emptiest open host are: the larger share of memory and vCPUs in use, 0..1."""
+
+    fullest: float
+    emptiest: float
+    fullest_after: float
+    emptiest_after: float
+
+    @classmethod
+    def of(cls, spread: Spread) -> SpreadOut:
+        """From the plan."""
+        return cls(**spread.model_dump())
+
+
 class PreviewOut(BaseModel):
     """What an operation would do now."""
 
@@ -312,6 +360,7 @@ class PreviewOut(BaseModel):
     waves: list[WaveOut] = Field(description="Waves of a rolling operation, in their order.")
     skipped: dict[str, str] = Field(description="Hosts that would not be closed, and why.")
     aborts: list[str] = Field(description="UUIDs of VMs whose migrations into the hosts would be aborted.")
+    spread: SpreadOut | None = Field(description="Rebalance: how full the hosts are, before and after.")
     least_s: float = Field(description="Lower bound: no plan ends sooner.")
     expected_s: float = Field(description="Forecast of the end: later is as likely as sooner.")
     promised_s: float = Field(description="It should have ended by then: 85 % of simulated runs had.")
@@ -336,6 +385,7 @@ class PreviewOut(BaseModel):
             waves=[WaveOut.of(wave) for wave in plan.waves],
             skipped=plan.skipped,
             aborts=list(plan.aborts),
+            spread=SpreadOut.of(plan.spread) if plan.spread is not None else None,
             least_s=plan.bounds.most_s,
             expected_s=preview.expected_s,
             promised_s=preview.promised_s,

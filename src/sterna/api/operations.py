@@ -1,4 +1,4 @@
-"""`/v1/operations`: empty hosts, all at once or in waves, and what can be asked of an operation that goes on."""
+"""`/v1/operations`: empty hosts, rebalance them, bring VMs back; and what can be asked of an operation."""
 
 from __future__ import annotations
 
@@ -30,8 +30,10 @@ async def begin_operation(
     wanted: OperationIn, asking: Request, response: Response, controller: Served
 ) -> OperationOut:
     """A drain: its hosts accept no more VMs, and their own VMs are migrated to other hosts. A rolling operation:
-    the same wave by wave, and each host is opened again. 409 if another operation uses one of the hosts. 422 if a
-    drain would probably miss its deadline, with the missing time, and for a webhook that is not allowed."""
+    the same wave by wave, and each host is opened again. A rebalance and a bring-back migrate VMs, and close no
+    host. 409 if another operation uses one of the hosts; a rebalance conflicts with other rebalances only. 422 if a
+    drain would probably miss its deadline, with the missing time, and for a webhook that is not allowed. Also for a
+    rebalance that is off, and if there is nothing to bring back."""
     record, repeated = await controller.operate.begin(wanted.asked(actor_of(asking).name))
     response.status_code = 200 if repeated else 202
     response.headers["Location"] = f"/v1/operations/{record.id}"

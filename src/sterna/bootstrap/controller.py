@@ -233,6 +233,7 @@ def controller_of(
     controller = Controller(fleet, client, clock, client.dead_letters, nova, members, permits)
     controller.fill_hosts(capacity_of(settings.fleet))
     controller.use_hooks(hooks_of(settings.fleet))
+    controller.operate.may_rebalance = settings.fleet.rebalance
     controller.doctor.bus_rights = partial(_bus_rights, settings.bus_server.config_file)
     return controller
 

@@ -41,6 +41,7 @@ from sterna.cli.options import (
 from sterna.cli.plan import accuracy as accuracy_table
 from sterna.cli.plan import show as show_plan
 from sterna.cli.queue import place, queue
+from sterna.cli.rearranging import bring_back, rebalance
 from sterna.cli.rolling import rolling
 from sterna.cli.rules import rules_app
 from sterna.cli.running import INTERRUPTED, abort, post_copy, tune, until_end
@@ -62,8 +63,9 @@ app.add_typer(operation_app, name="operation")
 app.add_typer(rules_app, name="rules")
 app.add_typer(token_app, name="token")
 app.add_typer(vm_app, name="vm")
-for command in (abort, doctor, drain, hosts, log, operations, place, queue, rolling, tune, version, vms):
+for command in (abort, doctor, drain, hosts, log, operations, place, queue, rebalance, rolling, tune, version, vms):
     app.command()(command)
+app.command(name="bring-back")(bring_back)
 app.command(name="post-copy")(post_copy)
 
 

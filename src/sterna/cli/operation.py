@@ -1,4 +1,4 @@
-"""`sterna drain`, `sterna operations` and `sterna operation ...`: drains and rolling maintenance."""
+"""`sterna drain`, `sterna operations` and `sterna operation ...`: drains, and what all operations share."""
 
 from __future__ import annotations
 
@@ -191,8 +191,13 @@ def _order(order: Order, id: str, api: list[str] | None, as_json: bool, *, watch
         elif as_json:
             print_json(operation)
         else:
-            out.print(f"{names_of(operation['hosts'])}: {operation['status']}", markup=False)
+            out.print(f"{hosts_of(operation)}: {operation['status']}", markup=False)
             how_to_follow(operation)
+
+
+def hosts_of(operation: Json) -> str:
+    """The names of its hosts. A rebalance of none is one of all."""
+    return names_of(operation["hosts"]) or "all hosts"
 
 
 def how_to_follow(operation: Json) -> None:
@@ -229,7 +234,7 @@ def _until_end(client: Client, id: str, console: Console) -> Json:
 
 def _line(operation: Json) -> str:
     arrived = [move["purpose"] for move in operation["moves"] if move["state"] == "arrived"]
-    back = arrived.count(Purpose.BACK.value)
+    back = arrived.count(Purpose.BACK.value) + arrived.count(Purpose.HOME.value)
     facts = [f"{len(arrived) - back} moved"] + ([f"{back} brought back"] if back else [])
     facts += [f"{operation['running']} under way", f"{operation['waiting']} waiting"]
     if operation["left"]:
@@ -254,7 +259,7 @@ def _table(listed: list[Json]) -> Table:
             str(one["left"]),
             one["created_at"][:19],
             safe(one["requested_by"]),
-            safe(names_of(one["hosts"])),
+            safe(hosts_of(one)),
         )
     return made
 
@@ -268,13 +273,15 @@ def _show(operation: Json) -> None:
     for name, value in (
         ("operation", operation["id"]),
         ("kind", operation["kind"]),
-        ("hosts", names_of(operation["hosts"])),
+        ("hosts", hosts_of(operation)),
         ("reason", operation["reason"]),
         ("requested by", operation["requested_by"]),
         ("changed by", operation["changed_by"] or ""),
         *between_in_words(operation),
         ("started", operation["created_at"][:19]),
         ("ended", (operation["ended_at"] or "")[:19]),
+        ("threshold", f"{operation['threshold']:.0%}" if operation["threshold"] else ""),
+        ("VMs to bring back", str(operation["to_return"]) if operation["to_return"] else ""),
         ("finish within", in_words(within) if within else ""),
         ("remaining", f"probably less than {in_words(promised)}" if promised else ""),
         ("waits for", operation["waits_for"] or ""),
@@ -313,6 +320,13 @@ def _list_reasons(answer: Json) -> None:
         out.print(f"{one['vm_name']} stays on {one['host']}: {one['reason']}", markup=False)
 
 
+def _spread(spread: Json, *, moves: bool) -> str:
+    now = f"the fullest host is {spread['fullest']:.0%} full, and the emptiest {spread['emptiest']:.0%}"
+    if not moves:
+        return f"no move is worth it: {now}"
+    return f"{now}; afterwards {spread['fullest_after']:.0%} and {spread['emptiest_after']:.0%}"
+
+
 def show_preview(answer: Json, as_json: bool) -> None:
     """Print a preview. Exits with code 3 if a VM would stay, a host would be skipped, or it would be late."""
     if as_json:
@@ -330,6 +344,8 @@ def show_preview(answer: Json, as_json: bool) -> None:
             )
         formatting.show(made)
         show_waves(answer)
+        if answer["spread"]:
+            out.print(_spread(answer["spread"], moves=bool(answer["moves"])), markup=False)
         _list_reasons(answer)
         if answer["moves"]:
             takes = (

@@ -264,8 +264,8 @@ class KeepSettings(Section):
     """Migrations with their timelines, counted from when their hosts have finished all work; at least 2. The last
     100 completed ones are kept, because forecasts learn from them."""
     operations_days: Annotated[int, _days(2)] = 90
-    """Operations, counted from their end; at least 2. The newest one of each host is kept, because it can be
-    undone."""
+    """Operations, counted from their end; at least 2. The newest drain or rolling operation of each host is kept,
+    because it can be undone."""
     log_days: Annotated[int, _days(31)] = 365
     """Lines of the audit log (`sterna log`); at least 31. The database itself protects the lines of the last 30
     days."""

@@ -53,6 +53,9 @@ class FleetSettings(Section):
     preparing: int = Field(default=4, ge=1, le=64)
     """Maximum number of migrations that a host prepares concurrently in each direction, in addition to running
     copies."""
+    rebalance: bool = False
+    """`sterna rebalance` may migrate VMs from full hosts to emptier ones. Nothing is rebalanced unless somebody
+    requests it. The preview is always possible."""
     between: Annotated[tuple[str, ...], AfterValidator(_command)] = ()
     """Command that this controller runs for each empty host of `sterna rolling`, as the controller's user:
     `["/usr/local/bin/reboot-host"]`. The host, the operation and a key are added as arguments. Empty: none."""

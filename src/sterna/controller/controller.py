@@ -110,6 +110,7 @@ class Controller:
         self.follower = Follower(fleet, parts, calls, clock)
         self._observer = observer = Observer(fleet, self.registry, self.snapshot, calls, self.forecast_history)
         self.operations = Operations(fleet, observer, Acting(fleet, self.begin_attempt, self.abort, clock), clock)
+        self.projector.on_taken = self.operations.waking.taken
         self.pins = PinHost(fleet, self.registry)
         self.operate = Operate(fleet, self.registry, observer, clock, self.operations.wake)
         self.rules = PlacementRules(fleet, self.registry, clock, self.operations.wake)

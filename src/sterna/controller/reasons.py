@@ -34,6 +34,8 @@ CHECK_FAILED: Final = "check-failed"
 DEADLINE_MISSED: Final = "deadline-missed"
 HOST_GONE: Final = "host-gone"
 NO_OPEN_HOST: Final = "no-open-host"
+NOTHING_TO_BRING_BACK: Final = "nothing-to-bring-back"
+REBALANCE_OFF: Final = "rebalance-off"
 WEBHOOK_NOT_ALLOWED: Final = "webhook-not-allowed"
 
 
@@ -198,6 +200,27 @@ def host_gone(name: str, *, removed: bool) -> Refusal:
     """Nothing can be moved away from it."""
     what = "was removed from the fleet" if removed else "was declared dead"
     return Refusal(code=HOST_GONE, message=f"{name} {what}: its VMs cannot be migrated")
+
+
+def gone_for_returns(name: str, *, removed: bool) -> Refusal:
+    """Nothing can be brought back to it."""
+    what = "was removed from the fleet" if removed else "was declared dead"
+    return Refusal(code=HOST_GONE, message=f"{name} {what}: nothing can be brought back to it")
+
+
+def nothing_to_bring_back(hosts: Sequence[str]) -> Refusal:
+    """No VM was moved away from these hosts, or all are back."""
+    message = (
+        f"no operation that is recorded has moved a VM away from {', '.join(hosts)} that it has not brought back"
+    )
+    return Refusal(code=NOTHING_TO_BRING_BACK, message=message)
+
+
+def rebalance_off() -> Refusal:
+    """Nobody has switched it on."""
+    return Refusal(
+        code=REBALANCE_OFF, message="hosts are not rebalanced: that is off in this controller's settings"
+    )
 
 
 def no_open_host() -> Refusal:

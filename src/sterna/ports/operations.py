@@ -13,6 +13,7 @@ from typing import Protocol
 from sterna.domain.fleet.admission import Wait
 from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame, back
 from sterna.domain.fleet.course import OperationKind, OperationStatus, Order
+from sterna.domain.fleet.operations import THRESHOLD, Return
 from sterna.domain.fleet.plans import LeftOver
 from sterna.domain.fleet.rules import Rule
 from sterna.domain.fleet.stages import Between, Change, HostStep
@@ -52,7 +53,12 @@ class OperationRecord(Value):
     """UUID, chosen by the client."""
     kind: OperationKind = OperationKind.DRAIN
     hosts: tuple[str, ...]
-    """That it empties, by name."""
+    """That it empties, by name; where it brings VMs back, their origins. A rebalance moves VMs among these only;
+    none: among all."""
+    returns: tuple[Return, ...] = ()
+    """The VMs that it brings back, as it was when it began. An undo does not need them."""
+    threshold: float = THRESHOLD
+    """Of a rebalance: the difference between two hosts that is left alone, 0..1."""
     most_closed: int = 1
     """Of a rolling operation: hosts that are closed at once."""
     of_one_domain: int | None = 1
@@ -95,7 +101,7 @@ class OperationRecord(Value):
 
     def asks_as(self, other: OperationRecord) -> bool:
         """Is it the same request?"""
-        same = ("kind", "hosts", "may", "policy", "finish_within_s", "most_closed", "of_one_domain")
+        same = ("kind", "hosts", "may", "policy", "finish_within_s", "most_closed", "of_one_domain", "threshold")
         mine, others = (one.between.model_copy(update={"command": False}) for one in (self, other))
         return mine == others and all(getattr(self, name) == getattr(other, name) for name in same)
 
@@ -148,12 +154,14 @@ class OperationRecords(Protocol):
     async def add_operation(
         self, operation: OperationRecord, up: Collection[str] | None = None
     ) -> tuple[OperationRecord, bool]:
-        """Record it and close its hosts, with its reason; True where it is known already: then nothing changes. The
-        hosts of a rolling operation are closed when their turn comes (`advance_hosts`). `up`: hosts that can be
-        used; None: rules about hosts that are not to be down together do not count.
+        """Record it and close its hosts, with its reason; True where it is known already: then nothing changes.
+        The hosts of a rolling operation are closed when their turn comes (`advance_hosts`); a rebalance and a
+        bring-back close none. `up`: hosts that can be used; None: rules about hosts that are not to be down
+        together do not count.
 
         Raises NotFound for a host that there is not; Refused where such a rule speaks against it; Conflict where
-        another operation works on one of its hosts, or the id belongs to another request.
+        another operation works on one of its hosts, or the id belongs to another request. A rebalance conflicts
+        with other rebalances only.
         """
 
     async def operation(self, id: str) -> OperationRecord:
@@ -191,6 +199,10 @@ class OperationRecords(Protocol):
 
     async def active_attempts(self) -> list[Attempt]:
         """Of all operations, those that have not ended."""
+
+    async def moved_away(self, hosts: Collection[str]) -> tuple[Return, ...]:
+        """The VMs that operations have moved away from these hosts, by all attempts that are known. See
+        domain.fleet.attempts.moved_away."""
 
     async def decide(self, decision: Decision) -> tuple[Attempt, ...]:
         """Write its attempts, without those whose VM is not where the attempt says, or is in a migration; those

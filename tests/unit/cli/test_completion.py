@@ -48,6 +48,8 @@ def test_names_of_vms(tab: Tab, words: tuple[str, ...]) -> None:
         ("drain",),
         ("doctor",),
         ("rolling",),
+        ("rebalance",),
+        ("bring-back",),
         ("vms", "--host"),
         ("audit", "--host"),
         ("queue", "--host"),

@@ -34,6 +34,7 @@ from sterna.adapters.sql.group_commit import GroupCommit
 from sterna.domain.errors import Unreachable
 from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame
 from sterna.domain.fleet.course import OperationStatus, Order
+from sterna.domain.fleet.operations import Return
 from sterna.domain.fleet.rule_checks import Placed, RuleFacts
 from sterna.domain.fleet.rules import Rule
 from sterna.domain.fleet.stages import Change, HostStep
@@ -272,6 +273,10 @@ class SqlFleet:
     async def active_attempts(self) -> list[Attempt]:
         """Those that have not ended."""
         return await self._run(on_operations.active)
+
+    async def moved_away(self, hosts: Collection[str]) -> tuple[Return, ...]:
+        """By all attempts that are known."""
+        return await self._run(on_operations.away, hosts)
 
     async def decide(self, decision: Decision) -> tuple[Attempt, ...]:
         """Write those that are not out of date."""

@@ -15,8 +15,9 @@ from sterna.adapters.sql.host_statements import open_after, required_host
 from sterna.adapters.sql.rule_statements import all_rules, check_closing
 from sterna.adapters.sql.step_statements import ACTIVE
 from sterna.domain.errors import Conflict, NotFound
-from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame
+from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame, moved_away
 from sterna.domain.fleet.course import UNFINISHED, OperationKind, OperationStatus, Order, obeying
+from sterna.domain.fleet.operations import Return
 from sterna.domain.fleet.rules import orders
 from sterna.domain.journal import Migration
 from sterna.domain.status import Status
@@ -75,22 +76,27 @@ def add(c: Connection, wanted: OperationRecord, up: Collection[str] | None = Non
     for name in wanted.hosts:
         required_host(c, name)
     _refuse_busy(c, wanted)
-    rolling = wanted.kind is OperationKind.ROLLING
-    if up is not None and not rolling:  # a rolling operation plans its waves by the rules
-        check_closing(c, wanted.hosts, up)
-    new = wanted if rolling else wanted.model_copy(update={"closed": on_steps.close(c, wanted, wanted.hosts)})
-    if rolling:
+    new = wanted
+    if wanted.kind is OperationKind.DRAIN:  # a rolling operation plans its waves by the rules
+        if up is not None:
+            check_closing(c, wanted.hosts, up)
+        new = wanted.model_copy(update={"closed": on_steps.close(c, wanted, wanted.hosts)})
+    if wanted.kind is OperationKind.ROLLING:
         on_steps.add(c, wanted.id, wanted.hosts)
     key = c.execute(insert(operations).values(**_values(new))).inserted_primary_key
     return new.model_copy(update={"number": int(key[0]) if key else 0}), False
 
 
 def _refuse_busy(c: Connection, wanted: OperationRecord) -> None:
+    """A rebalance conflicts with other rebalances only."""
+    balances = wanted.kind is OperationKind.REBALANCE
     for other in unfinished(c):
+        if other.id == wanted.id or balances is not (other.kind is OperationKind.REBALANCE):
+            continue
         shared = sorted(set(other.hosts) & set(wanted.hosts))
-        if shared and other.id != wanted.id:
+        if shared or (balances and not (other.hosts and wanted.hosts)):
             raise Conflict(
-                f"operation {other.id} works on {', '.join(shared)}: it is {other.status}",
+                f"operation {other.id} works on {', '.join(shared) or 'all hosts'}: it is {other.status}",
                 fix=f"wait for it, or `sterna operation stop {other.id}`",
             )
 
@@ -140,7 +146,7 @@ def _closed_after(c: Connection, known: OperationRecord, order: Order, at: str) 
     rolling = known.kind is OperationKind.ROLLING
     if order is Order.UNDO:
         on_steps.undo(c, known) if rolling else open_after(c, known.id, known.closed)
-    if order is not Order.RESUME:
+    if order is not Order.RESUME or not known.kind.empties:
         return known.closed
     if rolling:
         return on_steps.resume(c, known, at)
@@ -151,7 +157,7 @@ def set_maintenance(c: Connection, name: str, on: bool, reason: str) -> HostReco
     """See ports.fleet.Fleet.set_maintenance."""
     if not on and required_host(c, name).maintenance:
         for operation in unfinished(c):
-            if name not in operation.hosts:
+            if name not in operation.hosts or not operation.kind.empties:
                 continue
             if not operation.status.keeps_closed and on_steps.is_asked_for(c, operation, name):
                 raise Conflict(
@@ -253,6 +259,15 @@ def _tried(attempt: Attempt, record: MigrationRecord | None) -> Tried:
 def _migrations(c: Connection, ids: Collection[str]) -> dict[str, MigrationRecord]:
     found = c.execute(select(migrations).where(migrations.c.id.in_(ids))) if ids else ()
     return {row.id: rows.migration(row) for row in found}
+
+
+def away(c: Connection, hosts: Collection[str]) -> tuple[Return, ...]:
+    """See ports.operations.OperationRecords.moved_away."""
+    left = attempts.alias("left")
+    of_hosts = left.c.document["source"].as_string().in_(sorted(hosts))
+    vms_of_hosts = select(left.c.document["vm"].as_string()).where(left.c.state == AttemptState.ARRIVED, of_hosts)
+    arrived = attempts.c.state == AttemptState.ARRIVED, attempts.c.document["vm"].as_string().in_(vms_of_hosts)
+    return moved_away((_attempt(row) for row in c.execute(select(attempts).where(*arrived))), hosts)
 
 
 def active(c: Connection) -> list[Attempt]:

@@ -17,7 +17,7 @@ from sterna.adapters.sql.fleet_schema import (
     vms,
 )
 from sterna.adapters.sql.step_statements import ACTIVE, remove
-from sterna.domain.fleet.course import FINAL
+from sterna.domain.fleet.course import FINAL, OperationKind
 from sterna.domain.status import Status
 
 MOST_MIGRATIONS = 20
@@ -58,7 +58,8 @@ def old_operations(c: Connection, before: str) -> list[str]:
     query = select(operations.c.id, operations.c.status, operations.c.document).order_by(operations.c.number)
     for row in c.execute(query):
         names = list(row.document["hosts"])
-        newest |= dict.fromkeys(names, row.id)
+        if OperationKind(row.document["kind"]).empties:
+            newest |= dict.fromkeys(names, row.id)
         if row.status in FINAL and _ended_before(row.document, before):
             ended[row.id] = names
     closed = select(hosts.c.document).where(hosts.c.maintenance)

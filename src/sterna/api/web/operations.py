@@ -23,6 +23,7 @@ from sterna.api.web.queue import by_reason
 from sterna.domain.access import Action
 from sterna.domain.fleet.course import LEADS_TO, OperationStatus, Order
 from sterna.domain.fleet.moves_svg import bars, draw_moves
+from sterna.domain.policies import POLICIES
 from sterna.ports.operations import OperationRecord, Tried
 
 router = APIRouter(include_in_schema=False)
@@ -44,6 +45,7 @@ async def list_operations(
     listed = await rest.list_operations(controller, cursor, AT_ONCE, status=statuses)
     query = f"status={status}" if statuses else ""
     shown = {"listed": listed, "status": status, "statuses": list(OperationStatus), "query": query}
+    shown["policies"] = sorted(POLICIES)
     return page(request, "operations.html", **shown)
 
 

@@ -35,7 +35,7 @@ NAVIGATION = (
     ("/", "Fleet", Action.READ, ("/hosts/", "/drains")),
     ("/vms", "VMs", Action.READ, ("/vms/",)),
     ("/migrations", "Migrations", Action.READ, ("/migrations/",)),
-    ("/operations", "Operations", Action.READ, ("/operations/",)),
+    ("/operations", "Operations", Action.READ, ("/operations/", "/rearrangements")),
     ("/queue", "Queue", Action.READ, ()),
     ("/audit", "Audit", Action.AUDIT, ()),
     ("/accuracy", "Accuracy", Action.READ, ()),

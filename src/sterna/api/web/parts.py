@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
-from sterna.api.web import assets, fleet, hosts, live, migrations, operations, queue, records, sign_in, vms
+from sterna.api.web import (
+    assets,
+    fleet,
+    hosts,
+    live,
+    migrations,
+    operations,
+    queue,
+    rearranging,
+    records,
+    sign_in,
+    vms,
+)
 
-PAGES = (assets, sign_in, fleet, hosts, vms, live, migrations, operations, queue, records)
+PAGES = (assets, sign_in, fleet, hosts, vms, live, migrations, operations, rearranging, queue, records)

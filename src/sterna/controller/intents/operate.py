@@ -15,12 +15,21 @@ from sterna.controller import reasons
 from sterna.controller.intents.request import MigrateRequest
 from sterna.controller.operations.between import NoHooks
 from sterna.controller.operations.observing import Observer
-from sterna.controller.operations.planning import Wanted, drain_of, forecast_of, made_plan, may_of, rolling_of
+from sterna.controller.operations.planning import (
+    Wanted,
+    drain_of,
+    forecast_of,
+    home_of,
+    made_plan,
+    may_of,
+    rebalance_of,
+    rolling_of,
+)
 from sterna.controller.records.registry import Registry
 from sterna.domain.errors import NotFound, Refused
 from sterna.domain.fleet.attempts import Attempt, returns
 from sterna.domain.fleet.course import OperationKind, Order
-from sterna.domain.fleet.operations import BringBack
+from sterna.domain.fleet.operations import THRESHOLD, BringBack
 from sterna.domain.fleet.plans import Plan
 from sterna.domain.fleet.rule_checks import away_of, down_together
 from sterna.domain.fleet.snapshot import Snapshot
@@ -43,7 +52,9 @@ class OperationRequest(Value):
     """UUID chosen by the client; '' to have one made."""
     kind: OperationKind = OperationKind.DRAIN
     hosts: tuple[str, ...]
-    """To be emptied."""
+    """To be emptied; to which VMs are brought back; or those that are rebalanced, none for all."""
+    threshold: float = THRESHOLD
+    """Of a rebalance."""
     most_closed: int = 1
     of_one_domain: int | None = 1
     between: Between = Between()
@@ -95,12 +106,14 @@ class Operate:
         self._fleet, self._registry, self._observer = fleet, registry, observer
         self._clock, self._wake = clock, wake
         self.hooks: Hooks = NoHooks()
+        self.may_rebalance = False
+        """By the settings."""
 
     async def preview(self, request: OperationRequest) -> Preview:
         """What it would do now. Changes nothing. Raises NotFound for a host that there is not; Refused for a policy
-        that there is not, a host that is gone, where no host would take VMs, or where hosts are not to be down
-        together."""
-        record = self._record(request)
+        that there is not, a host that is gone, or where no host would take VMs. Also where hosts are not to be down
+        together, or nothing is to be brought back."""
+        record = await self._with_returns(self._record(request))
         if record.kind is OperationKind.DRAIN and not request.ignore_host_rules:  # waves are planned by the rules
             closed = {host.name: host.maintenance for host in await self._registry.hosts()}
             away = away_of(closed, self._registry.usable())
@@ -111,10 +124,14 @@ class Operate:
         """The operation, and whether the id was known already: then nothing is done.
 
         Raises NotFound and Refused as `preview`; Refused where it would miss its deadline or VMs would be left at
-        it; Conflict where another operation works on one of its hosts, or the id belongs to another request.
+        it, or for a rebalance that is off. Raises Conflict where another operation works on one of its hosts, or
+        the id belongs to another request.
         """
         record = self._record(request)
         if not await self._is_known(record.id):
+            if record.kind is OperationKind.REBALANCE and not self.may_rebalance:
+                reasons.refuse([reasons.rebalance_off()])
+            record = await self._with_returns(record)
             await self._refuse(record, even_if_late=request.even_if_late)
         up = None if request.ignore_host_rules else self._registry.usable()
         record, repeated = await self._fleet.add_operation(record, up)
@@ -151,6 +168,17 @@ class Operate:
         self._wake()
         return record
 
+    async def _with_returns(self, record: OperationRecord) -> OperationRecord:
+        """With the VMs that it is to bring back. Raises NotFound, Refused where there are none."""
+        if record.kind is not OperationKind.BRING_BACK:
+            return record
+        gone = [host for host in await self._registry.named(record.hosts) if host.gone]
+        reasons.refuse([reasons.gone_for_returns(host.name, removed=host.removed) for host in gone])
+        found = await self._fleet.moved_away(record.hosts)
+        if not found:
+            reasons.refuse([reasons.nothing_to_bring_back(record.hosts)])
+        return record.model_copy(update={"returns": found})
+
     async def _is_known(self, id: str) -> bool:
         try:
             await self._fleet.operation(id)
@@ -165,7 +193,7 @@ class Operate:
         between = request.between
         if between.webhook and (why := self.hooks.against(between.webhook)):
             reasons.refuse([reasons.webhook_not_allowed(between.webhook, why)])
-        is_asked = request.kind is OperationKind.DRAIN or between.webhook or between.by_hand
+        is_asked = request.kind is not OperationKind.ROLLING or between.webhook or between.by_hand
         if not is_asked and self.hooks.has_command():
             between = between.model_copy(update={"command": True})
         return OperationRecord(
@@ -174,6 +202,7 @@ class Operate:
             hosts=tuple(sorted(set(request.hosts))),
             most_closed=request.most_closed,
             of_one_domain=request.of_one_domain,
+            threshold=request.threshold,
             between=between,
             may=request.may,
             policy=request.policy,
@@ -204,6 +233,8 @@ class Operate:
             reasons.refuse([reasons.host_gone(host.name, removed=host.removed) for host in gone])
         snapshot = (await self._observer.observe()).snapshot
         takers = {host.name for host in snapshot.hosts if not host.closed and not host.gone}
+        if not record.kind.empties:
+            return snapshot
         full = {vm.host for vm in snapshot.vms} & set(record.hosts)
         if record.kind is OperationKind.DRAIN or len(takers) == 1:  # a wave leaves the others open
             takers -= set(record.hosts)
@@ -212,11 +243,18 @@ class Operate:
         return snapshot
 
     async def _planned(self, record: OperationRecord) -> Preview:
-        unheard = await self._observer.ask(record.hosts)
-        snapshot = await self._check(record)
-        rolling, steps = record.kind is OperationKind.ROLLING, [HostStep(host=name) for name in record.hosts]
-        wanted: Wanted = rolling_of(record, steps) if rolling else drain_of(record, self._clock.now())
-        return await self._foreseen(snapshot, wanted, unheard)
+        asked = {*record.hosts, *(one.put_on for one in record.returns)}
+        unheard = await self._observer.ask(sorted(asked))
+        return await self._foreseen(await self._check(record), self._wanted(record), unheard)
+
+    def _wanted(self, record: OperationRecord) -> Wanted:
+        if record.kind is OperationKind.ROLLING:
+            return rolling_of(record, [HostStep(host=name) for name in record.hosts])
+        if record.kind is OperationKind.BRING_BACK:
+            return home_of(record, record.returns)
+        if record.kind is OperationKind.REBALANCE:
+            return rebalance_of(record)
+        return drain_of(record, self._clock.now())
 
     async def _foreseen(self, snapshot: Snapshot, wanted: Wanted, unheard: dict[str, str]) -> Preview:
         plan = await made_plan(snapshot, wanted)

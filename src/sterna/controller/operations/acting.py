@@ -22,8 +22,11 @@ from sterna.ports.operations import OperationRecord
 log = structlog.get_logger(__name__)
 
 MOST_TRIES = 5
-"""Times that an attempt is asked for in vain, one at each look. Then it is given up: it would keep its slots. Its
-VM rests a while, and is planned again."""
+"""Times that an attempt is asked for in vain. Then it is given up: it would keep its slots. Its VM rests a while,
+and is planned again."""
+AGAIN_MS = 1_500.0
+"""The same is not asked for again sooner, however often the operation is looked at. Less than the interval of looks
+(`carrying_out.LOOK_S`), so that each of these may ask."""
 Begin = Callable[[OperationRecord, Attempt], Awaitable[object]]
 Abort = Callable[[str], Awaitable[object]]
 
@@ -34,7 +37,11 @@ class Acting:
     def __init__(self, fleet: Fleet, begin: Begin, abort: Abort, clock: Clock) -> None:
         """`begin` asks for an attempt's migration, `abort` for the end of one. They raise as Controller does."""
         self._fleet, self._ask, self._abort, self._clock = fleet, begin, abort, clock
+        self.on_given_up: Callable[[str], None] = lambda operation: None
+        """Called with an operation of which an attempt has ended before it began."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._asked_at: dict[tuple[str, str], float] = {}
+        """What was asked for a short while ago, and when that was (monotonic ms), oldest first."""
         self.trouble: dict[str, str] = {}
         """Migration -> why it could not be begun when that was last tried."""
         self._tries: Counter[str] = Counter()
@@ -46,16 +53,20 @@ class Acting:
 
     def begin(self, operation: OperationRecord, attempt: Attempt) -> None:
         """Ask for its migration."""
-        self._do(attempt.migration, self._begin(operation, attempt))
+        self._do("begin", attempt.migration, self._begin(operation, attempt))
 
     def abort(self, migration: str) -> None:
         """Ask for its end. One that is past its pivot goes on."""
-        self._do(migration, self._end(migration))
+        self._do("abort", migration, self._end(migration))
 
-    def _do(self, migration: str, act: Coroutine[None, None, None]) -> None:
-        if migration in self._tasks:
+    def _do(self, what: str, migration: str, act: Coroutine[None, None, None]) -> None:
+        now_ms = self._clock.monotonic_ms()
+        while self._asked_at and now_ms - next(iter(self._asked_at.values())) >= AGAIN_MS:
+            del self._asked_at[next(iter(self._asked_at))]
+        if migration in self._tasks or (what, migration) in self._asked_at:
             act.close()
             return
+        self._asked_at[what, migration] = now_ms
         task = asyncio.create_task(_quietly(act, migration), name=f"operation-{migration}")
         self._tasks[migration] = task
         task.add_done_callback(lambda _: self._tasks.pop(migration, None))
@@ -81,6 +92,8 @@ class Acting:
         at = self._clock.now().isoformat()
         await self._fleet.settle_attempt(attempt, operation.epoch, state, reason=reason, blame=blame, at=at)
         self.forget(attempt.migration)
+        if state.ended:
+            self.on_given_up(operation.id)
 
     def forget(self, migration: str) -> None:
         """It has begun, or will not be begun any more."""

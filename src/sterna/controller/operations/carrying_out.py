@@ -6,7 +6,8 @@ died. Holding keeps two from planning at once. That nothing is done twice does n
 names the holder's epoch, and an attempt that was given up is never admitted.
 
 Each operation is looked at in a task of its own, with signs of life beside it: one whose plan or whose hosts take
-long holds up no other one, and is not taken for abandoned. A look that does not end is given up.
+long holds up no other one, and is not taken for abandoned. A look that does not end is given up. All are looked at
+every LOOK_S; one of which a migration has got further is looked at sooner (`waking.py`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import structlog
 from sterna.controller.operations.acting import Acting
 from sterna.controller.operations.looking import Looks
 from sterna.controller.operations.observing import Observer
+from sterna.controller.operations.waking import Waking
 from sterna.domain.errors import SternaError
 from sterna.kit.tasks import own_cancellation_only
 from sterna.ports.clock import Clock
@@ -44,7 +46,11 @@ class Operations:
 
     def __init__(self, fleet: Fleet, observer: Observer, acting: Acting, clock: Clock) -> None:
         self._fleet, self.acting, self._clock = fleet, acting, clock
-        self._observer, self._looks = observer, Looks(fleet, observer, acting, clock)
+        self._turns: dict[str, asyncio.Task[None]] = {}
+        """Of operations that are being looked at."""
+        self.waking = Waking(self._begin_one_look, self._turns, clock)
+        acting.on_given_up = self.waking.soon
+        self._observer, self._looks = observer, Looks(fleet, observer, acting, self.waking, clock)
         self.between = self._looks.between
         self._holder = str(uuid4())
         self._leases: dict[str, tuple[tuple[str, int, int], float]] = {}
@@ -53,8 +59,6 @@ class Operations:
         """Of those that this controller holds: the epoch."""
         self._given_up: dict[str, float] = {}
         """Operations of which a look did not end, and when that was (monotonic ms): others go first."""
-        self._turns: dict[str, asyncio.Task[None]] = {}
-        """Of operations that are being looked at."""
         self._wake = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
 
@@ -71,12 +75,14 @@ class Operations:
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
+        await self.waking.stop()
         await self.acting.stop()
         await self.between.stop()
         await self._release()
 
     async def _release(self, why: str = "") -> None:
         """Leave what is held to another controller, and say why in how it stands."""
+        await self.waking.stop()
         turns = list(self._turns.values())
         for turn in turns:
             turn.cancel()
@@ -112,6 +118,12 @@ class Operations:
         await self.begin_looks()
         await asyncio.gather(*self._turns.values(), return_exceptions=True)
 
+    async def drained(self) -> None:
+        """Wait until nothing is looked at, woken or done any more. For tests."""
+        while tasks := [*self._turns.values(), *self.waking.due()]:
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.acting.drained()
+
     async def begin_looks(self) -> None:
         """Begin to look at each operation that is not being looked at. Raises Unreachable.
 
@@ -122,10 +134,20 @@ class Operations:
         unfinished = await self._fleet.unfinished_operations()
         self._forget({one.id for one in unfinished})
         for known in unfinished:
-            if known.id not in self._turns:
-                turn = asyncio.create_task(self._turn(known), name=f"look-{known.id}")
-                self._turns[known.id] = turn
-                turn.add_done_callback(partial(self._turn_is_over, known.id))
+            self._begin_turn(known)
+
+    async def _begin_one_look(self, id: str) -> None:
+        """At one that is held here. Raises Unreachable."""
+        if id in self._held and self._observer.connected():
+            known = await self._fleet.operation(id)
+            if not known.status.final:
+                self._begin_turn(known)
+
+    def _begin_turn(self, known: OperationRecord) -> None:
+        if known.id not in self._turns:
+            turn = asyncio.create_task(self._turn(known), name=f"look-{known.id}")
+            self._turns[known.id] = turn
+            turn.add_done_callback(partial(self._turn_is_over, known.id))
 
     def _turn_is_over(self, id: str, _: asyncio.Task[None]) -> None:
         self._turns.pop(id, None)
@@ -135,6 +157,7 @@ class Operations:
             for id in known.keys() - set(unfinished) - self._turns.keys():
                 del known[id]
         self._looks.forget({*unfinished, *self._turns})
+        self.waking.forget({*self._held, *self._turns})
 
     # ------------------------------------------------------------ one look at one operation
 
@@ -152,12 +175,14 @@ class Operations:
     async def _looked_at(self, held: OperationRecord) -> bool:
         """Has it ended? Shows signs of life meanwhile. A look that takes too long ends, and so does the holding."""
         beating = asyncio.create_task(self._beat(held), name=f"beat-{held.id}")
+        began_ms = self._clock.monotonic_ms()
         try:
             async with asyncio.timeout(LONGEST_LOOK_S):
                 return await self._looks.look_at(held)
         except TimeoutError:
             log.warning("a look at an operation did not end", operation=held.id, after_s=LONGEST_LOOK_S)
         finally:
+            self.waking.looked_at(held.id, began_ms)
             beating.cancel()
             await asyncio.gather(beating, return_exceptions=True)
         self._held.pop(held.id, None)

@@ -10,12 +10,14 @@ import structlog
 
 from sterna.controller.operations.acting import Acting
 from sterna.controller.operations.between import BetweenCalls
+from sterna.controller.operations.calculating import calculated
 from sterna.controller.operations.observing import BEFORE_PIVOT, Observer
 from sterna.controller.operations.patience import Patience
 from sterna.controller.operations.planning import Look, Planning
 from sterna.controller.operations.rolling import RollingLooks
+from sterna.controller.operations.waking import Waking
 from sterna.domain.fleet.admission import ending
-from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame, back, next_number
+from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame, next_number
 from sterna.domain.fleet.course import OperationKind, OperationStatus
 from sterna.domain.fleet.rules import orders
 from sterna.domain.fleet.snapshot import Snapshot
@@ -45,8 +47,8 @@ _NOT_BEGUN = "it had not started when the operation was stopped"
 class Looks:
     """At the operations that this controller holds."""
 
-    def __init__(self, fleet: Fleet, observer: Observer, acting: Acting, clock: Clock) -> None:
-        self._fleet, self._acting, self._clock = fleet, acting, clock
+    def __init__(self, fleet: Fleet, observer: Observer, acting: Acting, waking: Waking, clock: Clock) -> None:
+        self._fleet, self._acting, self._waking, self._clock = fleet, acting, waking, clock
         self._observer, self._planning, self._patience = observer, Planning(observer, clock), Patience(clock)
         self._unheard: dict[str, tuple[float, str]] = {}
         """Of operations that could end, but for hosts that have not listed their VMs: until when none is asked
@@ -66,6 +68,7 @@ class Looks:
         """Has it ended? Raises Unreachable."""
         tried = [await self._followed(operation, one) for one in await self._fleet.attempts(operation.id)]
         attempts = [one.attempt for one in tried]
+        self._waking.follow(operation.id, attempts)
         active = any(not attempt.state.ended for attempt in attempts)
         empty: tuple[str, ...] = ()
         if operation.status is OperationStatus.STOPPING:
@@ -87,7 +90,7 @@ class Looks:
             if awaited:
                 status, why = None, awaited
                 self._patience.renew(operation.id)
-            if status is OperationStatus.DONE:
+            if status is OperationStatus.DONE and operation.kind.empties:
                 empty = _expected(operation, look)
             standing = standing.model_copy(update={"waits_for": why})
             await self._begin(operation, look, next_number(attempts))
@@ -109,7 +112,8 @@ class Looks:
         attempt, status = tried.attempt, tried.status
         if attempt.state.ended or self._acting.busy(attempt.migration):
             return tried
-        unwanted = operation.status.aborts and not (operation.status is OperationStatus.UNDOING and back(attempt))
+        of_undo = operation.status is OperationStatus.UNDOING and attempt.number >= operation.counts_from
+        unwanted = operation.status.aborts and not of_undo
         if status is None and unwanted:
             return await self._settled(operation, tried, AttemptState.CANCELLED, Blame.NOBODY, _NOT_BEGUN)
         if status is None:
@@ -152,18 +156,20 @@ class Looks:
         return (None, against) if against else (status, "")
 
     async def _against(self, operation: OperationRecord, look: Look, status: OperationStatus) -> str:
-        """Do the hosts themselves list the VMs that the records have there? Otherwise it does not end yet: why."""
-        if operation.status is not OperationStatus.RUNNING:
+        """Do the hosts themselves list the VMs that the records have there? Otherwise it does not end yet: why. Of
+        one that empties no hosts nothing is asked."""
+        if operation.status is not OperationStatus.RUNNING or not operation.kind.empties:
             return ""
         until_ms, why = self._unheard.get(operation.id, (0.0, ""))
         if self._clock.monotonic_ms() < until_ms:
             return why
         unheard = await self._observer.ask(operation.hosts)
-        now, hosts = (await self._observer.observe()).snapshot, look.situation.hosts
+        now, then, hosts = (await self._observer.observe()).snapshot, look.situation.snapshot, look.situation.hosts
+        changed = await calculated(len(now.vms), lambda: _inside(now, hosts) != _inside(then, hosts))
         if unheard:
             why = "; ".join(f"{host} has not listed its VMs: {said}" for host, said in unheard.items())
             self._unheard[operation.id] = self._clock.monotonic_ms() + ASK_AGAIN_MS, why
-        elif _inside(now, hosts) != _inside(look.situation.snapshot, hosts):
+        elif changed:
             why = _CHANGED
         elif status is not OperationStatus.DONE or not (why := await self._claimed(_expected(operation, look))):
             return ""
@@ -209,6 +215,7 @@ class Looks:
         )
         self._planning.again(operation.id)
         written = await self._fleet.decide(decision)
+        self._waking.follow(operation.id, written, also=True)
         if len(written) < len(new):
             log.info("the fleet has changed: an operation is planned again", operation=operation.id)
         for attempt in written:

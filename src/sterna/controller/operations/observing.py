@@ -13,8 +13,10 @@ from sterna.controller.calls import AgentCalls
 from sterna.controller.operations.calculating import calculated
 from sterna.controller.records.forecasts import ForecastHistory
 from sterna.controller.records.registry import Host, Registry
+from sterna.controller.records.shared_reading import SharedReading
 from sterna.controller.records.snapshot import Snapshot
 from sterna.controller.records.under_way import under_way
+from sterna.domain.errors import SternaError
 from sterna.domain.fleet import snapshot as planner
 from sterna.domain.fleet.admission import Settling
 from sterna.domain.fleet.attempts import Attempt
@@ -24,6 +26,7 @@ from sterna.domain.forecast import Load
 from sterna.domain.journal import Migration
 from sterna.domain.model import GuestState, Value
 from sterna.domain.status import Status
+from sterna.kit.errors import copy_of
 from sterna.ports.bus import BusState
 from sterna.ports.fleet import Fleet, MigrationRecord, VmRecord
 
@@ -77,6 +80,7 @@ class Observer:
     ) -> None:
         self._fleet, self._registry, self._known, self._calls = fleet, registry, known, calls
         self._history, self.capacity = history, Capacity()
+        self._shared = SharedReading(self._read)
 
     def connected(self) -> bool:
         """Has this controller a connection to the bus?"""
@@ -108,7 +112,14 @@ class Observer:
         return dict(sorted(unheard.items()))
 
     async def observe(self) -> Observed:
-        """The fleet as it is known. Raises Unreachable."""
+        """The fleet as it is known now, or a little later: who asks at the same time shares one reading of all VMs.
+        Raises Unreachable."""
+        try:
+            return await self._shared.latest()
+        except SternaError as error:
+            raise copy_of(error) from error.__cause__
+
+    async def _read(self) -> Observed:
         running = await under_way(self._fleet)
         read = _Read(
             running=running,

@@ -14,11 +14,20 @@ from datetime import datetime
 from sterna.controller.operations.calculating import calculated
 from sterna.controller.operations.observing import PREPARING, Observed, Observer
 from sterna.domain.fleet.admission import Situation, Wait, admit, ending, held, waits_for
-from sterna.domain.fleet.attempts import Attempt, explained, marked, resting, rests_until, returns, since_arrival
+from sterna.domain.fleet.attempts import (
+    Attempt,
+    explained,
+    marked,
+    resting,
+    rests_until,
+    returns,
+    since_arrival,
+    still_away,
+)
 from sterna.domain.fleet.course import OperationKind, OperationStatus
-from sterna.domain.fleet.operations import BringBack, Drain, Mays, Return, Rolling
+from sterna.domain.fleet.operations import BringBack, Drain, Mays, Rebalance, Return, Rolling
 from sterna.domain.fleet.planner import plan
-from sterna.domain.fleet.plans import LeftOver, Plan
+from sterna.domain.fleet.plans import LeftOver, Plan, Purpose
 from sterna.domain.fleet.rules import Rule
 from sterna.domain.fleet.snapshot import Snapshot
 from sterna.domain.fleet.stages import HostStep, Stage, between_s, named
@@ -40,7 +49,7 @@ class Forecast:
     """By how much the promise misses the deadline. None: it does not."""
 
 
-Wanted = BringBack | Drain | Rolling
+Wanted = BringBack | Drain | Rebalance | Rolling
 
 
 @dataclass(frozen=True)
@@ -149,10 +158,13 @@ class Planning:
         Unreachable."""
         observed, attempts = await self._observer.observe(), [one.attempt for one in tried]
         counted = [one for one in attempts if one.number >= operation.counts_from]
-        vms = marked(observed.snapshot.vms, since_arrival(counted, undoing=False))
-        wanted = rolling_of(operation, steps)
-        snapshot = observed.snapshot.model_copy(update={"vms": vms})
-        made = await made_plan(snapshot, wanted, self._plans.get(operation.id))
+        wanted, previous = rolling_of(operation, steps), self._plans.get(operation.id)
+
+        def planned() -> Plan:
+            vms = marked(observed.snapshot.vms, since_arrival(counted, undoing=False))
+            return plan(observed.snapshot.model_copy(update={"vms": vms}), wanted, previous)
+
+        made = await calculated(len(observed.snapshot.vms), planned)
         self._plans[operation.id] = made
         first = made.waves[:1]
         after = wanted.hosts - wanted.done - {name for wave in first for name in wave.hosts}
@@ -193,23 +205,26 @@ def _look(
 ) -> Look:
     """What is found in the fleet as it was observed. Only calculates."""
     undoing = operation.status is OperationStatus.UNDOING
+    brings_back = undoing or operation.kind is OperationKind.BRING_BACK
     counted = [one for one in attempts if one.number >= operation.counts_from]
-    tried, back = since_arrival(counted, undoing=undoing), returns(attempts)
-    vms = marked(observed.snapshot.vms, tried, undoing=undoing)
+    tried = since_arrival(counted, undoing=undoing)
+    back = returns(attempts) if undoing else still_away(operation.returns, attempts)
+    vms = marked(observed.snapshot.vms, tried, undoing=brings_back)
     snapshot = observed.snapshot.model_copy(update={"vms": vms})
-    drain = drain_of(operation, now).model_copy(update={"hosts": wave.draining, "prefer": wave.done})
-    wanted = BringBack(returns=back, may=may_of(operation)) if undoing else drain
+    wanted = _wanted(operation, back, wave, now, undoing=undoing)
     made = plan(snapshot, wanted, previous)
-    rest = resting(tried, now, undoing=undoing) | held(snapshot, observed.holders)
-    rests_s = {vm: (at - now).total_seconds() for vm, at in rests_until(tried, now, undoing=undoing).items()}
+    rest = resting(tried, now, undoing=brings_back) | held(snapshot, observed.holders)
+    rests_s = {vm: (at - now).total_seconds() for vm, at in rests_until(tried, now, undoing=brings_back).items()}
+    empties = operation.kind.empties and not undoing
     own = {attempt.vm for attempt in attempts if not attempt.state.ended}
     situation = Situation(
-        hosts=_places(back, snapshot) if undoing else wave.draining,
+        hosts=wave.draining if empties else _places(back, snapshot),
         snapshot=snapshot,
         plan=made,
         admitted=admit(snapshot, made, wanted.may, preparing=observed.preparing, resting=rest),
         own=frozenset(own),
         settling=observed.settling,
+        empties=empties,
     )
     return Look(
         situation=situation,
@@ -220,6 +235,19 @@ def _look(
         rules=observed.rules,
         paused="the operation is paused" if operation.status is OperationStatus.PAUSED else "",
     )
+
+
+def _wanted(
+    operation: OperationRecord, back: Sequence[Return], wave: Wave, now: datetime, *, undoing: bool
+) -> BringBack | Drain | Rebalance:
+    """What is asked of the planner now. `back`: the VMs that are to be brought back."""
+    if undoing:
+        return BringBack(returns=tuple(back), may=may_of(operation))
+    if operation.kind is OperationKind.BRING_BACK:
+        return home_of(operation, back)
+    if operation.kind is OperationKind.REBALANCE:
+        return rebalance_of(operation)
+    return drain_of(operation, now).model_copy(update={"hosts": wave.draining, "prefer": wave.done})
 
 
 def forecast_of(
@@ -262,6 +290,16 @@ def drain_of(operation: OperationRecord, now: datetime) -> Drain:
     return Drain(hosts=frozenset(operation.hosts), may=may_of(operation), finish_within_s=within_s)
 
 
+def home_of(operation: OperationRecord, back: Sequence[Return]) -> BringBack:
+    """Of one that brings VMs back: those that are still away."""
+    return BringBack(returns=tuple(back), may=may_of(operation), purpose=Purpose.HOME)
+
+
+def rebalance_of(operation: OperationRecord) -> Rebalance:
+    """What is to be evened out."""
+    return Rebalance(hosts=frozenset(operation.hosts), threshold=operation.threshold, may=may_of(operation))
+
+
 def rolling_of(operation: OperationRecord, steps: Sequence[HostStep]) -> Rolling:
     """What is left of it, but for the wave that is under way. Hosts that were skipped are not its any more."""
     done = named(steps, Stage.DONE)
@@ -285,7 +323,7 @@ def _after(made: Plan, first_s: float) -> Forecast:
 
 
 def _places(back: Sequence[Return], snapshot: Snapshot) -> frozenset[str]:
-    """Where the VMs are and were that nobody has deleted or moved since."""
+    """Where the VMs are and were that nobody has deleted or moved since. Of a rebalance: none."""
     at = {vm.uuid: vm.host for vm in snapshot.vms}
     still = [one for one in back if at.get(one.vm) == one.put_on]
     return frozenset(host for one in still for host in (one.origin, one.put_on))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import structlog
 
 from sterna.controller.operations.between import BetweenCalls, is_asked
+from sterna.controller.operations.calculating import calculated
 from sterna.controller.operations.observing import Observer
 from sterna.controller.operations.patience import Patience
 from sterna.controller.operations.planning import Forecast, Look, Planning, Wave
@@ -274,7 +275,8 @@ class RollingLooks:
         if not heard:
             await self._give_up(at, not_now, at.at(Stage.WAITING) if not wave else _of(at, wave))
             return
-        if _vms_of(fleet, heard) != _vms_of((await self._observer.observe()).snapshot, heard):
+        now_there = (await self._observer.observe()).snapshot
+        if await calculated(len(fleet.vms), lambda: _vms_of(fleet, heard) != _vms_of(now_there, heard)):
             at.says |= dict.fromkeys(heard, _CHANGED)
             return
         self._patience.renew(at.operation.id)

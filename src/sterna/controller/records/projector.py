@@ -207,6 +207,11 @@ class Projector:
         self._copies, self._permits = copies, permits
         self.on_stored: Callable[[Sequence[EntryRecord]], Awaitable[None]] = _ignored
         """Called with the entries that were not in the records before. Raises nothing."""
+        self.on_taken: Callable[[str, Sequence[Entry]], None] = lambda host, entries: None
+        """Called when the records have more of a host's journal than was known here: with these entries, or none
+        where another controller has taken them. Raises nothing."""
+        self._read_to: dict[str, int] = {}
+        """Up to where each journal was read when it was last looked at from here."""
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def pull(self, host: str) -> Pulled:
@@ -229,6 +234,9 @@ class Projector:
 
     async def _pull_page(self, host: str) -> _Page:
         known = await self._fleet.host(host)
+        if known.cursor > self._read_to.setdefault(host, known.cursor):
+            self.on_taken(host, ())
+        self._read_to[host] = known.cursor
         # one entry back: if that entry is a different one, it is not the journal that was read before
         since = max(known.cursor - 1, 0)
         params = {"cursor": since, "limit": PAGE}
@@ -255,6 +263,8 @@ class Projector:
         if stored:
             self._events.wake()
             await self.on_stored(stored)
+        self._read_to[host] = new[-1].seq
+        self.on_taken(host, new)
         return _Page(len(stored))
 
     async def _permitted(self, batch: Batch) -> frozenset[str]:

@@ -106,13 +106,15 @@ class Situation(Value):
     """What an operation looks like at the moment, as far as its end depends on it."""
 
     hosts: frozenset[str]
-    """Those that it empties; of an undo, those where the VMs are and were that it has not brought back."""
+    """Those that it empties; where it brings VMs back, those where these are and were that are not back."""
     snapshot: Snapshot
     plan: Plan
     admitted: Admitted
     own: frozenset[str] = frozenset()
     """UUIDs of the VMs in its own migrations."""
     settling: tuple[Settling, ...] = ()
+    empties: bool = True
+    """Is it to empty its hosts? Otherwise it has ended when its plan has."""
 
     _seen: _Seen = PrivateAttr()
     """The same for all hosts of the snapshot, so that each of many costs little."""
@@ -175,13 +177,14 @@ def ending(status: OperationStatus, *, active: bool, situation: Situation | None
         return None
     if status is OperationStatus.UNDOING:
         return OperationStatus.UNDONE
-    return OperationStatus.INCOMPLETE if situation.inside() else OperationStatus.DONE
+    left = situation.inside() if situation.empties else situation.plan.left
+    return OperationStatus.INCOMPLETE if left else OperationStatus.DONE
 
 
 def waits_for(status: OperationStatus, situation: Situation) -> str:
     """What keeps an operation from its end beside its own moves: one sentence, '' where that is nothing."""
     silent = situation.silent()
-    if status is OperationStatus.UNDOING:
+    if status is OperationStatus.UNDOING or not situation.empties:
         needed = frozenset(silent)
     elif coming := situation.coming():
         return ", ".join(coming[:MOST_NAMED]) + (" and others" if len(coming) > MOST_NAMED else "")

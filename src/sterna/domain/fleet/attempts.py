@@ -7,7 +7,7 @@ its migration failed, when it may be tried again, and where it was before the op
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -198,6 +198,33 @@ def returns(attempts: Iterable[Attempt]) -> tuple[Return, ...]:
     return tuple(
         Return(vm=vm, origin=origin[vm], put_on=on) for vm, (_, on) in sorted(at.items()) if on != origin[vm]
     )
+
+
+def still_away(known: Iterable[Return], attempts: Iterable[Attempt]) -> tuple[Return, ...]:
+    """Those of them that these attempts have not brought back yet, with where they are now."""
+    arrived = [one for one in attempts if one.state is AttemptState.ARRIVED]
+    at = {one.vm: one.target for one in sorted(arrived, key=lambda one: one.number)}
+    now = (one.model_copy(update={"put_on": at.get(one.vm, one.put_on)}) for one in known)
+    return tuple(one for one in now if one.put_on != one.origin)
+
+
+def moved_away(attempts: Iterable[Attempt], hosts: Collection[str]) -> tuple[Return, ...]:
+    """The VMs that operations have moved away from these hosts, with where each was before the first of the
+    operations that moved it on, one after the other. Somebody else may have moved it since.
+
+    A move that nobody of them has made ends such a chain; a rebalance does as well: its VMs are to stay."""
+    origin: dict[str, str] = {}
+    at: dict[str, str] = {}
+    arrived = (one for one in attempts if one.state is AttemptState.ARRIVED)
+    for one in sorted(arrived, key=lambda one: (one.ended_at, one.operation, one.number)):
+        if at.get(one.vm, one.source) != one.source:
+            del origin[one.vm]
+        at[one.vm] = one.target
+        if one.purpose is Purpose.BALANCE or origin.setdefault(one.vm, one.source) == one.target:
+            origin.pop(one.vm, None)
+            del at[one.vm]
+    found = ((vm, where) for vm, where in sorted(origin.items()) if where in hosts)
+    return tuple(Return(vm=vm, origin=where, put_on=at[vm]) for vm, where in found)
 
 
 def explained(left: Iterable[LeftOver], tried: Mapping[str, Sequence[Attempt]]) -> tuple[LeftOver, ...]:

@@ -1,6 +1,7 @@
 """The states of an operation, what an operator may ask of one that runs, and which state follows.
 
-A drain is `running` until each host is empty (`done`), or until what is left cannot be moved (`incomplete`).
+A drain is `running` until each host is empty (`done`), or until what is left cannot be moved (`incomplete`). So is
+one that brings VMs back, until all are back; a rebalance is `done` once no move is worth it.
 `stopping` and `undoing` end as `stopped` and `undone`.
 """
 
@@ -18,6 +19,15 @@ class OperationKind(StrEnum):
     """They are emptied together, and stay closed."""
     ROLLING = "rolling"
     """Wave by wave they are emptied, something is done to them, and they are opened again."""
+    REBALANCE = "rebalance"
+    """VMs move from full hosts to emptier ones. No host is closed."""
+    BRING_BACK = "bring-back"
+    """VMs that drains and rolling operations have moved away from them return. No host is closed."""
+
+    @property
+    def empties(self) -> bool:
+        """Does it empty its hosts, and close them for that?"""
+        return self in (OperationKind.DRAIN, OperationKind.ROLLING)
 
 
 class OperationStatus(StrEnum):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from sterna.domain.fleet.plans import Purpose
 from sterna.domain.model import Value
 from sterna.domain.policies import May
 
@@ -56,16 +57,25 @@ class BringBack(Value):
 
     returns: tuple[Return, ...]
     may: Mays = frozenset()
+    purpose: Purpose = Purpose.BACK
+
+
+THRESHOLD = 0.2
+"""Of a rebalance, where no other one is given."""
 
 
 class Rebalance(Value):
     """Even out how full the hosts are."""
 
-    threshold: float = 0.2
-    """Difference between the fullest and the emptiest host that is left alone, 0..1."""
+    hosts: frozenset[str] = frozenset()
+    """Only these take and give VMs. None: all."""
+    threshold: float = THRESHOLD
+    """Difference between two hosts that is left alone, 0..1."""
     least_gain: float = 0.1
-    """A move is made only if it makes the spread so much smaller, 0..1."""
-    most_moves: int = 10
+    """A move is made only if the fuller of its two hosts is less full afterwards by this share of their difference,
+    0..1, and the other one is not fuller than that one was."""
+    most_moves: int = 100
+    """Of one plan. Then it is planned again."""
     resting: frozenset[str] = frozenset()
     """UUIDs of VMs that were moved a short while ago."""
     load: dict[str, float] = {}

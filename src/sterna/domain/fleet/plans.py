@@ -18,7 +18,11 @@ class Purpose(StrEnum):
     PARK = "park"
     """For a while: VMs are in each other's way."""
     BACK = "bring back"
+    """To where it was before its operation, which is undone."""
+    HOME = "return"
+    """The same, by an operation for this: to where it was before drains and rolling operations."""
     BALANCE = "balance"
+    """From a full host to an emptier one."""
 
 
 class Move(Value):
@@ -93,6 +97,15 @@ class Wave(Value):
     """When its hosts take VMs again."""
 
 
+class Spread(Value):
+    """How full the fullest and the emptiest open host are: the larger share of memory and vCPUs in use, 0..1."""
+
+    fullest: float
+    emptiest: float
+    fullest_after: float
+    emptiest_after: float
+
+
 class Promise(Value):
     """When it will have ended, in seconds from the plan's begin."""
 
@@ -117,5 +130,7 @@ class Plan(Value):
     """Hosts that a rolling operation does not close, and why."""
     bounds: Bounds = Bounds()
     promise: Promise = Promise(expected_s=0.0, promised_s=0.0)
+    spread: Spread | None = None
+    """Of a rebalance."""
     late_s: float | None = None
     """The promise misses what was asked for by so much. None: it does not."""

@@ -13,7 +13,7 @@ from sterna.domain.fleet.operations import BringBack, Return
 from sterna.domain.fleet.order import arrange
 from sterna.domain.fleet.pace import Paces
 from sterna.domain.fleet.placement import Step
-from sterna.domain.fleet.plans import LeftOver, Plan, Purpose
+from sterna.domain.fleet.plans import LeftOver, Plan
 from sterna.domain.fleet.promise import promise
 from sterna.domain.fleet.reasons import immovable, of_one_host, refusal
 from sterna.domain.fleet.schedule import as_moves, jobs, queue
@@ -42,7 +42,7 @@ def plan_return(tables: Tables, back: BringBack) -> Plan:
     order, stuck = arrange(lambda: _board(tables), wanted, begun)
     for v, h in stuck:
         left.append(leftover(board, v, f"{tables.vms[v].name} cannot go back: {_obstacle(order.board, v, h)}"))
-    moves = queue([planned(tables, move, Purpose.BACK) for move in order.moves], paces)
+    moves = queue([planned(tables, move, back.purpose) for move in order.moves], paces)
     promised, played = promise(moves, paces)
     return Plan(
         moves=tuple(as_moves(tables, moves, played)),

@@ -12,6 +12,8 @@ Code = Literal[
     "bandwidth-out-of-range",
     "deadline-missed",
     "webhook-not-allowed",
+    "rebalance-off",
+    "nothing-to-bring-back",
     # The hosts of the migration
     "no-such-host",
     "no-destination",

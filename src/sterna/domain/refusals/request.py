@@ -56,5 +56,24 @@ REQUEST = Group(
             when="rolling",
             against=Against.VM,
         ),
+        Entry(
+            "rebalance-off",
+            cause="A rebalance was asked for, and is off, as it is by default.",
+            remedy="see what it would do (`sterna rebalance --plan`), and set `rebalance = true` in [fleet] of all "
+            "controllers",
+            by=By.CONTROLLER,
+            when="rebalance",
+            against=Against.VM,
+        ),
+        Entry(
+            "nothing-to-bring-back",
+            cause="No drain or rolling operation that is recorded has moved a VM away from these hosts that is not "
+            "back. Old operations are removed from the records, and a rebalance's moves are to stay.",
+            remedy="name the hosts where the VMs were before; migrate others one by one (`sterna migrate VM --to "
+            "HOST`)",
+            by=By.CONTROLLER,
+            when="bring-back",
+            against=Against.VM,
+        ),
     ),
 )

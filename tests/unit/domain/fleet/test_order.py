@@ -123,9 +123,36 @@ def test_a_move_that_evens_out_too_little_is_not_made() -> None:
     assert plan(snapshot, Rebalance(threshold=0.3)).moves == ()
 
 
-def test_nothing_is_evened_out_while_something_moves() -> None:
+def test_a_vm_that_moves_already_counts_as_arrived() -> None:
     snapshot = uneven().model_copy(update={"moving": (Moving(vm="x0", target="b"),)})
-    assert plan(snapshot, Rebalance(threshold=0.3)) == Plan()
+    moves = plan(snapshot, Rebalance(threshold=0.3)).moves
+    assert [(move.begun, move.target) for move in moves] == [(True, "b"), (False, "b")]
+
+
+def test_a_small_host_is_not_made_fuller_than_the_full_one_was() -> None:
+    snapshot = fleet([host("a", gib=100), host("b", gib=10)], [vm("x", "a", gib=9), vm("y", "a", gib=71)])
+    assert plan(snapshot, Rebalance(threshold=0.3)).moves == ()
+
+
+def test_where_the_fullest_host_can_give_nothing_the_next_one_does() -> None:
+    snapshot = fleet(
+        [host("a", gib=32), host("b", gib=32), host("c", gib=32)],
+        [vm("x", "a", gib=31, pinned="it is paused"), *(vm(f"y{n}", "b", gib=7) for n in range(4))],
+    )
+    assert {(move.source, move.target) for move in plan(snapshot, Rebalance(threshold=0.3)).moves} == {("b", "c")}
+
+
+def test_only_the_named_hosts_give_and_take() -> None:
+    snapshot = fleet([host(name, gib=32) for name in "abc"], [vm(f"x{n}", "a", gib=7) for n in range(4)])
+    moves = plan(snapshot, Rebalance(threshold=0.3, hosts=frozenset("ac"))).moves
+    assert {move.target for move in moves} == {"c"}
+
+
+def test_the_spread_is_how_full_the_fullest_and_the_emptiest_host_are() -> None:
+    spread = plan(uneven(), Rebalance(threshold=0.3)).spread
+    assert spread is not None
+    shares = [spread.fullest, spread.emptiest, spread.fullest_after, spread.emptiest_after]
+    assert [round(share, 3) for share in shares] == [0.875, 0.0, 0.438, 0.438]
 
 
 def test_vms_that_moved_a_while_ago_rest_and_busier_hosts_take_nothing() -> None:

@@ -8,10 +8,13 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sterna.domain.fleet.balancing import fullness
+from sterna.domain.fleet.board import Board
 from sterna.domain.fleet.operations import BringBack, Drain, Operation, Rebalance, Return, Rolling
 from sterna.domain.fleet.planner import plan
 from sterna.domain.fleet.plans import Purpose
 from sterna.domain.fleet.snapshot import Snapshot
+from sterna.domain.fleet.tables import Tables
 from sterna.domain.policies import May
 from tests.unit.domain.fleet.fleets import fleets
 from tests.unit.domain.fleet.playing import Player
@@ -93,12 +96,80 @@ def test_vms_that_change_places_never_do_either(snapshot: Snapshot, random: Rand
     assert len(player.ended) == len(back.moves)
 
 
+def _balance(hosts: frozenset[str] = frozenset()) -> Rebalance:
+    return Rebalance(threshold=0.1, hosts=hosts, may=frozenset({May.POSTCOPY}))
+
+
+def _fullness(snapshot: Snapshot) -> list[float]:
+    """Of all open hosts, the fullest first."""
+    board = Board(Tables(snapshot))
+    return sorted((fullness(board, h) for h in range(len(board.mem)) if board.open[h]), reverse=True)
+
+
 @given(fleets(), st.randoms(use_true_random=False))
 @EXAMPLES
 def test_rebalancing_never_does_either(snapshot: Snapshot, random: Random) -> None:
-    player = Player(snapshot, plan(snapshot, Rebalance(threshold=0.1, may=frozenset({May.POSTCOPY}))))
+    player = Player(snapshot, plan(snapshot, _balance()))
     player.play(random)
     assert len(player.ended) == len(player.plan.moves)
+
+
+@given(fleets(), st.randoms(use_true_random=False), st.integers(0, 12))
+@EXAMPLES
+def test_a_rebalance_that_is_planned_again_on_the_way_does_neither(
+    snapshot: Snapshot, random: Random, steps: int
+) -> None:
+    player = Player(snapshot, plan(snapshot, _balance()))
+    player.play(random, steps)
+    rest = Player(player.now(), plan(player.now(), _balance()))
+    assert {move.vm for move in rest.running()} == {move.vm for move in player.running()}
+    rest.play(random)
+    assert len(rest.ended) == len(rest.plan.moves)
+
+
+@given(fleets(), st.randoms(use_true_random=False))
+@EXAMPLES
+def test_rebalancing_comes_to_an_end_and_each_plan_is_worth_it(snapshot: Snapshot, random: Random) -> None:
+    for _ in range(100):
+        made = plan(snapshot, _balance())
+        if not made.moves:
+            break
+        player = Player(snapshot, made)
+        player.play(random)
+        before, snapshot = _fullness(snapshot), player.now()
+        assert _fullness(snapshot) < before
+        assert max(Counter(move.vm for move in made.moves).values()) == 1
+    assert plan(snapshot, _balance()).moves == ()
+
+
+@given(fleets())
+@EXAMPLES
+def test_a_rebalance_takes_from_full_hosts_only_and_moves_no_vm_for_a_little(snapshot: Snapshot) -> None:
+    board = Board(Tables(snapshot))
+    made = plan(snapshot, _balance())
+    tables = board.tables
+    for move in made.moves:
+        v, source, target = tables.vm_at[move.vm], tables.host_at[move.source], tables.host_at[move.target]
+        most, difference = fullness(board, source), fullness(board, source) - fullness(board, target)
+        board.take(v, target)
+        board.arrive(v, target)
+        after = max(fullness(board, source), fullness(board, target))
+        assert difference > 0.1 and most - after >= 0.1 * difference - 1e-9
+        assert not tables.mates[v] and not tables.vms[v].pinned
+
+
+@given(fleets(), st.integers(1, 2))
+@EXAMPLES
+def test_a_rebalance_keeps_the_reserve(snapshot: Snapshot, spare: int) -> None:
+    limits = snapshot.limits.model_copy(update={"spare_hosts": spare})
+    snapshot = snapshot.model_copy(update={"limits": limits})
+    board = Board(Tables(snapshot))
+    board.keep(spare)
+    for move in plan(snapshot, _balance()).moves:
+        v, target = board.tables.vm_at[move.vm], board.tables.host_at[move.target]
+        assert board.reserve is not None and board.reserve.bears(v, target)
+        board.take(v, target)
+        board.arrive(v, target)
 
 
 # -------------------------------------------------------------- what moves and what stays
