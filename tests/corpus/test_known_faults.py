@@ -86,7 +86,6 @@ def test_the_hosts_own_smbios_is_not_changed_without_a_word() -> None:
     assert not verdict.moves or verdict.vm.unjudged
 
 
-@pytest.mark.xfail(strict=True, reason="only `commandline` is looked for")
 def test_properties_that_override_a_devices_own_are_warned_of() -> None:
     assert of("properties of a device overridden")[1].vm.unjudged
 
