@@ -14,11 +14,12 @@ from sterna.domain.copying import CopyPlan, DestinationDisk, DestinationNic
 from sterna.domain.model import DiskKind, Nic
 from sterna.domain.plugs import device_name, plug_type
 from tests.corpus.catalogue import Definition
-from tests.corpus.hosts import INITIATORS
+from tests.corpus.hosts import INITIATORS, NETWORKS
 from tests.corpus.judge import Verdict
 from tests.corpus.ports import text
 
 Element = etree._Element
+POOLS = frozenset(name for name, lan in NETWORKS.items() if lan.forward == "hostdev")
 LIVE = {
     "metadata/sterna": "the epoch, which tells the newest copy of a guest from older ones",
     "metadata": "what holds the epoch, where the definition had no metadata",
@@ -88,7 +89,7 @@ def arrives(definition: Definition, verdict: Verdict) -> tuple[Element, Element]
     functions = [nic for nic in verdict.vm.nics if plug_type(nic).hot_unplugged]
     for nic in functions:
         there = nic.model_copy(update={"pci": "0000:81:02.4"})
-        device = etree.fromstring(render_device(persistent, there))
+        device = etree.fromstring(render_device(persistent, there, POOLS))
         devices = running.find("devices")
         assert devices is not None
         devices.append(device)

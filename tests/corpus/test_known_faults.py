@@ -59,21 +59,16 @@ def test_a_nic_on_the_bridge_of_a_private_network_does_not_move_without_a_word(n
     assert not verdict.moves or verdict.vm.unjudged
 
 
-@pytest.mark.xfail(strict=True, reason="managed='no' is taken for the form of an earlier version of Sterna")
 @pytest.mark.parametrize("name", ["nova/calico", "kubevirt/pvc", "tap that a program has made"])
 def test_a_tap_that_another_program_made_is_called_so(name: str) -> None:
     assert set(of(name)[1].codes) == {"nic-unsupported"}
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the device is looked for as type='hostdev', the definition says type='network'"
-)
 def test_a_function_of_a_libvirt_network_arrives_as_it_left() -> None:
     each, verdict = of("libvirt network of virtual functions")
     assert set(differences(verdict.migratable, arrives(each, verdict)[0])) <= LIVE.keys()
 
 
-@pytest.mark.xfail(strict=True, reason="it is left out of the definition only where that says type='hostdev'")
 def test_a_rehearsal_leaves_out_a_function_of_a_libvirt_network() -> None:
     _, verdict = of("libvirt network of virtual functions")
     assert (

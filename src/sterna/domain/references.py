@@ -107,6 +107,10 @@ class Thing(BaseModel):
     modified_ns: int | None = None
 
 
+FUNCTIONS = "hostdev"
+"""The forward mode of a network that gives each NIC a virtual function."""
+
+
 class Lan(BaseModel):
     """Where a network of libvirt leads a NIC, as one host's libvirt has it."""
 

@@ -214,6 +214,30 @@ def test_a_tap_made_ahead_is_plugged_as_the_metadata_remembers(remembered: str, 
     assert (nic.plug, nic.bridge, nic.port_id, nic.managed) == (plug, "b0", "p-1", False)
 
 
+OTHERS = f"<interface type='ethernet'><mac address='{MAC}'/><target dev='tap0' managed='no'/></interface>"
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        "",
+        "<s:domain xmlns:s='https://sterna.dev/xmlns/domain/1'><s:epoch>1</s:epoch>"
+        "<s:nic mac='52:54:00:00:00:77' port='p-1' bridge='b0'/></s:domain>",
+    ],
+)
+def test_a_tap_of_which_sterna_remembers_nothing_was_made_by_another_program(own: str) -> None:
+    nic = one_nic(OTHERS, own)
+    (refused,) = refusals(nic)
+    assert (refused.code, nic.bridge, nic.port_id) == ("nic-unsupported", None, None)
+    assert "tap0" in refused.message and "another program" in refused.message
+    assert "have that program move the VM" in refused.fix
+
+
+def test_a_tap_that_libvirt_makes_is_another_kind() -> None:
+    (refused,) = refusals(one_nic(OTHERS.replace(" managed='no'", "")))
+    assert "a tap that libvirt makes" in refused.message
+
+
 @pytest.mark.parametrize(
     ("disk", "kind", "detail"),
     [

@@ -106,7 +106,10 @@ def test_what_cannot_be_looked_for_is_said() -> None:
 @pytest.mark.parametrize(
     ("inner", "words"),
     [
-        ("<qemu:commandline><qemu:env name='A' value='b'/></qemu:commandline>", ["environment", "qemu:commandline"]),
+        (
+            "<qemu:commandline><qemu:env name='A' value='b'/></qemu:commandline>",
+            ["environment", "qemu:commandline"],
+        ),
         (
             "<qemu:override><qemu:device alias='ua-disk'><qemu:frontend>"
             "<qemu:property name='x-thing' type='string' value='a'/><qemu:property name='rotation' type='remove'/>"
@@ -123,7 +126,11 @@ def test_what_a_definition_says_past_libvirt_is_said(inner: str, words: list[str
 
 @pytest.mark.parametrize(
     "inner",
-    ["<qemu:override><qemu:device alias='ua-disk'/></qemu:override>", "<qemu:commandline/>", "<qemu:capabilities/>"],
+    [
+        "<qemu:override><qemu:device alias='ua-disk'/></qemu:override>",
+        "<qemu:commandline/>",
+        "<qemu:capabilities/>",
+    ],
 )
 def test_an_empty_part_says_nothing(inner: str) -> None:
     assert said_of(inner) == ()
