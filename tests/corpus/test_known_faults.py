@@ -91,7 +91,6 @@ def test_an_optional_medium_does_not_stand_in_the_way(name: str) -> None:
     assert of(name)[1].moves
 
 
-@pytest.mark.xfail(strict=True, reason="libvirt sets VLANs on Linux bridges since 11.0")
 def test_a_vlan_on_a_linux_bridge_that_libvirt_sets_by_itself_moves() -> None:
     assert of("Linux bridge with a VLAN")[1].moves
 

@@ -26,7 +26,7 @@ from sterna.agent.vm_checks import (
     not_known_as_shared,
     volumes_in_use,
 )
-from sterna.domain import plugs, untrusted
+from sterna.domain import bridge_vlans, plugs, untrusted
 from sterna.domain.calls import Call, CheckDestination, ExpectStream, SeesFile
 from sterna.domain.errors import Permanent, SternaError, StorageSilent, Temporary, Unknown, Unreachable
 from sterna.domain.hosts import HostFacts, Transport
@@ -116,6 +116,7 @@ class SourceChecks:
         vm, lies = self._with_epoch(vm, answer.epoch, destination)
         refusals = [*own, *lies, *answer.refusals]
         refusals += against + check_initiators(vm, here, facts) + check_maximum(vm, here, facts, wanted)
+        refusals += bridge_vlans.against_libvirt((*vm.nics, *vm.next_start.nics), facts)
         refusals += secrets.cannot_bring(needs, answer.lacking, here.name, facts.name)
         refusals += [unreachable] if unreachable is not None else []
         refusals += await self._check_probe(facts, transport)
@@ -287,6 +288,8 @@ class SourceChecks:
             nics.append(seen or nic)
             if seen is None and vm.state is GuestState.RUNNING and not (plugs.refusals(nic) or plugs.unknowns(nic)):
                 missing.append(plugs.not_plugged(nic))
+            elif seen is not None and bridge_vlans.has_vlan(nic) and seen.vlan is None:
+                missing.append(bridge_vlans.without_effect(nic, self._host.name))
         return vm.model_copy(update={"nics": tuple(nics)}), missing
 
     async def _there_at_all(self, disks: tuple[Disk, ...]) -> tuple[Disk, ...]:

@@ -120,7 +120,11 @@ def test_invtsc_moves_only_with_the_frequency_of_its_clock(clock: str, moves: bo
         ),
         (
             "<interface type='bridge'><source bridge='br0'/><vlan><tag id='7'/></vlan></interface>",
-            "other: VLAN 7 of the Linux bridge br0",
+            BRIDGE,
+        ),
+        (
+            "<interface type='bridge'><source bridge='br0'/><vlan trunk='yes'><tag id='7'/></vlan></interface>",
+            "other: trunk of VLANs on the Linux bridge br0",
         ),
         (
             "<interface type='direct'><source dev='eth0' mode='vepa'/><virtualport type='802.1Qbh'/></interface>",

@@ -120,7 +120,9 @@ def _is_uuid(text: str) -> bool:
 
 
 def _on_linux_bridge(interface: Element) -> bool:
-    return not _attr(interface, "virtualport", "type") and interface.find("vlan") is None
+    """In one VLAN, or without any."""
+    one = interface.find("vlan") is None or read_vlan(interface) is not None
+    return not _attr(interface, "virtualport", "type") and one
 
 
 # ------------------------------------------------------------ on a device of the host
@@ -251,7 +253,7 @@ def _other(interface: Element, kind: str) -> str:
     """In words: the plug type that is not supported."""
     source, port = _attr(interface, "source", "bridge"), _attr(interface, "virtualport", "type")
     if kind == "bridge" and not port:
-        return f"VLAN {read_vlan(interface)} of the Linux bridge {source}"
+        return f"trunk of VLANs on the Linux bridge {source}"
     if kind == "bridge":
         return f"bridge {source} with virtualport {port}"
     if kind == "ethernet":
