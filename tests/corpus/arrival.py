@@ -25,6 +25,7 @@ LIVE = {
     "metadata": "what holds the epoch, where the definition had no metadata",
     "devices/interface/target": "the tap's name: Sterna makes it ahead of the guest, so that it is wired in time",
     "devices/interface/source/address/@function": "a virtual function of the destination",
+    "devices/disk/source": "a medium that is optional, and that the destination does not have: its drive is empty",
     "devices/disk/driver/@discard": "a copied raw image keeps its holes, until the next start",
     "devices/disk/source/initiator/iqn/@name": "the host's name at its iSCSI target",
     "devices/disk/source/initiator": "the same, where the definition named none",
@@ -40,6 +41,7 @@ PERSISTENT = {
     if place
     not in (
         "devices/interface/target",
+        "devices/disk/source",
         "devices/disk/driver/@discard",
     )
 }

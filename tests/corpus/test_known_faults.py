@@ -85,10 +85,11 @@ def test_properties_that_override_a_devices_own_are_warned_of() -> None:
     assert of("properties of a device overridden")[1].vm.unjudged
 
 
-@pytest.mark.xfail(strict=True, reason="startupPolicy is read for the next start only")
 @pytest.mark.parametrize("name", ["ovirt/payload", "CD of 650 MiB, optional"])
-def test_an_optional_medium_does_not_stand_in_the_way(name: str) -> None:
-    assert of(name)[1].moves
+def test_an_optional_medium_does_not_stand_in_the_way_and_is_not_lost_without_a_word(name: str) -> None:
+    _, verdict = of(name)
+    assert verdict.moves
+    assert any("drive is empty" in words for words in verdict.vm.unjudged)
 
 
 def test_a_vlan_on_a_linux_bridge_that_libvirt_sets_by_itself_moves() -> None:

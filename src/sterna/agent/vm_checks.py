@@ -14,8 +14,8 @@ from sterna.domain.journal import Migration
 from sterna.domain.model import Disk, DiskKind, GuestState, Refusal, Vm
 from sterna.domain.objective import Objective
 from sterna.domain.policies import Accept
+from sterna.migration import media
 from sterna.migration.context import HostPorts
-from sterna.migration.media import LARGEST_MEDIUM
 from sterna.migration.source import stream
 
 _MAXIMUM = re.compile(r"""<cpu\s[^>]*mode=.maximum.""")
@@ -65,13 +65,13 @@ def _check_disk(disk: Disk) -> list[Refusal]:
             "take <slices> out of the definition"
         )
         return [Refusal(code="disk-not-copyable", message=message, fix=fix)]
-    if disk.carried and disk.format == "raw" and not disk.files[1:]:
-        size = disk.length_bytes or disk.capacity_bytes or 0
-        if size <= LARGEST_MEDIUM:
+    if disk.carried and media.is_plain(disk):
+        size = media.size_of(disk)
+        if size <= media.LARGEST_MEDIUM:
             return []
         message = (
             f"{disk.device} {disk.target} ({disk.path}) is only on this host, and with {size >> 20} MiB more than "
-            f"the {LARGEST_MEDIUM >> 20} that are sent along"
+            f"the {media.LARGEST_MEDIUM >> 20} that are sent along"
         )
         fix = f"put the same file there as {disk.path}, or eject it"
         return [Refusal(code="medium-missing", message=message, fix=fix)]

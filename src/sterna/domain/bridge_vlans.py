@@ -1,7 +1,7 @@
 """The VLAN of a NIC on a Linux bridge: libvirt gives it to the bridge's port, where the bridge filters VLANs. Pure.
 
-libvirt does so since 11.0 (its release notes). It switches the filter on for bridges of its own only. Without it the
-kernel takes no notice of a port's VLAN.
+libvirt does so since 11.0 (its release notes). It switches the filter on for bridges of its own only. Without it
+the kernel takes no notice of a port's VLAN.
 """
 
 from __future__ import annotations

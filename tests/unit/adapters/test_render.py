@@ -332,6 +332,33 @@ def test_an_iscsi_disk_may_get_another_login_and_else_keeps_its_own(beside: bool
             assert len(disk.secrets) == 2
 
 
+OPTIONAL_CD = (
+    "<domain type='kvm'><name>a</name><uuid>u</uuid><devices><disk type='file' device='cdrom'><driver type='raw'/>"
+    "<source file='/run/payload.img' startupPolicy='optional' index='2'/><backingStore/><target dev='sdd'/>"
+    "<readonly/></disk></devices></domain>"
+)
+EMPTIED = CopyPlan(
+    migration_id="m",
+    epoch=3,
+    destination_uri="x",
+    disks=(DestinationDisk(target="sdd", kind=DiskKind.EMPTY),),
+)
+
+
+def test_a_medium_that_stays_behind_is_taken_out_of_the_live_form_only() -> None:
+    live = etree.fromstring(render_live(OPTIONAL_CD, EMPTIED))
+    (disk,) = live.findall("devices/disk")
+    assert [child.tag for child in disk] == ["driver", "target", "readonly"]
+    cold = etree.fromstring(persistent(OPTIONAL_CD, EMPTIED))
+    assert cold.find("devices/disk/source[@file='/run/payload.img'][@startupPolicy='optional']") is not None
+
+
+def test_a_drive_that_is_empty_already_stays_as_it_is() -> None:
+    empty = OPTIONAL_CD.replace("file='/run/payload.img' ", "").replace(" index='2'", "")
+    (disk,) = etree.fromstring(render_live(empty, EMPTIED)).findall("devices/disk")
+    assert disk.find("source[@startupPolicy='optional']") is not None
+
+
 DIRECT = (
     "<domain type='kvm'><name>a</name><uuid>u</uuid><memory unit='MiB'>1</memory><vcpu>2</vcpu>"
     "<os><type arch='x86_64' machine='pc'>hvm</type></os><devices>"

@@ -1,8 +1,8 @@
 """Linux bridge: the guest's tap is a port of a bridge of the kernel (protocol P10, P12, R6, F4).
 
 The tap is made ahead of the guest, and makes way for libvirt's own before the copy (ADR 15). A bridge keeps no
-words about its ports, so whose the tap is stands in its alias (`links.py`). The MTU is the bridge's own. libvirt sets
-the VLAN of its own tap.
+words about its ports, so whose the tap is stands in its alias (`links.py`). The MTU is the bridge's own; the VLAN
+libvirt sets for its own tap.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ class LinuxBridgeVif:
         return await self._netlink.run(look)
 
     async def announce(self, nic: Nic) -> None:
-        """The bridge's ports see the guest's announcements, and the bridge learns that it is behind its tap (in each
-        VLAN of the tap). What the host itself sends is not in a NIC's own VLAN: there only QEMU announces it, once
-        the guest runs.
+        """The bridge's ports see the guest's announcements, and the bridge learns that it is behind its tap, in each
+        VLAN of it. What the host itself sends is in no NIC's VLAN: one that has a VLAN is announced by QEMU alone,
+        once the guest runs.
 
         Raises NotFound where the tap is not on that bridge, Permanent, Temporary.
         """

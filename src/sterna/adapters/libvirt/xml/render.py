@@ -40,7 +40,7 @@ from sterna.adapters.libvirt.xml.replug import to_cold, to_live
 from sterna.adapters.libvirt.xml.sparse_disks import let_zeros_be_holes
 from sterna.domain.copying import CopyPlan, DestinationNic
 from sterna.domain.errors import Permanent
-from sterna.domain.model import Nic
+from sterna.domain.model import DiskKind, Nic
 from sterna.domain.plugs import is_supported, plug_type
 
 
@@ -81,7 +81,8 @@ def render_persistent(xml: str, plan: CopyPlan, *, live: str) -> str:
     domain, running = parse_xml(xml), parse_xml(live)
     facts, remembered = _facts(domain, plan), read_nics(find_own(running))
     there = {read_disk(disk).target: read_disk(disk) for disk in running.iterfind("devices/disk")}
-    wanted = {disk.target: disk for disk in plan.disks}
+    # A medium that stays behind is optional: the next start looks for it again.
+    wanted = {disk.target: disk for disk in plan.disks if disk.kind is not DiskKind.EMPTY}
     for disk in domain.iterfind("devices/disk"):
         seen = read_disk(disk)
         if seen.target in wanted and seen.target in there and same_place(seen, there[seen.target]):
