@@ -71,8 +71,8 @@ class LinuxBridgeVif:
         return await self._netlink.run(look)
 
     async def announce(self, nic: Nic) -> None:
-        """The bridge's ports see the guest's announcements, and the bridge learns that it is behind its tap, in each
-        VLAN of it. What the host itself sends is in no NIC's VLAN: one that has a VLAN is announced by QEMU alone,
+        """The bridge's ports see the guest's announcements, and the bridge learns that it is behind its tap, in
+        each VLAN of it. What the host itself sends is in no NIC's VLAN: one that has a VLAN is announced by QEMU,
         once the guest runs.
 
         Raises NotFound where the tap is not on that bridge, Permanent, Temporary.
