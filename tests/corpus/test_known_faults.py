@@ -36,9 +36,6 @@ def test_no_disk_of_the_corpus_is_called_unreachable() -> None:
     assert [name for (name, _), verdict in verdicts().items() if "disk-unreachable" in verdict.codes] == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a target that is not of tgt is never admitted by Sterna, and may need no admission"
-)
 def test_a_lun_of_another_target_that_both_hosts_reach_moves() -> None:
     assert of("virt-install/iscsi-pool")[1].moves
 

@@ -149,7 +149,8 @@ class VolumeSettings(Section):
     initiator: str | None = None
     """This host's iSCSI initiator name. Not set: the host cannot take VMs with iSCSI disks."""
     tgt_socket: str | None = None
-    """tgt's management socket, where the iSCSI target is this machine's own tgt (the lab)."""
+    """tgt's management socket, where the iSCSI target is this machine's own tgt (the lab). Not set: tgt's default
+    one, if `tgtadm` is installed. Targets that this tgt does not have must admit the host themselves."""
     provider: Literal["native", "cinder"] = "native"
     """The service that admits hosts to volumes. `native`: tgt, or none. `cinder`: the cloud of `[openstack]`, for
     every disk whose serial is a volume id."""
