@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from sterna.domain import plugs
+from sterna.domain import immovable, plugs
 from sterna.domain.addresses import is_among
 from sterna.domain.claims import volume_users
 from sterna.domain.hosts import HostFacts, Transport
@@ -29,8 +29,7 @@ def check_vm(vm: Vm, holder: Migration | None, outgoing: Sequence[Refusal]) -> l
         found.append(Refusal(code="migration-under-way", message=message, fix="wait for it, or abort it"))
     else:
         found += occupied(vm, outgoing)
-    for what in vm.immovable:
-        found.append(Refusal(code="device-immovable", message=f"{what} cannot move", fix="detach it first"))
+    found += [immovable.refusal(what) for what in vm.immovable]
     found += [r for d in vm.disks for r in (*d.against, *_check_disk(d))]
     found += [r for d in vm.cold for r in _check_cold(vm, d)]
     found += [_only_persistent(vm, what) for what in vm.next_start.devices]

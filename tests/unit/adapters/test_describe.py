@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sterna.adapters.libvirt.xml.describe import all_secrets, describe
 from sterna.adapters.libvirt.xml.metadata import parse_xml
 from sterna.domain.errors import Permanent
+from sterna.domain.immovable import refusal
 from sterna.domain.model import DiskKind, Nic, SecretRef
 from sterna.domain.plugs import BRIDGE, HYBRID, MACVTAP, OVS, VHOSTUSER, refusals
 from tests.narrowing import not_none
@@ -90,6 +91,27 @@ def test_a_guest_that_arrived_here_knows_its_port_from_the_metadata() -> None:
 def test_devices_that_cannot_move_are_named() -> None:
     vm = describe(small(HOSTDEV + VIRTIOFS + "<shmem name='ivshmem'/>"))
     assert vm.immovable == ("hostdev 0000:01:00.1", "virtiofs share /data", "shared memory device ivshmem")
+
+
+TEAMED = HOSTDEV.replace("</hostdev>", "<teaming type='transient' persistent='ua-s'/></hostdev>")
+USB = "<hostdev type='usb'><source><vendor id='0x046d'/><product id='0xc077'/></source></hostdev>"
+
+
+@pytest.mark.parametrize(
+    ("device", "message", "fix"),
+    [
+        (TEAMED, "hostdev 0000:01:00.1 with a standby NIC", "<interface type='hostdev'>"),
+        (HOSTDEV, "hostdev 0000:01:00.1 cannot move", "detach it first"),
+        ("<shmem name='s' role='master'/>", "s (role='master'", "those are that share it"),
+        ("<shmem name='s' role='peer'/>", "shared memory device s cannot move", "those are that share it"),
+        (USB, "hostdev usb 0x046d:0xc077 cannot move", "detach it first"),
+    ],
+)
+def test_each_device_that_cannot_move_has_its_reason_and_its_remedy(device: str, message: str, fix: str) -> None:
+    (what,) = describe(small(device)).immovable
+    refused = refusal(what)
+    assert refused.code == "device-immovable"
+    assert message in refused.message and fix in refused.fix
 
 
 INVTSC = "<cpu mode='host-passthrough'><feature policy='require' name='invtsc'/></cpu>"
