@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from sterna.adapters.libvirt.xml.describe import all_secrets, describe
 from sterna.adapters.libvirt.xml.metadata import parse_xml
 from sterna.domain.errors import Permanent
-from sterna.domain.immovable import refusal
 from sterna.domain.model import DiskKind, Nic, SecretRef
 from sterna.domain.plugs import BRIDGE, HYBRID, MACVTAP, OVS, VHOSTUSER, refusals
 from tests.narrowing import not_none
@@ -17,11 +16,6 @@ from tests.narrowing import not_none
 UUID = "0b91f1a5-7d3c-4f7e-9d5c-0c2f5a0c1d11"
 XML = Path(__file__).with_name("xml")
 MAC = "52:54:00:74:00:14"
-HOSTDEV = """<hostdev mode='subsystem' type='pci'><source>
-  <address domain='0x0000' bus='0x01' slot='0x00' function='0x1'/></source></hostdev>"""
-VIRTIOFS = (
-    """<filesystem type='mount'><driver type='virtiofs'/><source dir='/data'/><target dir='tag'/></filesystem>"""
-)
 
 
 def read(name: str) -> str:
@@ -86,51 +80,6 @@ def test_a_guest_that_arrived_here_knows_its_port_from_the_metadata() -> None:
     assert (vm.nics[0].device or "").startswith("tap")
     assert vm.disks[2].iscsi is not None
     assert vm.disks[2].iscsi.initiator == "iqn.2026-11.lab.sterna:host2"
-
-
-def test_devices_that_cannot_move_are_named() -> None:
-    vm = describe(small(HOSTDEV + VIRTIOFS + "<shmem name='ivshmem'/>"))
-    assert vm.immovable == ("hostdev 0000:01:00.1", "virtiofs share /data", "shared memory device ivshmem")
-
-
-TEAMED = HOSTDEV.replace("</hostdev>", "<teaming type='transient' persistent='ua-s'/></hostdev>")
-USB = "<hostdev type='usb'><source><vendor id='0x046d'/><product id='0xc077'/></source></hostdev>"
-
-
-@pytest.mark.parametrize(
-    ("device", "message", "fix"),
-    [
-        (TEAMED, "hostdev 0000:01:00.1 with a standby NIC", "<interface type='hostdev'>"),
-        (HOSTDEV, "hostdev 0000:01:00.1 cannot move", "detach it first"),
-        ("<shmem name='s' role='master'/>", "s (role='master'", "those are that share it"),
-        ("<shmem name='s' role='peer'/>", "shared memory device s cannot move", "those are that share it"),
-        (USB, "hostdev usb 0x046d:0xc077 cannot move", "detach it first"),
-    ],
-)
-def test_each_device_that_cannot_move_has_its_reason_and_its_remedy(device: str, message: str, fix: str) -> None:
-    (what,) = describe(small(device)).immovable
-    refused = refusal(what)
-    assert refused.code == "device-immovable"
-    assert message in refused.message and fix in refused.fix
-
-
-INVTSC = "<cpu mode='host-passthrough'><feature policy='require' name='invtsc'/></cpu>"
-
-
-@pytest.mark.parametrize(
-    ("clock", "moves"),
-    [
-        ("", False),
-        ("<clock offset='utc'><timer name='tsc' mode='native'/></clock>", False),
-        ("<clock offset='utc'><timer name='hpet' frequency='2593905000'/></clock>", False),
-        ("<clock offset='utc'><timer name='tsc' frequency='0'/></clock>", False),
-        ("<clock offset='utc'><timer name='tsc' frequency='2593905000'/></clock>", True),
-    ],
-)
-def test_invtsc_moves_only_with_the_frequency_of_its_clock(clock: str, moves: bool) -> None:
-    vm = describe(small().replace("<devices>", f"{INVTSC}{clock}<devices>"))
-    assert (vm.immovable == ()) is moves
-    assert moves or "invtsc" in vm.immovable[0]
 
 
 @pytest.mark.parametrize(
