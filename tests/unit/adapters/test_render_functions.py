@@ -139,9 +139,10 @@ def test_the_persistent_form_of_one_of_a_libvirt_network_stays(standby: str, tea
     plan = WITH_FUNCTION if standby else WITH_FUNCTION.model_copy(update={"nics": (FUNCTION,)})
     after = etree.fromstring(render_persistent(definition, plan, live=running))
     (function,) = after.findall("devices/interface/source[@network='fast']")
-    assert function.getparent() is not None
+    found = function.getparent()
+    assert found is not None
     before = etree.fromstring(definition).findall("devices/interface")[-1]
-    assert etree.tostring(function.getparent()) == etree.tostring(before)
+    assert etree.tostring(found) == etree.tostring(before)
 
 
 def test_a_definition_that_does_not_know_the_nic_still_gives_it() -> None:
