@@ -14,16 +14,18 @@ from sterna.domain.copying import CopyPlan, DestinationDisk, DestinationNic
 from sterna.domain.model import DiskKind, Nic
 from sterna.domain.plugs import device_name, plug_type
 from tests.corpus.catalogue import Definition
-from tests.corpus.hosts import INITIATORS
+from tests.corpus.hosts import INITIATORS, NETWORKS
 from tests.corpus.judge import Verdict
 from tests.corpus.ports import text
 
 Element = etree._Element
+POOLS = frozenset(name for name, lan in NETWORKS.items() if lan.forward == "hostdev")
 LIVE = {
     "metadata/sterna": "the epoch, which tells the newest copy of a guest from older ones",
     "metadata": "what holds the epoch, where the definition had no metadata",
     "devices/interface/target": "the tap's name: Sterna makes it ahead of the guest, so that it is wired in time",
     "devices/interface/source/address/@function": "a virtual function of the destination",
+    "devices/disk/source": "a medium that is optional, and that the destination does not have: its drive is empty",
     "devices/disk/driver/@discard": "a copied raw image keeps its holes, until the next start",
     "devices/disk/source/initiator/iqn/@name": "the host's name at its iSCSI target",
     "devices/disk/source/initiator": "the same, where the definition named none",
@@ -39,6 +41,7 @@ PERSISTENT = {
     if place
     not in (
         "devices/interface/target",
+        "devices/disk/source",
         "devices/disk/driver/@discard",
     )
 }
@@ -88,7 +91,7 @@ def arrives(definition: Definition, verdict: Verdict) -> tuple[Element, Element]
     functions = [nic for nic in verdict.vm.nics if plug_type(nic).hot_unplugged]
     for nic in functions:
         there = nic.model_copy(update={"pci": "0000:81:02.4"})
-        device = etree.fromstring(render_device(persistent, there))
+        device = etree.fromstring(render_device(persistent, there, POOLS))
         devices = running.find("devices")
         assert devices is not None
         devices.append(device)

@@ -18,7 +18,7 @@ from sterna.adapters.libvirt.xml.sparse_disks import refuse_holes
 from sterna.adapters.network.native import NativeNetwork
 from sterna.agent.answers import Answers
 from sterna.agent.source_checks import SourceChecks
-from sterna.domain.claims import cold_disks
+from sterna.domain.claims import cold_disks, left_behind
 from sterna.domain.jobs import blocked_refusal, disk_job_refusal
 from sterna.domain.model import Data, GuestState, Refusal, Vm
 from sterna.domain.next_start import next_start
@@ -64,6 +64,8 @@ class Verdict:
             found.append("disks copied")
         if any(disk.carried for disk in self.vm.disks):
             found.append("medium sent along")
+        if any(left_behind(disk) for disk in self.vm.disks):
+            found.append("medium left behind")
         if self.listens:
             found.append("listen address translated")
         if any(nic.plug == "hostdev" for nic in self.vm.nics):

@@ -9,11 +9,11 @@ from sterna.sim.libvirt.guests import add_vm
 from tests.saga.fleet import SimFleet
 
 
-def with_medium(fleet: SimFleet, path: str) -> str:
+def with_medium(fleet: SimFleet, path: str, *, optional: bool = False) -> str:
     vm = add_vm(fleet.world, "host1", "tern", disks=("local",))
     domain = fleet.world.hosts["host1"].domains[vm]
     assert domain.live is not None
-    cd = Disk(target="sda", kind=DiskKind.FILE, device="cdrom", path=path, read_only=True)
+    cd = Disk(target="sda", kind=DiskKind.FILE, device="cdrom", path=path, read_only=True, optional=optional)
     domain.live = domain.inactive = replace(domain.live, disks=(*domain.live.disks, cd))
     return vm
 

@@ -6,8 +6,11 @@ from __future__ import annotations
 import pytest
 
 from sterna.domain.errors import Refused
+from sterna.domain.model import DiskKind
 from sterna.domain.status import Status
 from sterna.sim.world.things import SimFile, SimFolder
+from tests.asking import to_check
+from tests.narrowing import not_none
 from tests.saga.fleet import SimFleet
 from tests.saga.media import seed_of, with_medium
 
@@ -100,3 +103,41 @@ async def test_an_iso_that_the_destination_lacks_outside_the_instances_directory
             await fleet.start(with_medium(fleet, ISO))
         assert {r.code for r in refused.value.refusals} == {"medium-missing"}
         assert all(r.fix for r in refused.value.refusals)
+
+
+@pytest.mark.parametrize(("dies", "host"), [("", ""), ("snapshot-volumes", "host1"), ("copy", "host1")])
+async def test_an_optional_medium_of_a_folder_of_the_host_stays_behind_and_the_plan_says_so(
+    dies: str, host: str
+) -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        isos(fleet, shared=False, read_only=False)
+        fleet.world.put_file("host1", ISO, SimFile(1 << 30, content="debian"))
+        vm = with_medium(fleet, ISO, optional=True)
+        answer = await fleet.client.call("host1", "check_migration", to_check(vm, "host2"))
+        (said,) = answer["vm"]["unjudged"]
+        assert answer["refusals"] == [] and ISO in said and "drive is empty" in said
+        if dies:
+            fleet.agents[host].rules = [(dies, "after", "kill")]
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.COMPLETED, fleet.agents["host1"].history(fleet.migration).turned_back
+        assert fleet.world.violations == []
+        there = fleet.world.hosts["host2"].domains[vm]
+        live, inactive = (not_none(each).disks[-1] for each in (there.live, there.inactive))
+        assert (live.kind, live.path) == (DiskKind.EMPTY, None)
+        assert (inactive.kind, inactive.path) == (DiskKind.FILE, ISO)
+        assert fleet.world.hosts["host1"].file(ISO) is not None
+        assert fleet.world.hosts["host2"].file(ISO) is None
+        await fleet.start(vm, to="host1", source="host2")
+        assert await fleet.ended("host2") is Status.COMPLETED
+
+
+async def test_after_a_rollback_an_optional_medium_is_in_its_drive() -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        isos(fleet, shared=False, read_only=False)
+        fleet.world.put_file("host1", ISO, SimFile(1 << 30, content="debian"))
+        vm = with_medium(fleet, ISO, optional=True)
+        fleet.agents["host1"].rules = [("make-way", "before", "permanent")]
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.FAILED
+        assert fleet.agents["host1"].history(fleet.migration).turned_back is not None
+        assert not_none(fleet.world.hosts["host1"].domains[vm].live).disks[-1].path == ISO

@@ -372,3 +372,23 @@ async def test_a_nic_whose_device_is_not_found_is_refused_by_the_plan(plug: str)
             await fleet.start(vm)
 
     await run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("tag", "libvirt", "codes"),
+    [(7, 11_000_000, []), (7, 10_010_000, ["bridge-vlan"]), (None, 11_000_000, ["bridge-vlan"])],
+)
+async def test_a_vlan_on_a_linux_bridge_needs_a_filter_here_and_libvirt_11_there(
+    tag: int | None, libvirt: int, codes: list[str]
+) -> None:
+    async def scenario(fleet: SimFleet) -> None:
+        vm = add_vm(fleet.world, "host1", "vm1", disks=("shared",), plugs=(BRIDGE,))
+        here, fleet.world.hosts["host2"].libvirt_version = fleet.world.hosts["host1"], libvirt
+        live = not_none(here.domains[vm].live)
+        (nic,) = live.nics
+        here.domains[vm].live = replace(live, nics=(nic.model_copy(update={"vlan": 7}),))
+        here.ports = {device: replace(port, tag=tag) for device, port in here.ports.items()}
+        answer = await fleet.client.call("host1", "check_migration", to_check(vm, "host2"))
+        assert [r["code"] for r in answer["refusals"]] == codes, answer["refusals"]
+
+    await run(scenario)

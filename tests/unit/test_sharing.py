@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from sterna.adapters.files.storage import FileStorage
-from sterna.domain.claims import Sight
+from sterna.domain.claims import Sight, left_behind, with_medium
 from sterna.domain.model import Disk, DiskKind
 from sterna.domain.references import Kind, Reference
+from sterna.migration.media import LARGEST_MEDIUM
 from sterna.migration.sharing import decide_local, prove_written
 
 
@@ -73,6 +74,55 @@ async def test_another_file_under_the_same_name_is_refused(tmp_path: Path, seen:
     (refusal,) = found.against
     assert (found.local, refusal.code) == (False, "disk-not-the-same")
     assert str(tmp_path / "disk") in refusal.message
+
+
+CD = Disk(target="sda", kind=DiskKind.FILE, device="cdrom", optional=True, read_only=True)
+
+
+async def decided_medium(folder: Path, instances: Path, seen: Callable[[Sight], Sight], **more: object) -> Disk:
+    path = folder / "cd.iso"
+    path.write_bytes(b"medium")
+    disk = CD.model_copy(update={"path": str(path), "length_bytes": 6, **more})
+    storage = FileStorage(instances)
+    (found,) = await decide_local(storage, Elsewhere(storage, seen), (disk,), "token")
+    return found
+
+
+async def test_an_optional_medium_that_cannot_be_sent_stays_behind(tmp_path: Path) -> None:
+    found = await decided_medium(tmp_path, tmp_path / "instances", nothing)
+    assert (found.kind, found.local, found.against) == (DiskKind.EMPTY, False, ())
+    assert left_behind(found) == str(tmp_path / "cd.iso")
+    assert with_medium(found).place == CD.model_copy(update={"path": str(tmp_path / "cd.iso")}).place
+
+
+@pytest.mark.parametrize("more", [{"length_bytes": LARGEST_MEDIUM + 1}, {"format": "qcow2"}])
+async def test_one_that_is_too_large_or_no_plain_file_stays_behind(tmp_path: Path, more: dict[str, object]) -> None:
+    assert left_behind(await decided_medium(tmp_path, tmp_path, nothing, **more))
+
+
+@pytest.mark.parametrize(
+    "more", [{"optional": False}, {"device": "disk"}, {"device": "floppy", "read_only": False}]
+)
+async def test_a_medium_that_the_vm_needs_never_stays_behind(tmp_path: Path, more: dict[str, object]) -> None:
+    found = await decided_medium(tmp_path, tmp_path / "instances", nothing, **more)
+    assert (found.kind, found.local) == (DiskKind.FILE, True)
+
+
+async def test_one_that_can_be_sent_is_sent(tmp_path: Path) -> None:
+    assert (await decided_medium(tmp_path, tmp_path, nothing)).carried
+
+
+async def test_one_that_is_there_stays_in_its_drive(tmp_path: Path) -> None:
+    found = await decided_medium(tmp_path, tmp_path / "instances", lambda sight: sight)
+    assert (found.kind, found.local, found.against) == (DiskKind.FILE, False, ())
+
+
+async def test_another_medium_of_that_name_is_refused_even_if_it_is_optional(tmp_path: Path) -> None:
+    def larger(sight: Sight) -> Sight:
+        return sight.model_copy(update={"seen": False, "size": 7})
+
+    found = await decided_medium(tmp_path, tmp_path / "instances", larger)
+    assert [refusal.code for refusal in found.against] == ["medium-differs"]
 
 
 @pytest.mark.parametrize("version", ["0.10", "1.1"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import posixpath
+from collections.abc import Iterator
 from functools import partial
 from typing import TypeVar
 
@@ -26,8 +27,9 @@ from sterna.agent.vm_checks import (
     not_known_as_shared,
     volumes_in_use,
 )
-from sterna.domain import plugs, untrusted
+from sterna.domain import bridge_vlans, plugs, untrusted
 from sterna.domain.calls import Call, CheckDestination, ExpectStream, SeesFile
+from sterna.domain.claims import left_behind
 from sterna.domain.errors import Permanent, SternaError, StorageSilent, Temporary, Unknown, Unreachable
 from sterna.domain.hosts import HostFacts, Transport
 from sterna.domain.journal import leaps
@@ -56,6 +58,16 @@ def _cannot_tell(error: SternaError, destination: str) -> Refusal:
 def _silent(error: StorageSilent) -> Refusal:
     """Until it answers, other reasons are not known."""
     return Refusal(code="path-silent", message=error.message, fix=error.fix)
+
+
+def _left_behind(disks: tuple[Disk, ...], destination: str) -> Iterator[str]:
+    """Media without which the guest goes on, in words."""
+    for disk in disks:
+        if path := left_behind(disk):
+            yield (
+                f"{disk.device} {disk.target}: {path} is optional (startupPolicy), {destination} does not have it, "
+                "and it is not sent along: from the switch-over on the guest's drive is empty. The file stays here"
+            )
 
 
 class SourceChecks:
@@ -116,6 +128,7 @@ class SourceChecks:
         vm, lies = self._with_epoch(vm, answer.epoch, destination)
         refusals = [*own, *lies, *answer.refusals]
         refusals += against + check_initiators(vm, here, facts) + check_maximum(vm, here, facts, wanted)
+        refusals += bridge_vlans.against_libvirt((*vm.nics, *vm.next_start.nics), facts)
         refusals += secrets.cannot_bring(needs, answer.lacking, here.name, facts.name)
         refusals += [unreachable] if unreachable is not None else []
         refusals += await self._check_probe(facts, transport)
@@ -148,7 +161,7 @@ class SourceChecks:
             disks = tuple([await self._measured(disk) for disk in disks])
             cold = await self._decide_local(await self._there_at_all(vm.cold), destination)
             references = await self._prove_written(vm, destination)
-            kept = await self._kept(disks)
+            kept = [*await self._kept(disks), *_left_behind(disks, destination)]
         found = {"disks": disks, "cold": cold, "references": references, "unjudged": (*vm.unjudged, *kept)}
         return vm.model_copy(update=found)
 
@@ -287,6 +300,8 @@ class SourceChecks:
             nics.append(seen or nic)
             if seen is None and vm.state is GuestState.RUNNING and not (plugs.refusals(nic) or plugs.unknowns(nic)):
                 missing.append(plugs.not_plugged(nic))
+            elif seen is not None and bridge_vlans.has_vlan(nic) and seen.vlan is None:
+                missing.append(bridge_vlans.without_effect(nic, self._host.name))
         return vm.model_copy(update={"nics": tuple(nics)}), missing
 
     async def _there_at_all(self, disks: tuple[Disk, ...]) -> tuple[Disk, ...]:

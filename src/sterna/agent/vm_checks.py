@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from sterna.domain import plugs
+from sterna.domain import immovable, plugs
 from sterna.domain.addresses import is_among
 from sterna.domain.claims import volume_users
 from sterna.domain.hosts import HostFacts, Transport
@@ -14,8 +14,8 @@ from sterna.domain.journal import Migration
 from sterna.domain.model import Disk, DiskKind, GuestState, Refusal, Vm
 from sterna.domain.objective import Objective
 from sterna.domain.policies import Accept
+from sterna.migration import media
 from sterna.migration.context import HostPorts
-from sterna.migration.media import LARGEST_MEDIUM
 from sterna.migration.source import stream
 
 _MAXIMUM = re.compile(r"""<cpu\s[^>]*mode=.maximum.""")
@@ -29,8 +29,7 @@ def check_vm(vm: Vm, holder: Migration | None, outgoing: Sequence[Refusal]) -> l
         found.append(Refusal(code="migration-under-way", message=message, fix="wait for it, or abort it"))
     else:
         found += occupied(vm, outgoing)
-    for what in vm.immovable:
-        found.append(Refusal(code="device-immovable", message=f"{what} cannot be migrated", fix="detach it first"))
+    found += [immovable.refusal(what) for what in vm.immovable]
     found += [r for d in vm.disks for r in (*d.against, *_check_disk(d))]
     found += [r for d in vm.cold for r in _check_cold(vm, d)]
     found += [_only_persistent(vm, what) for what in vm.next_start.devices]
@@ -66,14 +65,13 @@ def _check_disk(disk: Disk) -> list[Refusal]:
             "and remove <slices> from the definition"
         )
         return [Refusal(code="disk-not-copyable", message=message, fix=fix)]
-    if disk.carried and disk.format == "raw" and not disk.files[1:]:
-        size = disk.length_bytes or disk.capacity_bytes or 0
-        if size <= LARGEST_MEDIUM:
+    if disk.carried and media.is_plain(disk):
+        size = media.size_of(disk)
+        if size <= media.LARGEST_MEDIUM:
             return []
         message = (
             f"{disk.device} {disk.target} ({disk.path}) is only on this host, and its {size >> 20} MiB are more "
-            "than "
-            f"the {LARGEST_MEDIUM >> 20} MiB that can be copied"
+            f"than the {media.LARGEST_MEDIUM >> 20} MiB that can be copied"
         )
         fix = f"copy the file to {disk.path} there, or eject it"
         return [Refusal(code="medium-missing", message=message, fix=fix)]

@@ -149,7 +149,8 @@ class VolumeSettings(Section):
     initiator: str | None = None
     """This host's iSCSI initiator name. Not set: the host accepts no VMs with iSCSI disks."""
     tgt_socket: str | None = None
-    """tgt's management socket, if the iSCSI target is tgt on this machine (the lab)."""
+    """tgt's management socket, if the iSCSI target is tgt on this machine (the lab). Not set: tgt's default one, if
+    `tgtadm` is installed. Targets that this tgt does not have must admit the host themselves."""
     provider: Literal["native", "cinder"] = "native"
     """The service that gives hosts access to volumes. `native`: tgt, or none. `cinder`: the cloud in
     `[openstack]`, for every disk whose serial is a volume ID."""

@@ -132,6 +132,21 @@ def misplaced(disk: Disk, why: str, fix: str) -> Refusal:
     return Refusal(code="medium-missing", message=message, fix=fix)
 
 
+def left_behind(disk: Disk) -> str | None:
+    """The path of a medium that stays on the source: on the new host its drive is empty."""
+    return disk.path if disk.kind is DiskKind.EMPTY else None
+
+
+def without_medium(disk: Disk) -> Disk:
+    """The disk as it is on the new host, where its medium stays behind."""
+    return disk.model_copy(update={"kind": DiskKind.EMPTY, "local": False})
+
+
+def with_medium(disk: Disk) -> Disk:
+    """The disk as it is on the source."""
+    return disk.model_copy(update={"kind": DiskKind.FILE}) if left_behind(disk) else disk
+
+
 def cold_disks(live: tuple[Disk, ...], inactive: tuple[Disk, ...]) -> tuple[Disk, ...]:
     """The disks of the persistent definition that the running guest does not have, or has as another file."""
     running = {disk.target: _where(disk) for disk in live}

@@ -138,7 +138,18 @@ PLUG_TYPES: Final = (
 _BY_NAME: Final = {each.name: each for each in PLUG_TYPES}
 
 
+OTHERS_TAP: Final = "a tap that another program made"
+"""How the plug type of such a NIC ends."""
+
+
 def _unsupported(nic: Nic) -> Refusal:
+    if nic.plug.endswith(OTHERS_TAP):
+        message = (
+            f"the tap of NIC {nic.mac}, {nic.device or 'without a name'}, was made by another program of its host "
+            "(managed='no'), which would have to make one on the destination, too"
+        )
+        fix = "have that program move the VM (Nova and KubeVirt can), or put the NIC on a bridge or a macvtap"
+        return Refusal(code="nic-unsupported", message=message, fix=fix)
     if nic.plug.startswith(_NETWORK):
         name = nic.plug.removeprefix(_NETWORK)
         message = f"NIC {nic.mac} is on {name}, a network of its host's libvirt"

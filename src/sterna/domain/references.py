@@ -107,6 +107,10 @@ class Thing(BaseModel):
     modified_ns: int | None = None
 
 
+FUNCTIONS = "hostdev"
+"""The forward mode of a network that gives each NIC a virtual function."""
+
+
 class Lan(BaseModel):
     """A libvirt network, as configured on one host."""
 

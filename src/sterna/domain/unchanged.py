@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sterna.domain.claims import with_medium
 from sterna.domain.model import Disk, DiskKind, Nic, Vm
 from sterna.domain.plugs import plug_type
 
@@ -29,10 +30,11 @@ def _of_disks(before: Vm, now: Vm) -> Iterator[str]:
 
 
 def _stands_on(disk: Disk) -> tuple[object, ...]:
-    return *disk.place, disk.backing_path, disk.format
+    return *with_medium(disk).place, disk.backing_path, disk.format
 
 
 def _words(disk: Disk) -> str:
+    disk = with_medium(disk)
     if disk.kind is DiskKind.EMPTY:
         return "empty"
     place = disk.path or " ".join(str(source.names) for source in disk.sources) or disk.kind

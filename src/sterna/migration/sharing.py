@@ -11,12 +11,13 @@ from typing import Any, Protocol
 
 from sterna.domain import untrusted
 from sterna.domain.calls import DigestOf, SeesToken
-from sterna.domain.claims import Proof, Sight, compare, compare_unwritten, inside
+from sterna.domain.claims import Proof, Sight, compare, compare_unwritten, inside, without_medium
 from sterna.domain.errors import BadRequest, Permanent, StorageSilent
 from sterna.domain.model import Data, Disk, DiskKind, Refusal, Vm
 from sterna.domain.references import Reference
 from sterna.kit.aborts import raise_if_aborted, unless_aborted
 from sterna.kit.tasks import both
+from sterna.migration import media
 from sterna.ports.storage import Storage
 
 
@@ -80,9 +81,10 @@ async def decide_local(storage: Storage, there: Elsewhere, disks: tuple[Disk, ..
 
     A token file is put for a moment beside what each path leads to. A destination that sees it shares the storage.
     Where nothing can be written, a lock on the file stands for the token. A read-only medium may also be a file of
-    the same content on each host. Raises Unreachable or Unknown if the destination cannot be asked, StorageSilent
-    where a file does not answer, Cancelled at an abort: it is checked before each file, and while the destination
-    is asked.
+    the same content on each host; an optional one that is missing there and cannot be sent stays behind.
+
+    Raises Unreachable or Unknown if the destination cannot be asked, StorageSilent where a file does not answer,
+    Cancelled at an abort: it is checked before each file, and while the destination is asked.
     """
     decided = []
     for disk in disks:
@@ -142,6 +144,8 @@ async def _decide(storage: Storage, there: Elsewhere, disk: Disk, path: str, tok
             against.append(_another_medium(disk))
     elif proof is Proof.OTHER:
         against.append(_another_file(disk))
+    if proof is Proof.APART and theirs.file_inode is None and await _may_stay(storage, disk):
+        return without_medium(disk)
     local = proof is Proof.APART
     if local and disk.snapshots:
         against.append(_snapshots_inside(disk))
@@ -160,6 +164,21 @@ async def _decide(storage: Storage, there: Elsewhere, disk: Disk, path: str, tok
         against.append(Refusal(code="disk-backing-file", message=message, fix=_FLATTEN))
     found = {"local": local, "backing_shared": base, "identity": await storage.identity(path)}
     return disk.model_copy(update=found | {"against": tuple(against)})
+
+
+_DROPPED = ("cdrom", "floppy")
+"""Drives with which libvirt starts an incoming guest although their medium is missing, where the definition permits
+it. A disk it refuses (`qemuDomainCheckDiskStartupPolicy`): QEMU expects its state in the stream."""
+
+
+async def _may_stay(storage: Storage, disk: Disk) -> bool:
+    """May it stay behind? Its definition says that the VM can be without it at any start, and it cannot be sent.
+    With `startupPolicy='requisite'` the VM could not be started there again."""
+    if not (disk.optional and disk.medium and disk.device in _DROPPED):
+        return False
+    if not media.is_plain(disk) or media.size_of(disk) > media.LARGEST_MEDIUM:
+        return True
+    return bool(await storage.check_sources((disk,)))
 
 
 async def _below(storage: Storage, there: Elsewhere, path: str, token: str) -> str:

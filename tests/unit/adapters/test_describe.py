@@ -16,11 +16,6 @@ from tests.narrowing import not_none
 UUID = "0b91f1a5-7d3c-4f7e-9d5c-0c2f5a0c1d11"
 XML = Path(__file__).with_name("xml")
 MAC = "52:54:00:74:00:14"
-HOSTDEV = """<hostdev mode='subsystem' type='pci'><source>
-  <address domain='0x0000' bus='0x01' slot='0x00' function='0x1'/></source></hostdev>"""
-VIRTIOFS = (
-    """<filesystem type='mount'><driver type='virtiofs'/><source dir='/data'/><target dir='tag'/></filesystem>"""
-)
 
 
 def read(name: str) -> str:
@@ -87,30 +82,6 @@ def test_a_guest_that_arrived_here_knows_its_port_from_the_metadata() -> None:
     assert vm.disks[2].iscsi.initiator == "iqn.2026-11.lab.sterna:host2"
 
 
-def test_devices_that_cannot_move_are_named() -> None:
-    vm = describe(small(HOSTDEV + VIRTIOFS + "<shmem name='ivshmem'/>"))
-    assert vm.immovable == ("hostdev 0000:01:00.1", "virtiofs share /data", "shared memory device ivshmem")
-
-
-INVTSC = "<cpu mode='host-passthrough'><feature policy='require' name='invtsc'/></cpu>"
-
-
-@pytest.mark.parametrize(
-    ("clock", "moves"),
-    [
-        ("", False),
-        ("<clock offset='utc'><timer name='tsc' mode='native'/></clock>", False),
-        ("<clock offset='utc'><timer name='hpet' frequency='2593905000'/></clock>", False),
-        ("<clock offset='utc'><timer name='tsc' frequency='0'/></clock>", False),
-        ("<clock offset='utc'><timer name='tsc' frequency='2593905000'/></clock>", True),
-    ],
-)
-def test_invtsc_moves_only_with_the_frequency_of_its_clock(clock: str, moves: bool) -> None:
-    vm = describe(small().replace("<devices>", f"{INVTSC}{clock}<devices>"))
-    assert (vm.immovable == ()) is moves
-    assert moves or "invtsc" in vm.immovable[0]
-
-
 @pytest.mark.parametrize(
     ("nic", "plug"),
     [
@@ -120,7 +91,11 @@ def test_invtsc_moves_only_with_the_frequency_of_its_clock(clock: str, moves: bo
         ),
         (
             "<interface type='bridge'><source bridge='br0'/><vlan><tag id='7'/></vlan></interface>",
-            "other: VLAN 7 of the Linux bridge br0",
+            BRIDGE,
+        ),
+        (
+            "<interface type='bridge'><source bridge='br0'/><vlan trunk='yes'><tag id='7'/></vlan></interface>",
+            "other: trunk of VLANs on the Linux bridge br0",
         ),
         (
             "<interface type='direct'><source dev='eth0' mode='vepa'/><virtualport type='802.1Qbh'/></interface>",
@@ -212,6 +187,30 @@ def test_a_tap_made_ahead_is_plugged_as_the_metadata_remembers(remembered: str, 
         f"<interface type='ethernet'><mac address='{MAC}'/><target dev='tap1' managed='no'/></interface>", own
     )
     assert (nic.plug, nic.bridge, nic.port_id, nic.managed) == (plug, "b0", "p-1", False)
+
+
+OTHERS = f"<interface type='ethernet'><mac address='{MAC}'/><target dev='tap0' managed='no'/></interface>"
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        "",
+        "<s:domain xmlns:s='https://sterna.dev/xmlns/domain/1'><s:epoch>1</s:epoch>"
+        "<s:nic mac='52:54:00:00:00:77' port='p-1' bridge='b0'/></s:domain>",
+    ],
+)
+def test_a_tap_of_which_sterna_remembers_nothing_was_made_by_another_program(own: str) -> None:
+    nic = one_nic(OTHERS, own)
+    (refused,) = refusals(nic)
+    assert (refused.code, nic.bridge, nic.port_id) == ("nic-unsupported", None, None)
+    assert "tap0" in refused.message and "another program" in refused.message
+    assert "have that program move the VM" in refused.fix
+
+
+def test_a_tap_that_libvirt_makes_is_another_kind() -> None:
+    (refused,) = refusals(one_nic(OTHERS.replace(" managed='no'", "")))
+    assert "a tap that libvirt makes" in refused.message
 
 
 @pytest.mark.parametrize(

@@ -98,3 +98,51 @@ async def test_what_libvirt_says_meanwhile_is_not_taken_for_the_guests_fault() -
     host.error = Unreachable("libvirtd is away")
     with pytest.raises(Unreachable, match="libvirtd is away"):
         await asyncio.wait_for(host.detach_nic("u", NIC), 10)
+
+
+class Pools:
+    """A host whose network `fast` gives virtual functions, and a guest that has lost its own."""
+
+    def __init__(self, standby: str) -> None:
+        self.attached: list[str] = []
+        self._definition = (
+            f"<domain><devices>{standby}<interface type='network'><mac address='{MAC}'/>"
+            "<source network='fast'/><address slot='7'/></interface></devices></domain>"
+        )
+        self._running = f"<domain><devices>{standby}</devices></domain>"
+
+    def lookupByUUIDString(self, _uuid: str) -> Pools:
+        return self
+
+    def isActive(self) -> bool:
+        return True
+
+    isPersistent = isActive
+
+    def XMLDesc(self, flags: int) -> str:
+        return self._definition if flags else self._running
+
+    def attachDeviceFlags(self, xml: str, _flags: int) -> None:
+        self.attached.append(xml)
+
+    def networkLookupByName(self, name: str) -> Network:
+        return Network("hostdev" if name == "fast" else "bridge")
+
+
+class Network:
+    def __init__(self, mode: str) -> None:
+        self._mode = mode
+
+    def XMLDesc(self) -> str:
+        return f"<network><forward mode='{self._mode}'/></network>"
+
+
+@pytest.mark.parametrize(
+    "standby",
+    ["", f"<interface type='network'><mac address='{MAC}'/><source network='office'/></interface>"],
+)
+async def test_a_function_of_a_libvirt_network_is_given_by_its_network(standby: str) -> None:
+    guest: Any = Pools(standby)
+    await Host(guest).attach_nic("u", NIC.model_copy(update={"pci": "0000:5e:10.3"}))
+    (attached,) = guest.attached
+    assert 'type="network"' in attached and "fast" in attached and 'slot="7"' in attached

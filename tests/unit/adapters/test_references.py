@@ -103,6 +103,39 @@ def test_what_cannot_be_looked_for_is_said() -> None:
     assert describe("<domain><devices><serial type='pty'/></devices></domain>").unjudged == ()
 
 
+@pytest.mark.parametrize(
+    ("inner", "words"),
+    [
+        (
+            "<qemu:commandline><qemu:env name='A' value='b'/></qemu:commandline>",
+            ["environment", "qemu:commandline"],
+        ),
+        (
+            "<qemu:override><qemu:device alias='ua-disk'><qemu:frontend>"
+            "<qemu:property name='x-thing' type='string' value='a'/><qemu:property name='rotation' type='remove'/>"
+            "</qemu:frontend></qemu:device></qemu:override>",
+            ["ua-disk", "x-thing, rotation", "destination's QEMU"],
+        ),
+        ("<qemu:capabilities><qemu:del capability='blockdev'/></qemu:capabilities>", ["blockdev", "not tried"]),
+    ],
+)
+def test_what_a_definition_says_past_libvirt_is_said(inner: str, words: list[str]) -> None:
+    (said,) = said_of(inner)
+    assert all(word in said for word in words)
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        "<qemu:override><qemu:device alias='ua-disk'/></qemu:override>",
+        "<qemu:commandline/>",
+        "<qemu:capabilities/>",
+    ],
+)
+def test_an_empty_part_says_nothing(inner: str) -> None:
+    assert said_of(inner) == ()
+
+
 def said_of(inner: str) -> tuple[str, ...]:
     return describe(etree.tostring(domain(inner), encoding="unicode")).unjudged
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from sterna.adapters.libvirt.xml.describe import describe
-from sterna.adapters.libvirt.xml.render import own_metadata, render_device, render_live, render_persistent
+from sterna.adapters.libvirt.xml.render import own_metadata, render_live, render_persistent
 from sterna.domain.copying import CopyPlan, DestinationDisk, DestinationNic
 from sterna.domain.errors import Permanent
-from sterna.domain.model import DiskKind, IscsiSource, Nic, RbdSource, SecretRef
+from sterna.domain.model import DiskKind, IscsiSource, RbdSource, SecretRef
 from tests.narrowing import not_none
 
 XML = Path(__file__).with_name("xml")
@@ -332,66 +332,28 @@ def test_an_iscsi_disk_may_get_another_login_and_else_keeps_its_own(beside: bool
             assert len(disk.secrets) == 2
 
 
-DIRECT = (
-    "<domain type='kvm'><name>a</name><uuid>u</uuid><memory unit='MiB'>1</memory><vcpu>2</vcpu>"
-    "<os><type arch='x86_64' machine='pc'>hvm</type></os><devices>"
-    f"<interface type='hostdev' managed='yes'><mac address='{MAC}'/><source><address type='pci' domain='0x0000' "
-    "bus='0x3b' slot='0x02' function='0x1'/></source><vlan><tag id='42'/></vlan>"
-    "<teaming type='transient' persistent='ua-standby'/><address type='pci' slot='0x07'/></interface>"
-    f"<interface type='bridge'><mac address='{MAC}'/><source bridge='br0'/><model type='virtio'/>"
-    "<teaming type='persistent'/><alias name='ua-standby'/></interface></devices></domain>"
+OPTIONAL_CD = (
+    "<domain type='kvm'><name>a</name><uuid>u</uuid><devices><disk type='file' device='cdrom'><driver type='raw'/>"
+    "<source file='/run/payload.img' startupPolicy='optional' index='2'/><backingStore/><target dev='sdd'/>"
+    "<readonly/></disk></devices></domain>"
 )
-FUNCTION = DestinationNic(mac=MAC, plug="hostdev", pci="0000:5e:10.3", vlan=42)
-SPARE = DestinationNic(mac=MAC, plug="bridge", device="tapx", bridge="br0")
-WITH_FUNCTION = CopyPlan(migration_id="m", epoch=3, destination_uri="x", nics=(FUNCTION, SPARE))
+EMPTIED = CopyPlan(
+    migration_id="m",
+    epoch=3,
+    destination_uri="x",
+    disks=(DestinationDisk(target="sdd", kind=DiskKind.EMPTY),),
+)
 
 
-def test_a_virtual_function_is_not_in_the_live_form_and_its_standby_is() -> None:
-    nic, standby = describe(DIRECT).nics
-    assert (nic.plug, nic.pci, nic.vlan) == ("hostdev", "0000:3b:02.1", 42)
-    assert standby.plug == "bridge"
-    assert describe(DIRECT).immovable == ()
-    detached = etree.fromstring(DIRECT)
-    devices = detached.find("devices")
-    assert devices is not None
-    devices.remove(devices[0])
-    live = render_live(etree.tostring(detached, encoding="unicode"), WITH_FUNCTION)
-    (arrived,) = describe(live).nics
-    assert arrived.device == "tapx"
-    assert '<teaming type="persistent"/>' in live
-    assert "ua-standby" in live
+def test_a_medium_that_stays_behind_is_taken_out_of_the_live_form_only() -> None:
+    live = etree.fromstring(render_live(OPTIONAL_CD, EMPTIED))
+    (disk,) = live.findall("devices/disk")
+    assert [child.tag for child in disk] == ["driver", "target", "readonly"]
+    cold = etree.fromstring(persistent(OPTIONAL_CD, EMPTIED))
+    assert cold.find("devices/disk/source[@file='/run/payload.img'][@startupPolicy='optional']") is not None
 
 
-def test_a_function_the_guest_still_has_is_left_out_where_it_is_planned_and_never_forgotten() -> None:
-    """A rehearsal shows the definition to the destination's libvirt before anything is taken from the guest."""
-    (arrived,) = describe(render_live(DIRECT, WITH_FUNCTION)).nics
-    assert arrived.device == "tapx"
-    with pytest.raises(Permanent, match=MAC):
-        render_live(DIRECT, WITH_FUNCTION.model_copy(update={"nics": (SPARE,)}))
-
-
-def test_its_cold_form_and_what_is_attached_name_the_new_hosts_function() -> None:
-    cold = persistent(DIRECT, WITH_FUNCTION)
-    assert [(n.plug, n.pci, n.bridge) for n in describe(cold).nics] == [
-        ("hostdev", "0000:5e:10.3", None),
-        ("bridge", None, "br0"),
-    ]
-    attached = etree.fromstring(render_device(cold, Nic(mac=MAC, plug="hostdev", pci="0000:5e:10.3", vlan=42)))
-    assert attached.get("managed") == "yes"
-    wanted = {
-        "teaming": {"type": "transient", "persistent": "ua-standby"},
-        "vlan/tag": {"id": "42"},
-        "source/address": {"type": "pci", "domain": "0x0000", "bus": "0x5e", "slot": "0x10", "function": "0x3"},
-        "address": {"type": "pci", "slot": "0x07"},
-    }
-    for path, attributes in wanted.items():
-        found = attached.find(path)
-        assert found is not None
-        assert dict(found.attrib.items()) == attributes
-
-
-def test_a_definition_that_does_not_know_the_nic_still_gives_it() -> None:
-    unknown = "<domain type='kvm'><devices/></domain>"
-    for nic in (Nic(mac=MAC, plug="hostdev", pci="0000:5e:10.3"), Nic(mac=MAC, plug="bridge", bridge="br0")):
-        (seen,) = describe(f"<domain><devices>{render_device(unknown, nic)}</devices></domain>").nics
-        assert (seen.mac, seen.plug, seen.pci, seen.bridge) == (nic.mac, nic.plug, nic.pci, nic.bridge)
+def test_a_drive_that_is_empty_already_stays_as_it_is() -> None:
+    empty = OPTIONAL_CD.replace("file='/run/payload.img' ", "").replace(" index='2'", "")
+    (disk,) = etree.fromstring(render_live(empty, EMPTIED)).findall("devices/disk")
+    assert disk.find("source[@startupPolicy='optional']") is not None

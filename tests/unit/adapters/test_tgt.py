@@ -1,13 +1,16 @@
 """tgtadm's text, as tgt 1.0.85 prints it; and what a tgtd that is away looks like."""
 
 import stat
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sterna.adapters.volumes.tgt import Target, TgtVolumes, parse_targets
-from sterna.domain.errors import Unreachable
-from sterna.domain.model import Disk, DiskKind, IscsiSource
+from sterna.domain.errors import Permanent, Unreachable
+from sterna.domain.model import Disk, DiskKind, IscsiSource, SecretRef
+from sterna.domain.secrets import Secret
 
 SHOWN = """Target 1: iqn.2026-11.lab.sterna:a
     System information:
@@ -67,8 +70,17 @@ def test_targets_with_their_luns_names_and_sessions() -> None:
     assert parse_targets("") == []
 
 
+@pytest.fixture
+def opens(tmp_path: Path) -> str:
+    """A qemu-img that opens every LUN, and writes down what it is asked."""
+    script = tmp_path / "qemu-img"
+    script.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\necho \'{{"virtual-size": 100}}\'\n')
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    return str(script)
+
+
 async def test_refusals(tgtadm: str) -> None:
-    volumes = TgtVolumes("iqn.x:me", tgtadm=tgtadm)
+    volumes = TgtVolumes("iqn.x:me", tgtadm=tgtadm, qemu_img="false")
     assert await volumes.check(disk("a"), "host1") == []
     for wanted, code in (
         (disk("a", 7), "volume-missing"),
@@ -77,9 +89,51 @@ async def test_refusals(tgtadm: str) -> None:
     ):
         assert [r.code for r in await volumes.check(wanted, "host1")] == [code]
     assert [r.code for r in await TgtVolumes("", tgtadm=tgtadm).check(disk("a"), "host1")] == ["initiator-unknown"]
-    assert [r.code for r in await TgtVolumes("iqn.x:me", tgtadm="/no/such/tool").check(disk("a"), "host1")] == [
-        "volume-service-down"
-    ]
+    away = TgtVolumes("iqn.x:me", tgt_socket="/no/such/socket", tgtadm="/no/such/tool")
+    assert [r.code for r in await away.check(disk("a"), "host1")] == ["volume-service-down"]
+
+
+OF_A_NAS = disk("z").model_copy(update={"capacity_bytes": 100})
+
+
+@pytest.mark.parametrize("has_tgt", [True, False])
+async def test_a_lun_of_another_machine_that_admits_the_host_is_used_as_it_is(
+    has_tgt: bool, tgtadm: str, opens: str, tmp_path: Path
+) -> None:
+    volumes = TgtVolumes("iqn.x:me", tgtadm=tgtadm if has_tgt else "/no/such/tool", qemu_img=opens)
+    assert await volumes.check(OF_A_NAS, "host1") == []
+    assert "initiator-name=iqn.x:me" in (tmp_path / "asked").read_text()
+    assert not await volumes.admitted(OF_A_NAS)
+    attached = await volumes.attach(OF_A_NAS, "host1")
+    assert attached.iscsi is not None and attached.iscsi.initiator == "iqn.x:me"
+    assert await volumes.connect(attached) == attached
+    await volumes.detach(attached)  # nothing is withdrawn: tgtadm would have failed
+
+
+@pytest.mark.parametrize("has_tgt", [True, False])
+async def test_one_that_does_not_admit_the_host_is_refused(has_tgt: bool, tgtadm: str) -> None:
+    volumes = TgtVolumes("iqn.x:me", tgtadm=tgtadm if has_tgt else "/no/such/tool", qemu_img="false")
+    (refusal,) = await volumes.check(OF_A_NAS, "host1")
+    assert refusal.code == "volume-missing" and "cannot be opened" in refusal.message
+    assert "admit iqn.x:me" in refusal.fix
+
+
+async def test_another_disk_under_that_name_is_not_taken_for_the_vms(opens: str) -> None:
+    volumes = TgtVolumes("iqn.x:me", tgtadm="/no/such/tool", qemu_img=opens)
+    with pytest.raises(Permanent, match="100 bytes here"):
+        await volumes.check(OF_A_NAS.model_copy(update={"capacity_bytes": 200}), "host1")
+
+
+async def test_a_login_that_is_brought_along_later_is_not_tried_before(tmp_path: Path, opens: str) -> None:
+    class Keys:
+        async def secrets_like(self, refs: Sequence[SecretRef]) -> list[Secret]:
+            return []
+
+    with_chap = OF_A_NAS.model_copy(update={"secrets": (SecretRef(kind="iscsi", usage="a", username="fred"),)})
+    keys: Any = Keys()
+    volumes = TgtVolumes("iqn.x:me", tgtadm="/no/such/tool", qemu_img=opens, keyring=keys)
+    assert await volumes.check(with_chap, "host1") == []
+    assert not (tmp_path / "asked").exists()
 
 
 async def test_tgtd_away() -> None:

@@ -7,14 +7,16 @@ import asyncio
 import libvirt
 
 from sterna.adapters.libvirt.observe import find
+from sterna.adapters.libvirt.resources import lan_of
 from sterna.adapters.libvirt.session.connection import Connect
 from sterna.adapters.libvirt.session.host import LibvirtHost
 from sterna.adapters.libvirt.xml.metadata import parse_xml, to_text
-from sterna.adapters.libvirt.xml.nic_forms import is_hot_unplugged
+from sterna.adapters.libvirt.xml.nic_forms import is_hot_unplugged, mac_of
 from sterna.adapters.libvirt.xml.render import render_device
 from sterna.domain.errors import NotFound, Temporary
 from sterna.domain.model import Nic
 from sterna.domain.plugs import plug_type
+from sterna.domain.references import FUNCTIONS
 
 _LETS_GO_S = 10.0
 """A guest lets go of a PCI device within a second or never; libvirt itself waits for 5 s."""
@@ -59,8 +61,9 @@ class LibvirtDevices(LibvirtHost):
             domain = _running(conn, uuid)
             if _interface(domain, nic) is not None:
                 return
-            flags = libvirt.VIR_DOMAIN_XML_INACTIVE if domain.isPersistent() else 0
-            domain.attachDeviceFlags(render_device(domain.XMLDesc(flags), nic), libvirt.VIR_DOMAIN_AFFECT_LIVE)
+            definition = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE if domain.isPersistent() else 0)
+            device = render_device(definition, nic, _pools(conn, definition, nic))
+            domain.attachDeviceFlags(device, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
         await self._ask_of(uuid, attach)
 
@@ -70,6 +73,18 @@ def _running(conn: Connect, uuid: str) -> libvirt.virDomain:
     if domain is None or not domain.isActive():
         raise NotFound(f"no VM {uuid} runs on this host")
     return domain
+
+
+def _pools(conn: Connect, definition: str, nic: Nic) -> frozenset[str]:
+    """The networks of virtual functions, of those that NICs of its MAC are on."""
+    names = {
+        source.get("network", "")
+        for interface in parse_xml(definition).iterfind("devices/interface[@type='network']")
+        for source in interface.iterfind("source")
+        if mac_of(interface) == nic.mac.lower()
+    }
+    found = {name: lan_of(conn, name, "") for name in names}
+    return frozenset(name for name, lan in found.items() if lan is not None and lan.forward == FUNCTIONS)
 
 
 def _interface(domain: libvirt.virDomain, nic: Nic) -> str | None:

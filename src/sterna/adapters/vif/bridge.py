@@ -1,18 +1,21 @@
 """Linux bridge: the guest's tap is a port of a bridge of the kernel (protocol P10, P12, R6, F4).
 
 The tap is made ahead of the guest, and makes way for libvirt's own before the copy (ADR 15). A bridge keeps no
-words about its ports, so whose the tap is stands in its alias (`links.py`). VLANs and MTU are the bridge's own.
+words about its ports, so whose the tap is stands in its alias (`links.py`). The MTU is the bridge's own; the VLAN
+libvirt sets for its own tap.
 """
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 from sterna.adapters.vif import links
 from sterna.adapters.vif.frames import announcements
 from sterna.adapters.vif.links import Netlink
+from sterna.domain.bridge_vlans import not_filtered
 from sterna.domain.errors import Conflict, NotFound, Permanent
 from sterna.domain.model import Nic, Refusal
 from sterna.domain.plugs import BRIDGE, device_name, differs, name_taken, no_bridge
@@ -68,13 +71,16 @@ class LinuxBridgeVif:
         return await self._netlink.run(look)
 
     async def announce(self, nic: Nic) -> None:
-        """The bridge's ports see the guest's announcements, and the bridge learns that it is behind its tap.
+        """The bridge's ports see the guest's announcements, and the bridge learns that it is behind its tap, in
+        each VLAN of it. What the host itself sends is in no NIC's VLAN: one that has a VLAN is announced by QEMU,
+        once the guest runs.
 
         Raises NotFound where the tap is not on that bridge, Permanent, Temporary.
         """
         device, bridge = nic.device or "", nic.bridge or ""
         await self._netlink.run(lambda: _must_be_port(device, bridge))
-        await self._netlink.run(lambda: send(bridge, announcements(nic)))
+        if nic.vlan is None:
+            await self._netlink.run(lambda: send(bridge, announcements(nic)))
         result = await run(
             ["bridge", "fdb", "replace", nic.mac, "dev", device, "master", "dynamic"], limit_s=_LIMIT_S
         )
@@ -112,7 +118,22 @@ def _check(nic: Nic) -> list[Refusal]:
             return [no_bridge(nic)]
         link = links.link_of(ipr, device_name(nic))
         marks = links.read_marks(link) if link is not None else {}
-    return links.against_tap(nic) or _against_marks(nic, marks)
+    return [*against_vlan(nic), *(links.against_tap(nic) or _against_marks(nic, marks))]
+
+
+def filters_vlans(bridge: str, sysfs: Path = Path("/sys")) -> bool:
+    """Without it a bridge takes no notice of its ports' VLANs."""
+    try:
+        return (sysfs / f"class/net/{bridge}/bridge/vlan_filtering").read_text().strip() == "1"
+    except OSError:
+        return False
+
+
+def against_vlan(nic: Nic, sysfs: Path = Path("/sys")) -> list[Refusal]:
+    """What the bridge has against the NIC's VLAN."""
+    if nic.vlan is None or filters_vlans(nic.bridge or "", sysfs):
+        return []
+    return [not_filtered(nic)]
 
 
 def _against_marks(nic: Nic, marks: dict[str, str]) -> list[Refusal]:
@@ -181,6 +202,8 @@ def _as_seen(nic: Nic, tap: Any, bridge: str) -> Nic:
         "port_id": marks.get("iface-id", nic.port_id),
         "external_ids": marks,
     }
+    if not filters_vlans(bridge):
+        seen["vlan"] = None
     return nic.model_copy(update=seen)
 
 

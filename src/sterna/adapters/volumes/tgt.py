@@ -1,17 +1,21 @@
-"""iSCSI volumes of a tgt target (`tgtadm`), reached by QEMU's own initiator: admission is a name on the target's
+"""iSCSI volumes, reached by QEMU's own initiator. Of a tgt target (`tgtadm`) admission is a name on the target's
 list, and storage itself refuses a host that is not on it (protocol P4, P9, R3, F2, F3).
 
-Needs `tgtadm` with access to the target's control socket, and `qemu-img` with its iSCSI block driver
-(Debian: qemu-block-extra).
+A target that this machine's tgt does not have is another machine's. Who may open it is that machine's business: the
+host logs in, or it is refused, and nothing is admitted or withdrawn.
+
+Needs `qemu-img` with its iSCSI block driver (Debian: qemu-block-extra), and `tgtadm` with access to the target's
+control socket where tgt serves the volumes.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import dataclass
 
 from sterna.adapters.volumes.lun import prove_lun
-from sterna.domain.errors import NotFound, Permanent, Temporary, Unreachable
+from sterna.domain.errors import Permanent, Temporary, Unreachable
 from sterna.domain.model import Disk, DiskKind, IscsiSource, Refusal
 from sterna.kit.command import Finished, run
 from sterna.ports.secrets import Keyring
@@ -59,38 +63,50 @@ class TgtVolumes:
         return disk.kind is DiskKind.ISCSI
 
     async def check(self, disk: Disk, source: str) -> list[Refusal]:
-        """Is there such a target, does it hold this volume alone, can this host ask for admission?"""
+        """Is there such a target, does it hold this volume alone, can this host ask for admission? Of a target that
+        is not tgt's: can this host open the LUN?"""
         lun = _source(disk)
         if not self._initiator:
             fix = "set `initiator` in this host's agent settings"
             return [Refusal(code="initiator-unknown", message="this host has no initiator name", fix=fix)]
         try:
             target = await self._target(lun)
-        except NotFound as error:
-            return [Refusal(code="volume-missing", message=f"disk {disk.target}: {error.message}", fix=error.fix)]
         except (Temporary, Permanent) as error:
             return [
                 Refusal(code="volume-service-down", message=f"disk {disk.target}: {error.message}", fix=error.fix)
             ]
-        return _against(disk, lun, target)
+        return await self._against_opening(disk) if target is None else _against(disk, lun, target)
+
+    async def _against_opening(self, disk: Disk) -> list[Refusal]:
+        """Raises Permanent where what opens is not the VM's disk."""
+        secret = disk.chap
+        if secret is not None and self._keyring is not None and not await self._keyring.secrets_like((secret,)):
+            return []  # it is brought along
+        try:
+            await self.connect(disk)
+        except Temporary as error:
+            fix = (
+                f"admit {self._initiator} at the target, and see that its portal is reachable from this host; if "
+                "this machine's tgt serves it, see that the volume still exists"
+            )
+            return [Refusal(code="volume-missing", message=error.message, fix=fix)]
+        return []
 
     async def admitted(self, disk: Disk) -> bool:
         """Is this host's initiator on the target's list? Raises Unreachable if tgtd is away."""
-        try:
-            return self._initiator in (await self._target(_source(disk))).admitted
-        except NotFound:
-            return False
+        target = await self._target(_source(disk))
+        return target is not None and self._initiator in target.admitted
 
     async def attach(self, disk: Disk, source: str) -> Disk:
         """P4: admit this host's initiator; the disk with this initiator in it. Already admitted is not an error.
 
-        Raises NotFound (no such target) or Unreachable (tgtd away).
+        Raises Permanent, or Unreachable (tgtd away).
         """
         lun = _source(disk)
         target = await self._target(lun)
-        if self._initiator not in target.admitted:
+        if target is not None and self._initiator not in target.admitted:
             done = await self._admin("target", "bind", target.tid, "--initiator-name", self._initiator)
-            if done.code != 0 and self._initiator not in (await self._target(lun)).admitted:
+            if done.code != 0 and not await self.admitted(disk):
                 raise Permanent(f"tgtd would not admit {self._initiator} to {lun.target}: {done.words}")
         return disk.model_copy(update={"iscsi": lun.model_copy(update={"initiator": self._initiator})})
 
@@ -109,16 +125,15 @@ class TgtVolumes:
     async def detach(self, disk: Disk) -> None:
         """R3, F3: take this host's initiator off the list and end what sessions it still has.
 
-        A target that is gone needs no detaching. Raises Unreachable if tgtd is away.
+        A target that is gone, or not tgt's, needs no detaching. Raises Unreachable if tgtd is away.
         """
         source = _source(disk)
-        try:
-            target = await self._target(source)
-        except NotFound:
+        target = await self._target(source)
+        if target is None:
             return
         if self._initiator in target.admitted:
             done = await self._admin("target", "unbind", target.tid, "--initiator-name", self._initiator)
-            if done.code != 0 and self._initiator in (await self._target(source)).admitted:
+            if done.code != 0 and await self.admitted(disk):
                 raise Temporary(f"tgtd would not withdraw {self._initiator} from {source.target}: {done.words}")
         # Taking a name off the list leaves its open sessions alone: without this a guest that was cut off
         # from its agent could go on writing.
@@ -133,11 +148,14 @@ class TgtVolumes:
             raise Unreachable(f"tgtd does not answer: {done.words}", fix=_ADMISSION_FIX)
         return parse_targets(done.out)
 
-    async def _target(self, source: IscsiSource) -> Target:
-        for target in await self.targets():
-            if target.name == source.target:
-                return target
-        raise NotFound(f"there is no target {source.target}", fix="check that the volume still exists")
+    async def _target(self, source: IscsiSource) -> Target | None:
+        """As this machine's tgt has it; None where it has none of that name, or there is no tgt.
+
+        Raises Unreachable, Temporary, Permanent.
+        """
+        if not self._env and shutil.which(self._tgtadm) is None:
+            return None
+        return next((target for target in await self.targets() if target.name == source.target), None)
 
     async def _admin(self, mode: str, op: str, tid: int | None, *more: str) -> Finished:
         which = [] if tid is None else ["--tid", str(tid)]

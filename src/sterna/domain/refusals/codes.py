@@ -126,6 +126,7 @@ Code = Literal[
     "nic-not-bound",
     "nic-unchecked",
     "bridge-missing",
+    "bridge-vlan",
     "no-open-vswitch",
     "trunk-parent",
     "device-name-taken",

@@ -93,6 +93,16 @@ NETWORK = Group(
             when="plan, P5",
         ),
         Entry(
+            "bridge-vlan",
+            cause=(
+                "The NIC has a VLAN on a Linux bridge that does not filter VLANs, or the destination's libvirt is "
+                "older than 11.0 and cannot set it."
+            ),
+            remedy="let the bridge filter VLANs on both hosts: `ip link set BRIDGE type bridge vlan_filtering 1`",
+            by=By.AGENTS,
+            when="plan, P5",
+        ),
+        Entry(
             "no-open-vswitch",
             cause="The NIC needs Open vSwitch, which the destination's agent is not set up for.",
             remedy="install it, and set `ovsdb` in `[network]` of the agent's settings",

@@ -16,8 +16,10 @@ STORAGE = Group(
         ),
         Entry(
             "volume-missing",
-            cause="There is no such target, LUN or Cinder volume.",
-            remedy="check that the volume still exists",
+            cause=(
+                "There is no such target, LUN or Cinder volume, or the target does not let the destination open it."
+            ),
+            remedy="check that the volume still exists, and that its target admits the destination's initiator",
             by=By.DESTINATION,
             when="plan",
         ),

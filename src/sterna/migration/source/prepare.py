@@ -5,8 +5,10 @@ The undo of P3 is the destination's own rollback; the others are in `rollback.py
 
 from __future__ import annotations
 
+import structlog
+
 from sterna.domain import calls, untrusted
-from sterna.domain.claims import inside
+from sterna.domain.claims import inside, left_behind
 from sterna.domain.entries.base import Done, NoPlan
 from sterna.domain.entries.notes import AnswerReceived, AskedDestination, DestinationNotReached
 from sterna.domain.entries.source import (
@@ -30,6 +32,8 @@ from sterna.migration.sharing import against_shared_tpm, decide_local, prove_wri
 from sterna.migration.source import rollback, secrets
 from sterna.migration.source.asking import unless_aborted
 from sterna.ports.storage import Storage
+
+log = structlog.get_logger(__name__)
 
 
 class SetPreparing(Step[Context, NoPlan, Done]):
@@ -88,6 +92,8 @@ class SnapshotVolumes(Step[Context, TokensToLeave, Snapshot]):
         against += [refusal for disk in disks for refusal in disk.against]
         if against:
             raise Refused(against)
+        for disk in filter(left_behind, disks):
+            log.warning("an optional medium stays behind", vm=vm.name, disk=disk.target, path=disk.path)
         nics = []
         for nic in vm.nics:
             raise_if_aborted()

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from sterna.domain.copying import CopyPlan, DestinationDisk, DestinationNic
 from sterna.domain.errors import Permanent
-from sterna.domain.model import Disk, Nic
+from sterna.domain.model import Disk, DiskKind, Nic
 from sterna.domain.plugs import Joins, plug_type
 from sterna.sim.world.things import Definition
 
@@ -34,7 +34,11 @@ def persistent_definition(live: Definition, inactive: Definition | None, plan: C
     cold = inactive or live
     made = {(n.mac, plug_type(n).hot_unplugged): n for n in plan.nics}
     nics = tuple(_cold(n, made.get((n.mac, plug_type(n).hot_unplugged))) for n in cold.nics)
-    return replace(cold, nics=nics, disks=_disks(cold.disks, plan), epoch=plan.epoch)
+    disks = tuple(
+        disk for disk in plan.disks if disk.kind is not DiskKind.EMPTY
+    )  # such a medium is looked for again
+    kept = _disks(cold.disks, plan.model_copy(update={"disks": disks}))
+    return replace(cold, nics=nics, disks=kept, epoch=plan.epoch)
 
 
 def _live(nic: Nic, made: DestinationNic) -> Nic:

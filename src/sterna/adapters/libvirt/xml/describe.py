@@ -21,6 +21,7 @@ from sterna.adapters.libvirt.xml.metadata import (
 from sterna.adapters.libvirt.xml.nic_forms import any_location, pci_address, read_nic
 from sterna.adapters.libvirt.xml.references import unjudged
 from sterna.adapters.libvirt.xml.sizes import size_of
+from sterna.domain.immovable import INVTSC, MASTER, SHARED_MEMORY, WITH_STANDBY
 from sterna.domain.model import Disk, DiskKind, GuestState, SecretRef, StateFile, Vm
 
 TPM_FOLDER = "/var/lib/libvirt/swtpm"
@@ -158,7 +159,7 @@ def _immovable(domain: Element) -> list[str]:
     for share in domain.iterfind("devices/filesystem"):
         kind = "virtiofs" if _attr(share, "driver", "type") == "virtiofs" else "9p"
         found.append(f"{kind} share {_attr(share, 'source', 'dir') or _attr(share, 'target', 'dir')}")
-    found += [f"shared memory device {s.get('name', '')}".rstrip() for s in domain.iterfind("devices/shmem")]
+    found += [_shared_memory(device) for device in domain.iterfind("devices/shmem")]
     found += [
         f"TPM passed through from {_attr(t, 'backend/device', 'path')}"
         for t in domain.iterfind("devices/tpm")
@@ -197,7 +198,7 @@ def _immovable(domain: Element) -> list[str]:
     ]
     found += [f"encrypted memory ({s.get('type')})" for s in domain.iterfind("launchSecurity")]
     if _has_invtsc(domain) and not _has_tsc_frequency(domain):
-        found.append("CPU feature invtsc: its clock cannot follow")
+        found.append(INVTSC)
     return found
 
 
@@ -211,11 +212,19 @@ def _has_tsc_frequency(domain: Element) -> bool:
     return any(t.get("frequency", "0").strip("0") for t in domain.iterfind("clock/timer[@name='tsc']"))
 
 
+def _shared_memory(device: Element) -> str:
+    role = MASTER if device.get("role") == "master" else ""
+    return " ".join(filter(None, (SHARED_MEMORY, device.get("name"), role)))
+
+
 def _hostdev(device: Element) -> str:
     address = device.find("source/address")
     if device.get("type") == "pci" and address is not None:
-        return f"hostdev {pci_address(address)}"
+        standby = WITH_STANDBY if _attr(device, "teaming", "type") == "transient" else ""
+        return f"hostdev {pci_address(address)} {standby}".rstrip()
     where = address.get("uuid") if address is not None and address.get("uuid") else ""
+    vendor, product = _attr(device, "source/vendor", "id"), _attr(device, "source/product", "id")
+    where = where or ":".join(filter(None, (vendor, product)))
     return f"hostdev {device.get('type') or device.get('mode') or ''} {where}".rstrip()
 
 

@@ -165,10 +165,19 @@ def _other(why: str) -> Data:
     return {"kind": DiskKind.OTHER, "detail": why}
 
 
+def _take_out(disk: Element) -> None:
+    """The medium, as an eject does."""
+    source = disk.find("source")
+    if source is not None and any_location(source):
+        drop_all(disk, "source")
+        drop_all(disk, "backingStore")
+
+
 def write_way(disk: Element, known: Disk, planned: DestinationDisk) -> None:
     """Let a <disk>, which was read as `known`, name what the destination planned. Raises Permanent where it is
     another kind of disk."""
     if planned.kind is DiskKind.EMPTY:
+        _take_out(disk)
         return
     form, source = FORMS.get(planned.kind), disk.find("source")
     if form is None:

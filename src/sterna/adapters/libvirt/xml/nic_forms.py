@@ -6,7 +6,7 @@ guest, from the form an operator writes (ADR 15).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
@@ -22,6 +22,7 @@ from sterna.domain.plugs import (
     HOSTDEV,
     HYBRID,
     MACVTAP,
+    OTHERS_TAP,
     OVS,
     PASSTHROUGH,
     VHOSTUSER,
@@ -119,7 +120,9 @@ def _is_uuid(text: str) -> bool:
 
 
 def _on_linux_bridge(interface: Element) -> bool:
-    return not _attr(interface, "virtualport", "type") and interface.find("vlan") is None
+    """In one VLAN, or without any."""
+    one = interface.find("vlan") is None or read_vlan(interface) is not None
+    return not _attr(interface, "virtualport", "type") and one
 
 
 # ------------------------------------------------------------ on a device of the host
@@ -202,20 +205,26 @@ FORMS: Final[dict[str, Form]] = {
 _HOT_UNPLUGGED = frozenset(form.type for name, form in FORMS.items() if plug_type(name).hot_unplugged)
 
 
-def plug_of(interface: Element, remembered: str | None) -> str:
+def plug_of(interface: Element, fact: NicFacts | None) -> str:
     """Its plug type, one of `domain/plugs.py`, else `other: ` and what the XML says.
 
-    `remembered`: the type of a tap made ahead, which the XML does not say.
+    `fact`: what Sterna remembers of the NIC; it names the type of a tap made ahead, which the XML does not say.
     """
-    if is_made_ahead(interface):
-        return remembered or DEFAULT_PLUG
+    if fact is not None and is_foreign_tap(interface):
+        return fact.plug or DEFAULT_PLUG
     kind = interface.get("type", "")
     found = next((name for name, form in FORMS.items() if form.type == kind and form.fits(interface)), None)
     return found or f"other: {_other(interface, kind)}".rstrip()
 
 
-def is_made_ahead(interface: Element) -> bool:
-    """The form of earlier versions: the tap that was there before its guest, and stays."""
+def is_made_ahead(interface: Element, fact: NicFacts | None) -> bool:
+    """The form of earlier versions: the tap that was there before its guest, and stays. Where Sterna remembers
+    nothing of the NIC (`fact`), another program has made the tap, as Nova and KubeVirt do."""
+    return fact is not None and is_foreign_tap(interface)
+
+
+def is_foreign_tap(interface: Element) -> bool:
+    """libvirt has not made its tap."""
     return interface.get("type") == "ethernet" and _attr(interface, "target", "managed") == "no"
 
 
@@ -224,15 +233,32 @@ def is_hot_unplugged(interface: Element) -> bool:
     return interface.get("type") in _HOT_UNPLUGGED
 
 
+def function_among(interfaces: Sequence[Element], pools: Collection[str] | None = None) -> Element | None:
+    """Which of these NICs of one MAC is the virtual function; None where none is.
+
+    A definition that does not say what the guest has just now names one of a libvirt network as `type='network'`,
+    as it may name its standby. `pools`: the networks of virtual functions; None: unknown, any network may be one.
+    """
+    own = next(filter(is_hot_unplugged, interfaces), None)
+    if own is not None:
+        return own
+    found = [nic for nic in interfaces if nic.get("type") == "network"]
+    found = [nic for nic in found if _attr(nic, "teaming", "type") != "persistent"]
+    if pools is not None:
+        found = [nic for nic in found if _attr(nic, "source", "network") in pools]
+    return next((nic for nic in found if _attr(nic, "teaming", "type") == "transient"), found[0] if found else None)
+
+
 def _other(interface: Element, kind: str) -> str:
     """In words: the plug type that is not supported."""
     source, port = _attr(interface, "source", "bridge"), _attr(interface, "virtualport", "type")
     if kind == "bridge" and not port:
-        return f"VLAN {read_vlan(interface)} of the Linux bridge {source}"
+        return f"trunk of VLANs on the Linux bridge {source}"
     if kind == "bridge":
         return f"bridge {source} with virtualport {port}"
     if kind == "ethernet":
-        return "ethernet with a tap that libvirt makes"
+        made = OTHERS_TAP if is_foreign_tap(interface) else "a tap that libvirt makes"
+        return f"ethernet with {made}"
     found = interface.find("source")
     return f"{kind} {any_location(found) if found is not None else ''}"
 
@@ -243,10 +269,10 @@ def read_nic(interface: Element, remembered: dict[str, NicFacts]) -> Nic:
     Port id: Sterna's metadata, else the XML's interfaceid. Bridge and VLAN: the XML where it says them.
     """
     mac = mac_of(interface)
-    fact = NicFacts(mac=mac)
-    if not is_hot_unplugged(interface):  # else what is remembered is about its standby, which has the same MAC
-        fact = remembered.get(mac, fact)
-    plug = plug_of(interface, fact.plug)
+    # What is remembered of a virtual function's MAC is about its standby, which has the same.
+    known = None if is_hot_unplugged(interface) else remembered.get(mac)
+    fact = known or NicFacts(mac=mac)
+    plug = plug_of(interface, known)
     mtu = _attr(interface, "mtu", "size")
     fields: Data = {
         "port_id": fact.port_id or _interface_id(interface),

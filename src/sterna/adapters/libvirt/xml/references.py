@@ -35,18 +35,35 @@ def references_of(live: Element, inactive: Element | None = None) -> tuple[Refer
 
 def unjudged(domain: Element) -> tuple[str, ...]:
     """What cannot be looked for on another host, in words, for the plan."""
-    found = []
-    if domain.find(f"{{{QEMU}}}commandline/{{{QEMU}}}arg") is not None:
-        found.append(
-            "QEMU's own arguments (qemu:commandline) go along as they are: of what they name only absolute paths "
-            "were looked for on the destination"
-        )
+    found = list(_by_hand(domain))
     for device in domain.iterfind("devices/*"):
         if device.tag in _CHARDEVS and any(_again(source) for source in device.findall("source")):
             found.append(f"{device.tag} reconnects by itself: whether a program answers there was not tried")
     found += _of_the_host(domain)
     found += _unjudged_nics(domain)
     return tuple(dict.fromkeys(found))
+
+
+def _by_hand(domain: Element) -> Iterator[str]:
+    """What the definition says to QEMU past libvirt, which compares none of it with the destination's QEMU."""
+    if domain.find(f"{{{QEMU}}}commandline/*") is not None:
+        yield (
+            "QEMU's own arguments and environment (qemu:commandline) go along as they are: of what they name only "
+            "absolute paths were looked for on the destination"
+        )
+    for device in domain.iterfind(f"{{{QEMU}}}override/{{{QEMU}}}device"):
+        names = ", ".join(prop.get("name", "") for prop in device.iter(f"{{{QEMU}}}property"))
+        if names:
+            yield (
+                f"properties of device {device.get('alias')} that override libvirt's (qemu:override: {names}) go "
+                "along as they are: whether the destination's QEMU takes them was not tried"
+            )
+    changed = [each.get("capability", "") for each in domain.iterfind(f"{{{QEMU}}}capabilities/*")]
+    if changed:
+        yield (
+            f"what libvirt takes QEMU for capable of is changed by hand (qemu:capabilities: {', '.join(changed)}): "
+            "whether the destination's QEMU agrees was not tried"
+        )
 
 
 def _of_the_host(domain: Element) -> Iterator[str]:

@@ -8,6 +8,9 @@ what the destination's answer says differently than the source's live definition
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection
+
 from lxml import etree
 
 from sterna.adapters.libvirt.xml.describe import describe_domain, read_disk
@@ -24,13 +27,20 @@ from sterna.adapters.libvirt.xml.metadata import (
     read_nics,
     to_text,
 )
-from sterna.adapters.libvirt.xml.nic_forms import is_hot_unplugged, mac_of, place_device, read_vlan, write_nic
+from sterna.adapters.libvirt.xml.nic_forms import (
+    function_among,
+    is_hot_unplugged,
+    mac_of,
+    place_device,
+    read_vlan,
+    write_nic,
+)
 from sterna.adapters.libvirt.xml.recovery_monitor import add_recovery_monitor, remove_recovery_monitor
 from sterna.adapters.libvirt.xml.replug import to_cold, to_live
 from sterna.adapters.libvirt.xml.sparse_disks import let_zeros_be_holes
 from sterna.domain.copying import CopyPlan, DestinationNic
 from sterna.domain.errors import Permanent
-from sterna.domain.model import Nic
+from sterna.domain.model import DiskKind, Nic
 from sterna.domain.plugs import is_supported, plug_type
 
 
@@ -71,7 +81,8 @@ def render_persistent(xml: str, plan: CopyPlan, *, live: str) -> str:
     domain, running = parse_xml(xml), parse_xml(live)
     facts, remembered = _facts(domain, plan), read_nics(find_own(running))
     there = {read_disk(disk).target: read_disk(disk) for disk in running.iterfind("devices/disk")}
-    wanted = {disk.target: disk for disk in plan.disks}
+    # A medium that stays behind is optional: the next start looks for it again.
+    wanted = {disk.target: disk for disk in plan.disks if disk.kind is not DiskKind.EMPTY}
     for disk in domain.iterfind("devices/disk"):
         seen = read_disk(disk)
         if seen.target in wanted and seen.target in there and same_place(seen, there[seen.target]):
@@ -115,28 +126,38 @@ def _facts(domain: Element, plan: CopyPlan) -> list[NicFacts]:
     return facts
 
 
-def render_device(definition: str, nic: Nic) -> str:
+def render_device(definition: str, nic: Nic, pools: Collection[str] = ()) -> str:
     """The <interface> that gives a running guest this NIC: as its persistent definition has it, which also says
-    what the guest sees; else the least there can be. A virtual function is `nic.pci`, whatever is written there."""
-    for interface in parse_xml(definition).iterfind("devices/interface"):
-        if mac_of(interface) == nic.mac.lower() and is_hot_unplugged(interface) == plug_type(nic).hot_unplugged:
-            break
-    else:
+    what the guest sees; else the least there can be. A virtual function is `nic.pci`, whatever is written there. Of
+    a libvirt network (`pools`), libvirt takes a free one, with the network's VLAN."""
+    interface = _as_written(parse_xml(definition), nic, pools)
+    if interface is None:
         interface = etree.Element("interface")
         etree.SubElement(interface, "mac", {"address": nic.mac})
         etree.SubElement(interface, "model", {"type": "virtio"})
         write_nic(interface, DestinationNic.model_validate(nic.model_dump(exclude_none=True)), nic.vlan)
-    place_device(interface, nic)
+    if interface.get("type") != "network":
+        place_device(interface, nic)
     return to_text(interface)
+
+
+def _as_written(domain: Element, nic: Nic, pools: Collection[str]) -> Element | None:
+    same = [each for each in domain.iterfind("devices/interface") if mac_of(each) == nic.mac.lower()]
+    if plug_type(nic).hot_unplugged:
+        return function_among(same, pools)
+    return next((interface for interface in same if not is_hot_unplugged(interface)), None)
 
 
 def _leave_out_functions(domain: Element, plan: CopyPlan) -> None:
     """Those the plan knows. The guest has lost them before a copy; before a rehearsal it still has them."""
     known = {nic.mac.lower() for nic in plan.nics if plug_type(nic).hot_unplugged}
+    standbys = Counter(nic.mac.lower() for nic in plan.nics if not plug_type(nic).hot_unplugged)
     for devices in domain.iterfind("devices"):
-        for interface in devices.findall("interface"):
-            if is_hot_unplugged(interface) and mac_of(interface) in known:
-                devices.remove(interface)
+        for mac in known:
+            same = [interface for interface in devices.findall("interface") if mac_of(interface) == mac]
+            function = function_among(same) if len(same) > standbys[mac] else None
+            if function is not None:
+                devices.remove(function)
 
 
 def _replace_disks(domain: Element, plan: CopyPlan) -> None:

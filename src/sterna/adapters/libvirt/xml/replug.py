@@ -15,6 +15,7 @@ from sterna.adapters.libvirt.xml.metadata import Element, NicFacts
 from sterna.adapters.libvirt.xml.nic_forms import (
     after,
     form_of,
+    is_foreign_tap,
     is_made_ahead,
     mac_of,
     place_device,
@@ -27,7 +28,7 @@ from sterna.domain.model import DEFAULT_PLUG
 
 def to_live(interface: Element, nic: DestinationNic, remembered: Mapping[str, NicFacts]) -> None:
     """The live form: as on the source, with the name of the port that was made ahead for it."""
-    fact = remembered.get(mac_of(interface), NicFacts(mac=nic.mac))
+    fact = remembered.get(mac_of(interface))
     if _must_be_replugged(interface, nic, fact):
         write_nic(interface, nic, _vlan(nic, fact))
     elif interface.get("type") != "network":  # there it is the destination's network that says it
@@ -44,14 +45,14 @@ def to_cold(
 
     `live`: the interface in the source's live definition, None where the running guest does not have it.
     """
-    fact = remembered.get(mac_of(interface), NicFacts(mac=nic.mac))
+    fact = remembered.get(mac_of(interface))
     if place_device(interface, nic):
         return
-    if is_made_ahead(interface):
+    if is_made_ahead(interface, fact):
         write_nic(interface, nic, _vlan(nic, fact))
     elif interface.get("type") == "network" or live is None:
         return
-    elif is_made_ahead(live):
+    elif fact is not None and is_foreign_tap(live):
         if (fact.plug or DEFAULT_PLUG) != plug_of(interface, None) or (fact.bridge or nic.bridge) != nic.bridge:
             write_nic(interface, nic, _vlan(nic, fact))
     elif _must_be_replugged(live, nic, fact):
@@ -60,15 +61,15 @@ def to_cold(
         form_of(nic).move(interface, nic)
 
 
-def _must_be_replugged(interface: Element, nic: DestinationNic, fact: NicFacts) -> bool:
+def _must_be_replugged(interface: Element, nic: DestinationNic, fact: NicFacts | None) -> bool:
     """Does it need the form of another plug type?"""
-    if is_made_ahead(interface):
+    if is_made_ahead(interface, fact):
         return True
-    return interface.get("type") != "network" and plug_of(interface, fact.plug) != nic.plug
+    return interface.get("type") != "network" and plug_of(interface, fact) != nic.plug
 
 
-def _vlan(nic: DestinationNic, fact: NicFacts) -> int | None:
-    return nic.vlan if nic.vlan is not None else fact.vlan
+def _vlan(nic: DestinationNic, fact: NicFacts | None) -> int | None:
+    return fact.vlan if nic.vlan is None and fact is not None else nic.vlan
 
 
 def _source(interface: Element) -> dict[str, str]:
