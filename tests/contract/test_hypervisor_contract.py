@@ -5,6 +5,7 @@ import contextlib
 
 import pytest
 
+from sterna.domain.definition_changes import UNKNOWN, place_of, reason_of
 from sterna.domain.errors import Conflict, NotFound, Permanent, Unknown
 from sterna.domain.model import GuestState, Nic
 from sterna.domain.plugs import BRIDGE
@@ -156,6 +157,24 @@ async def test_there_and_back_with_every_kind_of_disk(hosts: TwoHosts) -> None:
         assert [d.volume_id for d in now.disks] == [d.volume_id for d in vm.disks]
         assert now.persistent
         assert now.memory_bytes == vm.memory_bytes
+
+
+async def test_what_differs_on_the_destination_is_known_before_the_copy(hosts: TwoHosts) -> None:
+    vm = await hosts.vm("shared", "iscsi")
+    plan = await hosts.prepare(vm, 1, source=hosts.a, destination=hosts.b)
+    changes = await hosts.a.hypervisor.definition_changes(vm.uuid, plan)
+    live = {place_of(one.where) for one in changes.live}
+    assert any(place.startswith("devices/disk/source/initiator") for place in live), changes
+    assert any(place.startswith("devices/interface/target") for place in live), changes
+    persistent = {place_of(one.where) for one in changes.persistent or ()}
+    assert any(place.startswith("devices/disk/source/initiator") for place in persistent), changes
+    assert not any(place.startswith("devices/interface/target") for place in persistent), changes
+    assert all(reason_of(one.where) != UNKNOWN for one in (*changes.live, *(changes.persistent or ())))
+    assert all(one.before != one.after for one in changes.live)
+    assert (await hosts.a.hypervisor.vm(vm.uuid)).disks[1].iscsi == vm.disks[1].iscsi
+    with pytest.raises(NotFound):
+        await hosts.a.hypervisor.definition_changes(NOBODY, plan)
+    await hosts.unplug(hosts.b, plan)
 
 
 async def test_of_a_disk_on_a_base_both_hosts_see_only_what_differs_travels(hosts: TwoHosts) -> None:

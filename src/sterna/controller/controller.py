@@ -41,6 +41,7 @@ from sterna.controller.records.snapshot import Snapshot
 from sterna.controller.records.totals import MigrationTotals
 from sterna.controller.revoking import Revoking
 from sterna.domain.compute.external_events import ExternalEvent
+from sterna.domain.definition_diff import DefinitionDiff, definition_diff
 from sterna.domain.diagram import draw
 from sterna.domain.diagram_svg import draw_svg
 from sterna.domain.errors import Refused
@@ -248,6 +249,11 @@ class Controller:
         """Raises NotFound."""
         record = await self.fleet.migration(migration_id)
         return build_timeline(record.migration, await self.fleet.entries(migration_id))
+
+    async def definition_diff(self, migration_id: str) -> DefinitionDiff:
+        """Raises NotFound."""
+        record = await self.fleet.migration(migration_id)
+        return definition_diff(record.migration, record.status, await self.fleet.entries(migration_id))
 
     async def diagram(self, migration_id: str, *, svg: bool = False) -> str:
         """PlantUML source, or the picture. Raises NotFound."""

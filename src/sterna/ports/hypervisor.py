@@ -14,6 +14,7 @@ from typing import Protocol
 
 from sterna.domain.claims import Claim, VolumeClaim
 from sterna.domain.copying import CompletedJob, CopyPlan, GuestLoad, JobSample
+from sterna.domain.definition_changes import DefinitionChanges
 from sterna.domain.hosts import HostFacts, VmSummary
 from sterna.domain.model import Nic, Observation, Refusal, StateFile, Value, Vm
 from sterna.ports.secrets import Keyring
@@ -132,6 +133,10 @@ class Renderings(Protocol):
 
     async def definition_for(self, uuid: str, plan: CopyPlan) -> str:
         """The definition the destination would be given, without secrets. Raises NotFound, Permanent."""
+
+    async def definition_changes(self, uuid: str, plan: CopyPlan) -> DefinitionChanges:
+        """Where the definitions that the destination would be given differ from the VM's, without secrets. Raises
+        NotFound, Permanent."""
 
     async def persistent_definition(self, uuid: str) -> str:
         """The one for the VM's next start, without secrets; '' for a transient one. Raises NotFound."""

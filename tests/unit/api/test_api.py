@@ -11,7 +11,7 @@ from sterna.api.problems import STATUS, status_of
 from sterna.cli import formatting
 from sterna.controller.records import registry
 from sterna.domain import errors
-from sterna.domain.journal import Role
+from sterna.domain.journal import Kind, Role
 from sterna.domain.objective import Objective
 from sterna.domain.policies import May
 from sterna.ports.bus import BusState
@@ -68,12 +68,28 @@ async def test_a_migration_from_request_to_report(api: Api) -> None:
     assert shown["report"]["downtime_ms"] == 48 and shown["report"]["bytes_memory"] == 300 * 2**20
     items = (await api.get(f"/v1/migrations/{ID}/timeline"))["items"]
     assert {"P9", "F11"} <= {i["row"] for i in items} and "data" not in items[0]
+    diff = await api.get(f"/v1/migrations/{ID}/definition-diff")
+    assert diff["recorded"] is False and "earlier version" in diff["summary"] and diff["differences"] == []
     diagram = await api.http.get(f"/v1/migrations/{ID}/diagram")
     assert diagram.headers["content-type"].startswith("text/plain") and "@enduml" in diagram.text
     picture = await api.http.get(f"/v1/migrations/{ID}/diagram?format=svg")
     assert picture.headers["content-type"] == "image/svg+xml" and picture.text.startswith("<svg ")
     assert picture.headers["content-security-policy"] == "default-src 'none'"
     await api.problem("GET", f"/v1/migrations/{ID}/diagram?format=gif", 422)
+
+
+async def test_what_is_different_in_the_definition(api: Api) -> None:
+    await api.http.post("/v1/migrations", json=body())
+    change = {"where": "devices/disk[vda]/source/@file", "before": "/a/x", "after": "/b/x"}
+    data = {"changes": {"live": [change], "persistent": [change]}}
+    book = Book(Role.SOURCE, migration=MOVE.model_copy(update={"id": ID})).accepted()
+    api.world.a.write(book.status("migrating").write(Kind.NOTE, "M3", "copy-started", data))
+    await api.world.pull()
+    diff = await api.get(f"/v1/migrations/{ID}/definition-diff")
+    reason = "the disk's path on the destination"
+    assert diff["recorded"] and diff["edited"] == "" and diff["notes"] == [] and diff["left_out"] == 0
+    assert diff["differences"] == [change | {"live": True, "persistent": True, "reason": reason}]
+    assert (await api.problem("GET", "/v1/migrations/nope/definition-diff", 404))["status"] == 404
 
 
 async def test_what_is_wanted_is_handed_to_the_source(api: Api) -> None:

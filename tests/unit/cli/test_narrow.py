@@ -13,7 +13,7 @@ from rich.live import Live
 from typer import Exit
 from typer.testing import CliRunner
 
-from sterna.cli import exits, formatting, plan
+from sterna.cli import definition_diff, exits, formatting, plan
 from sterna.cli.client import ApiError
 from sterna.cli.console import PlainConsole
 from sterna.cli.main import app
@@ -152,6 +152,51 @@ def test_the_codes_of_what_ended_a_migration_are_shown() -> None:
     assert formatting.error_of(error | {"refusals": refusals}) == "one [bridge-missing]; other [memory-short]"
     assert formatting.error_of(error) == "one; other"
     assert formatting.error_of(None) == ""
+
+
+DIFF: dict[str, Any] = {
+    "recorded": True,
+    "summary": LONG,
+    "differences": [
+        {
+            "where": "devices/interface[52:54:00:00:00:01]/virtualport/parameters/@interfaceid",
+            "before": UUID + "1",
+            "after": UUID + "2",
+            "live": True,
+            "persistent": True,
+            "reason": LONG,
+        },
+        {"where": "metadata", "before": "", "after": "<metadata><a b='[red]c[/]'/></metadata> " * 5}
+        | {"live": False, "persistent": True, "reason": LONG},
+    ],
+    "left_out": 3,
+    "notes": [LONG],
+    "edited": "<domain/>",
+}
+
+
+def test_differences_of_a_definition_are_whole_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = shown(monkeypatch, lambda: definition_diff.show(DIFF), terminal=True)
+    assert max(map(len, lines)) <= 80, lines
+    assert f"  - {UUID}1" in lines and f"  + {UUID}2" in lines
+    told = re.sub(r"\s+", " ", " ".join(lines))
+    assert f"running guest and next start: {LONG}" in told and f"next start: {LONG}" in told
+    assert "b='[red]c[/]'" in told and "and 3 more" in told and f"note: {LONG}" in told
+    assert DIFF["differences"][0]["where"] in told and not any(line == "  -" for line in lines)
+
+
+def test_differences_of_a_definition_are_lines_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = shown(monkeypatch, lambda: definition_diff.show(DIFF), terminal=False)
+    assert lines[:6] == [
+        LONG,
+        "",
+        DIFF["differences"][0]["where"],
+        f"  running guest and next start: {LONG}",
+        f"  - {UUID}1",
+        f"  + {UUID}2",
+    ]
+    clean = DIFF | {"differences": [], "left_out": 0, "notes": [], "edited": ""}
+    assert shown(monkeypatch, lambda: definition_diff.show(clean), terminal=False) == [LONG]
 
 
 def test_a_problem_that_is_no_refusal_names_its_kind_once(capsys: pytest.CaptureFixture[str]) -> None:

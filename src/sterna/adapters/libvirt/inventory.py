@@ -24,11 +24,13 @@ from sterna.adapters.libvirt.resources import LibvirtHostResources, ask
 from sterna.adapters.libvirt.session.connection import Connect, close_quietly, open_connection
 from sterna.adapters.libvirt.session.host import HostSettings, LibvirtHost
 from sterna.adapters.libvirt.xml.cloud import read_nova, read_volumes
+from sterna.adapters.libvirt.xml.differences import changes_for
 from sterna.adapters.libvirt.xml.metadata import parse_xml
 from sterna.adapters.libvirt.xml.render import render_live
 from sterna.domain import resource_checks
 from sterna.domain.claims import Claim, VolumeClaim
 from sterna.domain.copying import CopyPlan, GuestLoad
+from sterna.domain.definition_changes import DefinitionChanges
 from sterna.domain.errors import Permanent, Unreachable
 from sterna.domain.hosts import Abilities, HostFacts, VmSummary
 from sterna.domain.model import Observation, Refusal, Vm
@@ -197,6 +199,16 @@ class LibvirtInventory(LibvirtHost):
             return render_live(conn.lookupByUUIDString(uuid).XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE), plan)
 
         return await self._ask_of(uuid, render)
+
+    async def definition_changes(self, uuid: str, plan: CopyPlan) -> DefinitionChanges:
+        """See ports.hypervisor.Renderings.definition_changes. Raises NotFound, Permanent, Unreachable."""
+
+        def compare(conn: Connect) -> DefinitionChanges:
+            domain, readable = conn.lookupByUUIDString(uuid), libvirt.VIR_DOMAIN_XML_MIGRATABLE
+            cold = domain.XMLDesc(readable | libvirt.VIR_DOMAIN_XML_INACTIVE) if domain.isPersistent() else None
+            return changes_for(domain.XMLDesc(readable), cold, plan)
+
+        return await self._ask_of(uuid, compare)
 
     async def persistent_definition(self, uuid: str) -> str:
         """See ports.hypervisor.Inventory.persistent_definition. Raises NotFound, Unreachable."""

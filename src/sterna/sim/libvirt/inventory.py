@@ -8,6 +8,7 @@ from typing import TypeGuard
 
 from sterna.domain.claims import Claim, VolumeClaim
 from sterna.domain.copying import CompletedJob, CopyPlan, GuestLoad
+from sterna.domain.definition_changes import DefinitionChanges
 from sterna.domain.errors import NotFound, Permanent
 from sterna.domain.hosts import HostFacts, VmSummary
 from sterna.domain.jobs import job_refusal
@@ -16,7 +17,7 @@ from sterna.ports.hypervisor import COPYING, GuestEvent
 from sterna.sim.libvirt import admission, checks, qemu
 from sterna.sim.libvirt.describe import claims_of, describe, volume_claims_of
 from sterna.sim.libvirt.part import SimPart
-from sterna.sim.libvirt.rendering import incoming_definition
+from sterna.sim.libvirt.rendering import changes_for, incoming_definition
 
 
 class SimInventory(SimPart):
@@ -146,6 +147,13 @@ class SimInventory(SimPart):
         if domain.live is None:
             raise Permanent("libvirt refused: Requested operation is not valid: domain is not running")
         return repr(incoming_definition(domain.live, plan))
+
+    async def definition_changes(self, uuid: str, plan: CopyPlan) -> DefinitionChanges:
+        """See ports.hypervisor.Inventory.definition_changes."""
+        domain = self._require(await self._called(), uuid)
+        if domain.live is None:
+            raise Permanent("libvirt refused: Requested operation is not valid: domain is not running")
+        return changes_for(domain.live, domain.inactive, plan)
 
     async def persistent_definition(self, uuid: str) -> str:
         """As text that only differs where the definition does."""
