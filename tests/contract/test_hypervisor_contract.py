@@ -5,10 +5,12 @@ import contextlib
 
 import pytest
 
+from sterna.domain.cpus import described
 from sterna.domain.definition_changes import UNKNOWN, place_of, reason_of
 from sterna.domain.errors import Conflict, NotFound, Permanent, Unknown
 from sterna.domain.model import GuestState, Nic
 from sterna.domain.plugs import BRIDGE
+from sterna.kit.digests import digest_of
 from tests.contract.copies import move, until_incoming
 from tests.contract.two_hosts import TwoHosts, outcome
 from tests.narrowing import not_none
@@ -32,6 +34,15 @@ async def test_what_is_there_is_described(hosts: TwoHosts) -> None:
     facts = [await side.hypervisor.host() for side in (hosts.a, hosts.b)]
     assert facts[0].host_uuid != facts[1].host_uuid
     assert all(f.memory_free_bytes > 0 and f.qemu_version > 8_000_000 for f in facts)
+
+
+async def test_the_hosts_cpu_is_described(hosts: TwoHosts) -> None:
+    cpu = not_none(await hosts.a.hypervisor.own_cpu())
+    assert (await hosts.a.hypervisor.host()).cpu_id == digest_of(cpu.text)
+    assert await hosts.a.hypervisor.own_cpu() == cpu
+    assert described(cpu.model_dump(mode="json")) == cpu
+    assert cpu.model and cpu.features and cpu.virt_type in ("kvm", "qemu")
+    assert list(cpu.features) == sorted(set(cpu.features)) and list(cpu.models) == sorted(set(cpu.models))
 
 
 async def test_absent_is_an_answer(hosts: TwoHosts) -> None:

@@ -11,6 +11,7 @@ from sterna.controller.background import Follower, Parts
 from sterna.controller.calls import AgentCalls
 from sterna.controller.intents.abort_migration import AbortMigration
 from sterna.controller.intents.audit import AuditFleet
+from sterna.controller.intents.compare_cpus import CompareCpus
 from sterna.controller.intents.declare_dead import DeclareDead
 from sterna.controller.intents.examine import Examine
 from sterna.controller.intents.external_events import take_events
@@ -116,6 +117,7 @@ class Controller:
         self.rules = PlacementRules(fleet, self.registry, clock, self.operations.wake)
         self.place = PlaceVm(self.inventory, observer).place
         self.queue = WaitingList(fleet, clock)
+        self.cpus = CompareCpus(self.registry, calls)
 
     def fill_hosts(self, capacity: Capacity) -> None:
         """What operations plan with from now on."""

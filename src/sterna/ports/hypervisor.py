@@ -14,6 +14,7 @@ from typing import Protocol
 
 from sterna.domain.claims import Claim, VolumeClaim
 from sterna.domain.copying import CompletedJob, CopyPlan, GuestLoad, JobSample
+from sterna.domain.cpus import HostCpu
 from sterna.domain.definition_changes import DefinitionChanges
 from sterna.domain.hosts import HostFacts, VmSummary
 from sterna.domain.model import Nic, Observation, Refusal, StateFile, Value, Vm
@@ -123,6 +124,9 @@ class Cpus(Protocol):
         """What a guest that sees this host's CPU as it is sees, for `compare_cpu`; '' for any other guest.
 
         Raises Unreachable, Permanent."""
+
+    async def own_cpu(self) -> HostCpu | None:
+        """What its CPU gives its guests; None where it cannot describe that. Raises Unreachable."""
 
     async def compare_cpu(self, vm: Vm, cpu: str) -> list[Refusal]:
         """What of `cpu`, another host's `host_cpu`, this host lacks. Raises Unreachable, Permanent."""

@@ -11,7 +11,9 @@ from sterna.api.problems import STATUS, status_of
 from sterna.cli import formatting
 from sterna.controller.records import registry
 from sterna.domain import errors
+from sterna.domain.cpus import HostCpu
 from sterna.domain.journal import Kind, Role
+from sterna.domain.model import Data
 from sterna.domain.objective import Objective
 from sterna.domain.policies import May
 from sterna.ports.bus import BusState
@@ -31,6 +33,22 @@ async def test_hosts(api: Api) -> None:
     ]
     assert (await api.get("/v1/hosts/a"))["qemu_version"] == "10.0.2"
     assert (await api.problem("GET", "/v1/hosts/z", 404))["reasons"][0]["code"] == "not-found"
+
+
+async def test_the_cpus_of_all_hosts(api: Api) -> None:
+    facts: Data = {"arch": "x86_64", "virt_type": "kvm", "vendor": "Intel"}
+    old = HostCpu(**facts, model="Nehalem", features=("sse2",), models=("Nehalem",))
+    new = HostCpu(**facts, model="Haswell", features=("avx", "sse2"), models=("Haswell", "Nehalem"))
+    api.world.a.cpu, api.world.b.cpu = old, new
+    await api.world.bus.beat(api.world.controller)
+    found = await api.get("/v1/cpus")
+    assert found["common_features"] == ["sse2"] and found["common_models"] == ["Nehalem"]
+    assert [(g["number"], g["hosts"], g["model"], g["beyond"]) for g in found["groups"]] == [
+        (1, ["a"], "Nehalem", []),
+        (2, ["b"], "Haswell", ["avx"]),
+    ]
+    assert found["pairs"] == [{"source": 2, "destination": 1, "why": "", "missing": ["avx"]}]
+    assert found["pairs_left_out"] == 0 and list(found["unknown"]) == ["c"]
 
 
 async def test_maintenance(api: Api) -> None:

@@ -13,7 +13,7 @@ from rich.live import Live
 from typer import Exit
 from typer.testing import CliRunner
 
-from sterna.cli import definition_diff, exits, formatting, plan
+from sterna.cli import cpus, definition_diff, exits, formatting, plan
 from sterna.cli.client import ApiError
 from sterna.cli.console import PlainConsole
 from sterna.cli.main import app
@@ -197,6 +197,45 @@ def test_differences_of_a_definition_are_lines_in_a_pipe(monkeypatch: pytest.Mon
     ]
     clean = DIFF | {"differences": [], "left_out": 0, "notes": [], "edited": ""}
     assert shown(monkeypatch, lambda: definition_diff.show(clean), terminal=False) == [LONG]
+
+
+FEATURES = [f"feature-{number:03}" for number in range(90)]
+CPUS: dict[str, Any] = {
+    "groups": [
+        {"number": number, "hosts": [f"compute-{number}-{n:03}" for n in range(500)], "vendor": "GenuineIntel"}
+        | {"model": "Skylake-Server-noTSX-IBRS", "features": FEATURES}
+        for number in (1, 2)
+    ],
+    "common_features": FEATURES,
+    "common_models": ["Nehalem", "Westmere"],
+    "pairs": [{"source": 2, "destination": 1, "why": LONG, "missing": FEATURES}],
+    "pairs_left_out": 7,
+    "unknown": {"compute-9": LONG},
+}
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_cpus_are_whole_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+    lines = shown(monkeypatch, lambda: cpus.show(CPUS), terminal=terminal)
+    assert not terminal or max(map(len, lines)) <= 80, lines
+    told = re.sub(r"\s+", " ", " ".join(lines))
+    assert "common features (90)" in told and "Nehalem, Westmere" in told
+    assert told.count("compute-1-005") == 1 and told.count("and 494 more") == 2
+    assert f"group 2 -> group 1: {LONG}; missing {', '.join(FEATURES)}" in told
+    assert "and 7 more pairs" in told and f"not known of compute-9: {LONG}" in told
+
+
+def test_cpus_that_are_equal_or_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = CPUS | {"groups": CPUS["groups"][:1], "pairs": [], "pairs_left_out": 0, "unknown": {}}
+    assert shown(monkeypatch, lambda: cpus.show(one), terminal=False)[-1] == "all of these hosts have equal CPUs"
+    two = CPUS | {"pairs": [], "pairs_left_out": 0, "unknown": {}}
+    assert "between all groups" in shown(monkeypatch, lambda: cpus.show(two), terminal=False)[-1]
+    unknown = {f"host{number}": "it is older" for number in range(8)} | {"zoe": LONG}
+    none = CPUS | {"groups": [], "pairs": [], "pairs_left_out": 0, "unknown": unknown}
+    assert shown(monkeypatch, lambda: cpus.show(none), terminal=False) == [
+        "not known of host0, host1, host2, host3, host4, host5 and 2 more: it is older",
+        f"not known of zoe: {LONG}",
+    ]
 
 
 def test_a_problem_that_is_no_refusal_names_its_kind_once(capsys: pytest.CaptureFixture[str]) -> None:
