@@ -142,21 +142,25 @@ class Renderings(Protocol):
         """Where the definitions that the destination would be given differ from the VM's, without secrets. Raises
         NotFound, Permanent."""
 
-    async def persistent_definition(self, uuid: str) -> str:
-        """The one for the VM's next start, without secrets; '' for a transient one. Raises NotFound."""
-
-    async def definition_without_devices(self, uuid: str) -> str:
-        """The running guest's definition but for disks, NICs and the host's devices, without secrets: another host
-        can be asked about it before anything is prepared there. '' where it does not run.
-
-        Raises NotFound."""
-
     async def check_definition(self, xml: str) -> list[Refusal]:
         """Does this hypervisor make a QEMU's command line of it, and has it the huge pages? Changes nothing."""
 
     async def listens_for(self, vm: Vm) -> dict[str, str]:
         """Listen addresses of `vm` that only its source has -> this host's in their place. Raises Temporary where a
         name cannot be looked up now."""
+
+
+class OwnDefinitions(Protocol):
+    """A guest's definition on this host, without secrets. Reads only."""
+
+    async def persistent_definition(self, uuid: str) -> str:
+        """The one for the VM's next start; '' for a transient one. Raises NotFound."""
+
+    async def definition_without_devices(self, uuid: str) -> str:
+        """The running guest's definition but for disks, NICs and the host's devices: another host can be asked
+        about it before anything is prepared there. '' where it does not run.
+
+        Raises NotFound."""
 
 
 class Load(Protocol):
@@ -181,6 +185,7 @@ class Inventory(
     Readiness,
     Cpus,
     Renderings,
+    OwnDefinitions,
     Load,
     Protocol,
 ):

@@ -11,9 +11,7 @@ from sterna.api.problems import STATUS, status_of
 from sterna.cli import formatting
 from sterna.controller.records import registry
 from sterna.domain import errors
-from sterna.domain.cpus import HostCpu
-from sterna.domain.journal import Kind, Role
-from sterna.domain.model import Data
+from sterna.domain.journal import Role
 from sterna.domain.objective import Objective
 from sterna.domain.policies import May
 from sterna.ports.bus import BusState
@@ -33,22 +31,6 @@ async def test_hosts(api: Api) -> None:
     ]
     assert (await api.get("/v1/hosts/a"))["qemu_version"] == "10.0.2"
     assert (await api.problem("GET", "/v1/hosts/z", 404))["reasons"][0]["code"] == "not-found"
-
-
-async def test_the_cpus_of_all_hosts(api: Api) -> None:
-    facts: Data = {"arch": "x86_64", "virt_type": "kvm", "vendor": "Intel"}
-    old = HostCpu(**facts, model="Nehalem", features=("sse2",), models=("Nehalem",))
-    new = HostCpu(**facts, model="Haswell", features=("avx", "sse2"), models=("Haswell", "Nehalem"))
-    api.world.a.cpu, api.world.b.cpu = old, new
-    await api.world.bus.beat(api.world.controller)
-    found = await api.get("/v1/cpus")
-    assert found["common_features"] == ["sse2"] and found["common_models"] == ["Nehalem"]
-    assert [(g["number"], g["hosts"], g["model"], g["beyond"]) for g in found["groups"]] == [
-        (1, ["a"], "Nehalem", []),
-        (2, ["b"], "Haswell", ["avx"]),
-    ]
-    assert found["pairs"] == [{"source": 2, "destination": 1, "why": "", "missing": ["avx"]}]
-    assert found["pairs_left_out"] == 0 and list(found["unknown"]) == ["c"]
 
 
 async def test_maintenance(api: Api) -> None:
@@ -94,20 +76,6 @@ async def test_a_migration_from_request_to_report(api: Api) -> None:
     assert picture.headers["content-type"] == "image/svg+xml" and picture.text.startswith("<svg ")
     assert picture.headers["content-security-policy"] == "default-src 'none'"
     await api.problem("GET", f"/v1/migrations/{ID}/diagram?format=gif", 422)
-
-
-async def test_what_is_different_in_the_definition(api: Api) -> None:
-    await api.http.post("/v1/migrations", json=body())
-    change = {"where": "devices/disk[vda]/source/@file", "before": "/a/x", "after": "/b/x"}
-    data = {"changes": {"live": [change], "persistent": [change]}}
-    book = Book(Role.SOURCE, migration=MOVE.model_copy(update={"id": ID})).accepted()
-    api.world.a.write(book.status("migrating").write(Kind.NOTE, "M3", "copy-started", data))
-    await api.world.pull()
-    diff = await api.get(f"/v1/migrations/{ID}/definition-diff")
-    reason = "the disk's path on the destination"
-    assert diff["recorded"] and diff["edited"] == "" and diff["notes"] == [] and diff["left_out"] == 0
-    assert diff["differences"] == [change | {"live": True, "persistent": True, "reason": reason}]
-    assert (await api.problem("GET", "/v1/migrations/nope/definition-diff", 404))["status"] == 404
 
 
 async def test_what_is_wanted_is_handed_to_the_source(api: Api) -> None:
