@@ -82,7 +82,7 @@ class Answers:
         return {"boot": self._journal.boot}
 
     async def _describe_host(self, request: Request) -> Data:
-        return {"host": self._host.described()}
+        return {"host": self._host.described(), "cpu": self._host.cpu.model_dump(mode="json")}
 
     async def _list_vms(self, request: Request) -> Data:
         return await self._host.whole()

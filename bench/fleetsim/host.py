@@ -12,6 +12,7 @@ from uuid import uuid4
 from bench.fleetsim.journal import SimJournal
 from bench.fleetsim.made import MadeHost
 from bench.fleetsim.truth import Truth
+from sterna.domain.cpus import HostCpu
 from sterna.domain.errors import SternaError
 from sterna.domain.hosts import Abilities, HostFacts, VmSummary
 from sterna.domain.model import Data, GuestState
@@ -25,6 +26,15 @@ from sterna.rpc.subjects import event_subject, host_topic, token, vms_topic
 
 if TYPE_CHECKING:
     from bench.fleetsim.outgoing import Outgoing
+
+
+_OLDER = ("aes", "avx", "sse2")
+
+
+def _cpu(newer: bool) -> HostCpu:
+    model, features = ("newer", ("avx2", *_OLDER)) if newer else ("older", _OLDER)
+    facts: Data = {"arch": "x86_64", "virt_type": "kvm", "vendor": "Intel"}
+    return HostCpu(**facts, model=model, features=tuple(sorted(features)), models=("older",))
 
 
 class HostBus:
@@ -114,6 +124,7 @@ class SimHost:
 
     def _described(self) -> HostFacts:
         made, number = self.made, self._number
+        self.cpu = _cpu(made.newer)
         return HostFacts(
             name=made.name,
             host_uuid=f"00000000-0000-4000-8000-{number:012d}",
@@ -123,7 +134,8 @@ class SimHost:
             memory_total_bytes=made.memory_bytes,
             memory_free_bytes=made.memory_bytes,
             cpus=made.cpus,
-            cpu_model="newer" if made.newer else "older",
+            cpu_model=self.cpu.model,
+            cpu_id=digest_of(self.cpu.text),
             instances_dir="/var/lib/libvirt/images",
             disk_free_bytes=2_000 << 30,
             abilities=Abilities(link_bytes_s=int(made.link_bytes_s), insecure=True),

@@ -10,6 +10,7 @@ import pytest
 
 from sterna.domain import untrusted
 from sterna.domain.copying import JobSample
+from sterna.domain.cpus import described
 from sterna.domain.errors import BadRequest, Conflict, NotFound, Refused, Undelivered
 from sterna.domain.experience import outcome_of
 from sterna.domain.hosts import HostFacts, VmSummary
@@ -47,7 +48,9 @@ def play(request: pytest.FixtureRequest) -> Play:
 async def test_it_describes_its_host_and_its_vms(play: Play) -> None:
     async def test(stage: AgentStage) -> None:
         assert (await stage.ask("host1", "ping"))["boot"]
-        facts = HostFacts.model_validate((await stage.ask("host1", "describe_host"))["host"])
+        answer = await stage.ask("host1", "describe_host")
+        facts = HostFacts.model_validate(answer["host"])
+        assert facts.cpu_id == digest_of(described(answer["cpu"]).text)
         assert facts.name == "host1" and facts.memory_total_bytes > 0 and facts.address
         (vm,) = untrusted.vm_list(await stage.ask("host1", "list_vms")).seen
         assert (vm.uuid, vm.name, vm.state, vm.memory_bytes) == (VM, "tern", GuestState.RUNNING, MEMORY)

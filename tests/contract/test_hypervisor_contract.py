@@ -5,9 +5,12 @@ import contextlib
 
 import pytest
 
+from sterna.domain.cpus import described
+from sterna.domain.definition_changes import UNKNOWN, place_of, reason_of
 from sterna.domain.errors import Conflict, NotFound, Permanent, Unknown
 from sterna.domain.model import GuestState, Nic
 from sterna.domain.plugs import BRIDGE
+from sterna.kit.digests import digest_of
 from tests.contract.copies import move, until_incoming
 from tests.contract.two_hosts import TwoHosts, outcome
 from tests.narrowing import not_none
@@ -31,6 +34,15 @@ async def test_what_is_there_is_described(hosts: TwoHosts) -> None:
     facts = [await side.hypervisor.host() for side in (hosts.a, hosts.b)]
     assert facts[0].host_uuid != facts[1].host_uuid
     assert all(f.memory_free_bytes > 0 and f.qemu_version > 8_000_000 for f in facts)
+
+
+async def test_the_hosts_cpu_is_described(hosts: TwoHosts) -> None:
+    cpu = not_none(await hosts.a.hypervisor.own_cpu())
+    assert (await hosts.a.hypervisor.host()).cpu_id == digest_of(cpu.text)
+    assert await hosts.a.hypervisor.own_cpu() == cpu
+    assert described(cpu.model_dump(mode="json")) == cpu
+    assert cpu.model and cpu.features and cpu.virt_type in ("kvm", "qemu")
+    assert list(cpu.features) == sorted(set(cpu.features)) and list(cpu.models) == sorted(set(cpu.models))
 
 
 async def test_absent_is_an_answer(hosts: TwoHosts) -> None:
@@ -156,6 +168,24 @@ async def test_there_and_back_with_every_kind_of_disk(hosts: TwoHosts) -> None:
         assert [d.volume_id for d in now.disks] == [d.volume_id for d in vm.disks]
         assert now.persistent
         assert now.memory_bytes == vm.memory_bytes
+
+
+async def test_what_differs_on_the_destination_is_known_before_the_copy(hosts: TwoHosts) -> None:
+    vm = await hosts.vm("shared", "iscsi")
+    plan = await hosts.prepare(vm, 1, source=hosts.a, destination=hosts.b)
+    changes = await hosts.a.hypervisor.definition_changes(vm.uuid, plan)
+    live = {place_of(one.where) for one in changes.live}
+    assert any(place.startswith("devices/disk/source/initiator") for place in live), changes
+    assert any(place.startswith("devices/interface/target") for place in live), changes
+    persistent = {place_of(one.where) for one in changes.persistent or ()}
+    assert any(place.startswith("devices/disk/source/initiator") for place in persistent), changes
+    assert not any(place.startswith("devices/interface/target") for place in persistent), changes
+    assert all(reason_of(one.where) != UNKNOWN for one in (*changes.live, *(changes.persistent or ())))
+    assert all(one.before != one.after for one in changes.live)
+    assert (await hosts.a.hypervisor.vm(vm.uuid)).disks[1].iscsi == vm.disks[1].iscsi
+    with pytest.raises(NotFound):
+        await hosts.a.hypervisor.definition_changes(NOBODY, plan)
+    await hosts.unplug(hosts.b, plan)
 
 
 async def test_of_a_disk_on_a_base_both_hosts_see_only_what_differs_travels(hosts: TwoHosts) -> None:

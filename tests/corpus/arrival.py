@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 from lxml import etree
 
-from sterna.adapters.libvirt.xml.metadata import NAMESPACE
+from sterna.adapters.libvirt.xml.differences import differences as find_differences
 from sterna.adapters.libvirt.xml.render import render_device, render_live, render_persistent
 from sterna.domain.copying import CopyPlan, DestinationDisk, DestinationNic
+from sterna.domain.definition_changes import place_of, reason_of
 from sterna.domain.model import DiskKind, Nic
 from sterna.domain.plugs import device_name, plug_type
 from tests.corpus.catalogue import Definition
@@ -21,18 +21,21 @@ from tests.corpus.ports import text
 Element = etree._Element
 POOLS = frozenset(name for name, lan in NETWORKS.items() if lan.forward == "hostdev")
 LIVE = {
-    "metadata/sterna": "the epoch, which tells the newest copy of a guest from older ones",
-    "metadata": "what holds the epoch, where the definition had no metadata",
-    "devices/interface/target": "the tap's name: Sterna makes it ahead of the guest, so that it is wired in time",
-    "devices/interface/source/address/@function": "a virtual function of the destination",
-    "devices/disk/source": "a medium that is optional, and that the destination does not have: its drive is empty",
-    "devices/disk/driver/@discard": "a copied raw image keeps its holes, until the next start",
-    "devices/disk/source/initiator/iqn/@name": "the host's name at its iSCSI target",
-    "devices/disk/source/initiator": "the same, where the definition named none",
-    "devices/graphics/@listen": "the destination's address instead of the source's",
-    "devices/graphics/listen/@address": "the destination's address instead of the source's",
-    "devices/serial/source/@host": "the destination's address instead of the source's",
-    "devices/rng/backend/source/@host": "the destination's address instead of the source's",
+    place: reason_of(place)
+    for place in (
+        "metadata/sterna",
+        "metadata",
+        "devices/interface/target",
+        "devices/interface/source/address/@function",
+        "devices/disk/source",
+        "devices/disk/driver/@discard",
+        "devices/disk/source/initiator/iqn/@name",
+        "devices/disk/source/initiator",
+        "devices/graphics/@listen",
+        "devices/graphics/listen/@address",
+        "devices/serial/source/@host",
+        "devices/rng/backend/source/@host",
+    )
 }
 """Places in which the running definition may differ, each with the reason."""
 PERSISTENT = {
@@ -113,43 +116,4 @@ def _without_functions(migratable: Element, verdict: Verdict) -> Element:
 
 def differences(before: Element, after: Element) -> Counter[str]:
     """The places in which they differ, and how often."""
-    return Counter(_walk(before, after, ""))
-
-
-def _walk(before: Element, after: Element, path: str) -> Iterator[str]:
-    for name in sorted({str(name) for name in (*before.attrib, *after.attrib)}):
-        if before.get(name) != after.get(name):
-            yield f"{path}/@{name}"
-    if (before.text or "").strip() != (after.text or "").strip():
-        yield f"{path}/text()"
-    ours, theirs = _children(before), _children(after)
-    for key in dict.fromkeys((*ours, *theirs)):
-        here = f"{path}/{_name(ours.get(key, theirs.get(key)))}".lstrip("/")
-        if key in ours and key in theirs:
-            yield from _walk(ours[key], theirs[key], here)
-        else:
-            yield here
-
-
-def _children(parent: Element) -> dict[tuple[str, str, int], Element]:
-    found: dict[tuple[str, str, int], Element] = {}
-    for child in parent:
-        if not isinstance(child.tag, str):
-            continue
-        mac, target = child.find("mac"), child.find("target")
-        own = ""
-        if child.tag == "interface" and mac is not None:
-            own = str(mac.get("address")) + (" function" if child.get("type") == "hostdev" else "")
-        elif child.tag == "disk" and target is not None:
-            own = target.get("dev") or ""
-        number = 0
-        while (child.tag, own, number) in found:
-            number += 1
-        found[child.tag, own, number] = child
-    return found
-
-
-def _name(element: Element | None) -> str:
-    assert element is not None
-    name = etree.QName(element)
-    return "sterna" if name.namespace == NAMESPACE else name.localname
+    return Counter(place_of(change.where) for change in find_differences(before, after))

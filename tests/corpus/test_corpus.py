@@ -11,6 +11,7 @@ import pytest
 from lxml import etree
 
 from sterna.adapters.libvirt.xml.render import render_live
+from sterna.domain.definition_changes import UNKNOWN, reason_of
 from tests.corpus.arrival import LIVE, PERSISTENT, arrives, differences, plan_of
 from tests.corpus.catalogue import Definition, elements, tools
 from tests.corpus.corpus_page import moved_for_real
@@ -94,6 +95,10 @@ def test_what_arrives_equals_what_left() -> None:
         for each, live, persistent in arrivals()
     }
     assert {name: places for name, places in unlisted.items() if places} == {}
+
+
+def test_every_difference_has_a_reason() -> None:
+    assert [place for place in LIVE if reason_of(place) == UNKNOWN] == []
 
 
 def test_every_difference_that_is_listed_happens() -> None:

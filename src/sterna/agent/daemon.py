@@ -34,6 +34,7 @@ from sterna.domain.hosts import HostFacts
 from sterna.domain.journal import Entry, Kind, Migration
 from sterna.domain.model import Data
 from sterna.domain.trouble import Trouble
+from sterna.domain.trust.identities import CONTROLLER_TOKEN
 from sterna.kit.tasks import own_cancellation_only
 from sterna.kit.waiting import paused
 from sterna.migration.context import HostPorts
@@ -230,7 +231,12 @@ class Agent:
         return {"boot": self._boot}
 
     async def _describe_host(self, request: Request) -> Data:
-        return {"host": self._described(await self._host.hypervisor.host())}
+        """With its CPU, which the beacons only have the id of."""
+        described: Data = {"host": self._described(await self._host.hypervisor.host())}
+        if request.sender == CONTROLLER_TOKEN:
+            cpu = await self._host.hypervisor.own_cpu()
+            described["cpu"] = cpu.model_dump(mode="json") if cpu is not None else None
+        return described
 
     def _described(self, facts: HostFacts) -> Data:
         """With what its hypervisor does not know: what the cloud's services call it."""

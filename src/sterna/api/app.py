@@ -15,6 +15,7 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 
 from sterna.api import (
+    cpus,
     doctor,
     documentation,
     enrolments,
@@ -48,7 +49,7 @@ from sterna.ports.metrics import Scraped
 
 OPEN_PARTS = (health, joining)
 FLEET_PARTS = fleet, enrolments, migrations, operations, rules, queue, plans
-PARTS = (*FLEET_PARTS, streams, tuning, tokens, external_events, metrics, doctor, documentation)
+PARTS = (*FLEET_PARTS, streams, tuning, tokens, external_events, metrics, cpus, doctor, documentation)
 
 
 _TOKEN = Depends(HTTPBearer(auto_error=False, scheme_name="token", description="Output of `sterna token create`."))

@@ -12,6 +12,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from sterna.api.dependencies import LARGEST
+from sterna.domain.definition_diff import DefinitionDiff
 from sterna.domain.hosts import Transport
 from sterna.domain.objective import Asked
 from sterna.domain.policies import DEFAULT, POLICIES, Accept, May
@@ -174,3 +175,36 @@ class TimelineOut(BaseModel):
     """Every step of both agents, in a possible order."""
 
     items: list[TimelineItemOut]
+
+
+class DefinitionDifferenceOut(BaseModel):
+    """One place in which the VM's definition on the destination differs from the one on the source."""
+
+    where: str = Field(
+        description="Path in libvirt's XML; in brackets, which of several elements it is.",
+        examples=["devices/interface[52:54:00:00:00:01]/source/@bridge"],
+    )
+    before: str = Field(description="On the source; '' where it was not there.", examples=["br0"])
+    after: str = Field(description="On the destination; '' where it is not there.", examples=["br-prod"])
+    live: bool = Field(description="In the definition of the running guest.")
+    persistent: bool = Field(description="In the definition of its next start.")
+    reason: str = Field(description="Why it is different.", examples=["the destination's bridge"])
+
+
+class DefinitionDiffOut(BaseModel):
+    """What is different in a VM's definition after its migration."""
+
+    recorded: bool = Field(description="False: it is not known whether there are differences; `summary` says why.")
+    summary: str
+    differences: list[DefinitionDifferenceOut]
+    left_out: int = Field(description="Differences that were not recorded, as there were too many.")
+    notes: list[str] = Field(description="Changes of the VM during the migration that were not Sterna's.")
+    edited: str = Field(
+        description="The persistent definition as somebody edited it on the source during the migration, without "
+        "secrets; '' where nobody did."
+    )
+
+    @classmethod
+    def of(cls, diff: DefinitionDiff) -> DefinitionDiffOut:
+        """From the journal of the source."""
+        return cls.model_validate(diff.model_dump())

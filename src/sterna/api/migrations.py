@@ -10,6 +10,7 @@ from fastapi.responses import PlainTextResponse
 from sterna.api.access import actor_of, needs
 from sterna.api.dependencies import Cursor, Limit, MigrationId, Served, position
 from sterna.api.migration_models import (
+    DefinitionDiffOut,
     MigrationDetailOut,
     MigrationIn,
     MigrationOut,
@@ -90,6 +91,14 @@ async def show_migration(id: MigrationId, controller: Served) -> MigrationDetail
 async def show_timeline(id: MigrationId, controller: Served) -> TimelineOut:
     """In a possible order: by causality, never by comparing the clocks of two hosts."""
     return TimelineOut(items=[TimelineItemOut.of(i) for i in await controller.timeline(id)])
+
+
+@router.get("/migrations/{id}/definition-diff", summary="Show what is different in the VM's definition",
+            dependencies=_READ, responses=documented(404))  # fmt: skip
+async def show_definition_diff(id: MigrationId, controller: Served) -> DefinitionDiffOut:
+    """The definition before and after the migration, of the running guest and of its next start, with the reason
+    for each difference. It is compared as libvirt migrates it, without what libvirt chooses at each start."""
+    return DefinitionDiffOut.of(await controller.definition_diff(id))
 
 
 @router.get("/migrations/{id}/diagram", summary="Draw a migration as a sequence diagram", dependencies=_READ,

@@ -12,6 +12,7 @@ import typer
 
 from sterna.cli import completion, formatting
 from sterna.cli.client import ApiAway, ApiSlow, Client, Json, path_of
+from sterna.cli.definition_diff import show as show_definition_diff
 from sterna.cli.doctor import doctor
 from sterna.cli.exits import EPILOG, Exit, err, exit_for, plain_errors, print_more, print_silent
 from sterna.cli.formatting import out
@@ -264,12 +265,18 @@ def show(
         bool, typer.Option("--diagram", help="Write a sequence diagram of the migration, as PlantUML or SVG.")
     ] = False,
     timeline: Annotated[bool, typer.Option("--timeline", help="Show every step of both agents.")] = False,
+    diff: Annotated[
+        bool,
+        typer.Option("--diff", help="Show what is different in the VM's definition on the destination, and why."),
+    ] = False,
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a migration and its report, its timeline, or its diagram."""
+    """Show a migration and its report, its timeline, its diagram, or the differences in the VM's definition."""
     if words and not diagram:
         raise typer.BadParameter("a format or a file is only allowed with --diagram")
+    if diagram + timeline + diff > 1:
+        raise typer.BadParameter("only one of --diagram, --timeline and --diff is allowed")
     kind, file = _diagram_of(words or [])
     with plain_errors():
         client = client_of(api)
@@ -279,6 +286,9 @@ def show(
         elif timeline:
             answer = client.get(f"{path}/timeline")
             print_json(answer) if as_json else formatting.show(formatting.timeline(answer["items"]))
+        elif diff:
+            answer = client.get(f"{path}/definition-diff")
+            print_json(answer) if as_json else show_definition_diff(answer)
         else:
             answer = client.get(path)
             print_json(answer) if as_json else formatting.show(formatting.report(answer))

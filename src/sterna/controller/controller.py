@@ -11,6 +11,7 @@ from sterna.controller.background import Follower, Parts
 from sterna.controller.calls import AgentCalls
 from sterna.controller.intents.abort_migration import AbortMigration
 from sterna.controller.intents.audit import AuditFleet
+from sterna.controller.intents.compare_cpus import CompareCpus
 from sterna.controller.intents.declare_dead import DeclareDead
 from sterna.controller.intents.examine import Examine
 from sterna.controller.intents.external_events import take_events
@@ -41,6 +42,7 @@ from sterna.controller.records.snapshot import Snapshot
 from sterna.controller.records.totals import MigrationTotals
 from sterna.controller.revoking import Revoking
 from sterna.domain.compute.external_events import ExternalEvent
+from sterna.domain.definition_diff import DefinitionDiff, definition_diff
 from sterna.domain.diagram import draw
 from sterna.domain.diagram_svg import draw_svg
 from sterna.domain.errors import Refused
@@ -116,6 +118,7 @@ class Controller:
         self.rules = PlacementRules(fleet, self.registry, clock, self.operations.wake)
         self.place = PlaceVm(self.inventory, observer).place
         self.queue = WaitingList(fleet, clock)
+        self.cpus = CompareCpus(self.registry, calls)
 
     def fill_hosts(self, capacity: Capacity) -> None:
         """What operations plan with from now on."""
@@ -249,6 +252,11 @@ class Controller:
         """Raises NotFound."""
         record = await self.fleet.migration(migration_id)
         return build_timeline(record.migration, await self.fleet.entries(migration_id))
+
+    async def definition_diff(self, migration_id: str) -> DefinitionDiff:
+        """Raises NotFound."""
+        record = await self.fleet.migration(migration_id)
+        return definition_diff(record.migration, record.status, await self.fleet.entries(migration_id))
 
     async def diagram(self, migration_id: str, *, svg: bool = False) -> str:
         """PlantUML source, or the picture. Raises NotFound."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
 
 from sterna.domain.model import GuestState, Value, omitted
 from sterna.domain.nova import NovaFacts
@@ -73,6 +76,9 @@ class HostFacts(Value):
     memory_free_bytes: int
     cpus: int
     cpu_model: str = ""
+    cpu_id: Annotated[str, Field(max_length=64)] = omitted("")
+    """The digest of its CPU's description (`cpus.HostCpu.text`): the same on hosts with equal CPUs. '' where the
+    hypervisor cannot describe it, or of an older agent."""
     initiator: str | None = None
     instances_dir: str = ""
     disk_free_bytes: int | None = None

@@ -14,6 +14,8 @@ from typing import Protocol
 
 from sterna.domain.claims import Claim, VolumeClaim
 from sterna.domain.copying import CompletedJob, CopyPlan, GuestLoad, JobSample
+from sterna.domain.cpus import HostCpu
+from sterna.domain.definition_changes import DefinitionChanges
 from sterna.domain.hosts import HostFacts, VmSummary
 from sterna.domain.model import Nic, Observation, Refusal, StateFile, Value, Vm
 from sterna.ports.secrets import Keyring
@@ -123,6 +125,9 @@ class Cpus(Protocol):
 
         Raises Unreachable, Permanent."""
 
+    async def own_cpu(self) -> HostCpu | None:
+        """What its CPU gives its guests; None where it cannot describe that. Raises Unreachable."""
+
     async def compare_cpu(self, vm: Vm, cpu: str) -> list[Refusal]:
         """What of `cpu`, another host's `host_cpu`, this host lacks. Raises Unreachable, Permanent."""
 
@@ -133,14 +138,9 @@ class Renderings(Protocol):
     async def definition_for(self, uuid: str, plan: CopyPlan) -> str:
         """The definition the destination would be given, without secrets. Raises NotFound, Permanent."""
 
-    async def persistent_definition(self, uuid: str) -> str:
-        """The one for the VM's next start, without secrets; '' for a transient one. Raises NotFound."""
-
-    async def definition_without_devices(self, uuid: str) -> str:
-        """The running guest's definition but for disks, NICs and the host's devices, without secrets: another host
-        can be asked about it before anything is prepared there. '' where it does not run.
-
-        Raises NotFound."""
+    async def definition_changes(self, uuid: str, plan: CopyPlan) -> DefinitionChanges:
+        """Where the definitions that the destination would be given differ from the VM's, without secrets. Raises
+        NotFound, Permanent."""
 
     async def check_definition(self, xml: str) -> list[Refusal]:
         """Does this hypervisor make a QEMU's command line of it, and has it the huge pages? Changes nothing."""
@@ -148,6 +148,19 @@ class Renderings(Protocol):
     async def listens_for(self, vm: Vm) -> dict[str, str]:
         """Listen addresses of `vm` that only its source has -> this host's in their place. Raises Temporary where a
         name cannot be looked up now."""
+
+
+class OwnDefinitions(Protocol):
+    """A guest's definition on this host, without secrets. Reads only."""
+
+    async def persistent_definition(self, uuid: str) -> str:
+        """The one for the VM's next start; '' for a transient one. Raises NotFound."""
+
+    async def definition_without_devices(self, uuid: str) -> str:
+        """The running guest's definition but for disks, NICs and the host's devices: another host can be asked
+        about it before anything is prepared there. '' where it does not run.
+
+        Raises NotFound."""
 
 
 class Load(Protocol):
@@ -172,6 +185,7 @@ class Inventory(
     Readiness,
     Cpus,
     Renderings,
+    OwnDefinitions,
     Load,
     Protocol,
 ):

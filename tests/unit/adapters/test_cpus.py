@@ -33,6 +33,9 @@ class Host:
     def getDomainCapabilities(self, *_: Any) -> str:
         return self.told
 
+    def baselineHypervisorCPU(self, *_: Any) -> str:
+        raise libvirt.libvirtError("this function is not supported by the connection driver")
+
     def compareHypervisorCPU(self, *asked: Any) -> int:
         self.compared = asked[4]
         if self.refuses:

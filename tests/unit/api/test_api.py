@@ -68,6 +68,8 @@ async def test_a_migration_from_request_to_report(api: Api) -> None:
     assert shown["report"]["downtime_ms"] == 48 and shown["report"]["bytes_memory"] == 300 * 2**20
     items = (await api.get(f"/v1/migrations/{ID}/timeline"))["items"]
     assert {"P9", "F11"} <= {i["row"] for i in items} and "data" not in items[0]
+    diff = await api.get(f"/v1/migrations/{ID}/definition-diff")
+    assert diff["recorded"] is False and "earlier version" in diff["summary"] and diff["differences"] == []
     diagram = await api.http.get(f"/v1/migrations/{ID}/diagram")
     assert diagram.headers["content-type"].startswith("text/plain") and "@enduml" in diagram.text
     picture = await api.http.get(f"/v1/migrations/{ID}/diagram?format=svg")

@@ -207,6 +207,9 @@ def test_watching_a_migration_to_its_report(sterna, fleet: Served, tmp_path: Pat
     assert document(sterna("show", ID[:4], "--json"))["report"]["downtime_ms"] == 48
     assert re.search(r"^b +P9 +connect volumes +10\.0 ms +done", sterna("show", ID, "--timeline").stdout, re.M)
     assert {i["row"] for i in document(sterna("show", ID, "--timeline", "--json"))["items"]} >= {"P9", "F11"}
+    assert "earlier version" in sterna("show", ID, "--diff").stdout
+    assert document(sterna("show", ID, "--diff", "--json"))["recorded"] is False
+    assert "only one of" in sterna("show", ID, "--diff", "--timeline", code=2).stderr
     text = sterna("show", ID, "--diagram").stdout
     assert text.startswith("@startuml") and text.endswith("@enduml\n")
     target = tmp_path / "run.puml"

@@ -13,7 +13,7 @@ from rich.live import Live
 from typer import Exit
 from typer.testing import CliRunner
 
-from sterna.cli import exits, formatting, plan
+from sterna.cli import cpus, definition_diff, exits, formatting, plan
 from sterna.cli.client import ApiError
 from sterna.cli.console import PlainConsole
 from sterna.cli.main import app
@@ -152,6 +152,90 @@ def test_the_codes_of_what_ended_a_migration_are_shown() -> None:
     assert formatting.error_of(error | {"refusals": refusals}) == "one [bridge-missing]; other [memory-short]"
     assert formatting.error_of(error) == "one; other"
     assert formatting.error_of(None) == ""
+
+
+DIFF: dict[str, Any] = {
+    "recorded": True,
+    "summary": LONG,
+    "differences": [
+        {
+            "where": "devices/interface[52:54:00:00:00:01]/virtualport/parameters/@interfaceid",
+            "before": UUID + "1",
+            "after": UUID + "2",
+            "live": True,
+            "persistent": True,
+            "reason": LONG,
+        },
+        {"where": "metadata", "before": "", "after": "<metadata><a b='[red]c[/]'/></metadata> " * 5}
+        | {"live": False, "persistent": True, "reason": LONG},
+    ],
+    "left_out": 3,
+    "notes": [LONG],
+    "edited": "<domain/>",
+}
+
+
+def test_differences_of_a_definition_are_whole_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = shown(monkeypatch, lambda: definition_diff.show(DIFF), terminal=True)
+    assert max(map(len, lines)) <= 80, lines
+    assert f"  - {UUID}1" in lines and f"  + {UUID}2" in lines
+    told = re.sub(r"\s+", " ", " ".join(lines))
+    assert f"running guest and next start: {LONG}" in told and f"next start: {LONG}" in told
+    assert "b='[red]c[/]'" in told and "and 3 more" in told and f"note: {LONG}" in told
+    assert DIFF["differences"][0]["where"] in told and not any(line == "  -" for line in lines)
+
+
+def test_differences_of_a_definition_are_lines_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = shown(monkeypatch, lambda: definition_diff.show(DIFF), terminal=False)
+    assert lines[:6] == [
+        LONG,
+        "",
+        DIFF["differences"][0]["where"],
+        f"  running guest and next start: {LONG}",
+        f"  - {UUID}1",
+        f"  + {UUID}2",
+    ]
+    clean = DIFF | {"differences": [], "left_out": 0, "notes": [], "edited": ""}
+    assert shown(monkeypatch, lambda: definition_diff.show(clean), terminal=False) == [LONG]
+
+
+FEATURES = [f"feature-{number:03}" for number in range(90)]
+CPUS: dict[str, Any] = {
+    "groups": [
+        {"number": number, "hosts": [f"compute-{number}-{n:03}" for n in range(500)], "vendor": "GenuineIntel"}
+        | {"model": "Skylake-Server-noTSX-IBRS", "features": FEATURES}
+        for number in (1, 2)
+    ],
+    "common_features": FEATURES,
+    "common_models": ["Nehalem", "Westmere"],
+    "pairs": [{"source": 2, "destination": 1, "why": LONG, "missing": FEATURES}],
+    "pairs_left_out": 7,
+    "unknown": {"compute-9": LONG},
+}
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_cpus_are_whole_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+    lines = shown(monkeypatch, lambda: cpus.show(CPUS), terminal=terminal)
+    assert not terminal or max(map(len, lines)) <= 80, lines
+    told = re.sub(r"\s+", " ", " ".join(lines))
+    assert "common features (90)" in told and "Nehalem, Westmere" in told
+    assert told.count("compute-1-005") == 1 and told.count("and 494 more") == 2
+    assert f"group 2 -> group 1: {LONG}; missing {', '.join(FEATURES)}" in told
+    assert "and 7 more pairs" in told and f"not known of compute-9: {LONG}" in told
+
+
+def test_cpus_that_are_equal_or_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = CPUS | {"groups": CPUS["groups"][:1], "pairs": [], "pairs_left_out": 0, "unknown": {}}
+    assert shown(monkeypatch, lambda: cpus.show(one), terminal=False)[-1] == "all of these hosts have equal CPUs"
+    two = CPUS | {"pairs": [], "pairs_left_out": 0, "unknown": {}}
+    assert "between all groups" in shown(monkeypatch, lambda: cpus.show(two), terminal=False)[-1]
+    unknown = {f"host{number}": "it is older" for number in range(8)} | {"zoe": LONG}
+    none = CPUS | {"groups": [], "pairs": [], "pairs_left_out": 0, "unknown": unknown}
+    assert shown(monkeypatch, lambda: cpus.show(none), terminal=False) == [
+        "not known of host0, host1, host2, host3, host4, host5 and 2 more: it is older",
+        f"not known of zoe: {LONG}",
+    ]
 
 
 def test_a_problem_that_is_no_refusal_names_its_kind_once(capsys: pytest.CaptureFixture[str]) -> None:

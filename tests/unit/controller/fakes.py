@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from sterna.controller.controller import Controller
 from sterna.domain.copying import GuestLoad
+from sterna.domain.cpus import HostCpu
 from sterna.domain.errors import Conflict, NotFound, Refused, SternaError, Undelivered
 from sterna.domain.hosts import Abilities, HostFacts, VmSummary
 from sterna.domain.journal import Entry, Kind, Migration, Role
@@ -84,6 +85,10 @@ class FakeAgent:
     """What its doctor sees of it, besides its facts and its clock."""
     ways: Data = field(default_factory=dict)
     """And of each other host it is asked about."""
+    cpu: HostCpu | None = None
+    """None: of an earlier version, which does not describe it."""
+    said_cpu: Data | None = None
+    """Its answer, where that is another one."""
     leftovers: list[Data] = field(default_factory=list)
     """What its audit finds; with `repair` it is gone afterwards."""
 
@@ -97,6 +102,7 @@ class FakeAgent:
             memory_total_bytes=16 * GIB,
             memory_free_bytes=self.free,
             cpus=4,
+            cpu_id=digest_of(self.cpu.text) if self.cpu is not None else "",
             abilities=Abilities(userfaultfd=self.userfaultfd, insecure=True),
         )
 
@@ -276,6 +282,10 @@ class FakeBus:
         if any(e.row == "M5" for e in agent.journal if e.migration_id == params["id"]):
             raise Conflict("the VM is already on DHOST")
         return {"accepted": True}
+
+    def _describe_host(self, agent: FakeAgent, params: Data) -> Data:
+        cpu = agent.cpu.model_dump(mode="json") if agent.cpu is not None else None
+        return {"host": agent.facts().model_dump(mode="json"), "cpu": agent.said_cpu or cpu}
 
     def _ping(self, agent: FakeAgent, params: Data) -> Data:
         return {}

@@ -10,8 +10,10 @@ from __future__ import annotations
 import libvirt
 from lxml import etree
 
+from sterna.adapters.libvirt.host_cpu import lacking
 from sterna.adapters.libvirt.session.connection import Connect
 from sterna.adapters.libvirt.xml.metadata import parse_xml
+from sterna.domain.cpus import named
 from sterna.domain.model import Refusal, Vm
 
 _AS_THE_HOST = ("host-passthrough", "maximum")
@@ -62,8 +64,13 @@ def compare(conn: Connect, vm: Vm, cpu: str) -> list[Refusal]:
     except libvirt.libvirtError as error:
         if error.get_error_code() != libvirt.VIR_ERR_CPU_INCOMPATIBLE:
             raise
-        return [another_cpu(vm, error.get_error_message())]
+        return [another_cpu(vm, in_words(error.get_error_message(), lacking(conn, where, cpu)))]
     return []
+
+
+def in_words(libvirts: str, missing: tuple[str, ...]) -> str:
+    """What is wrong with a CPU: each missing feature where they are known, else in libvirt's words."""
+    return f"it lacks {named(missing)}" if missing else libvirts
 
 
 def another_cpu(vm: Vm, words: str) -> Refusal:

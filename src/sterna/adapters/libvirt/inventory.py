@@ -15,6 +15,7 @@ from sterna.adapters.host import looks
 from sterna.adapters.libvirt import abilities, cpus, emulators, replaced, shared_folders, start_check
 from sterna.adapters.libvirt.claims import read_claims, read_volume_claims
 from sterna.adapters.libvirt.definitions import Patience, definitions
+from sterna.adapters.libvirt.host_cpu import HostCpus
 from sterna.adapters.libvirt.observe import ASLEEP, observe, state_of
 from sterna.adapters.libvirt.outgoing import against_leaving
 from sterna.adapters.libvirt.qemu.schema import Schemas
@@ -24,16 +25,20 @@ from sterna.adapters.libvirt.resources import LibvirtHostResources, ask
 from sterna.adapters.libvirt.session.connection import Connect, close_quietly, open_connection
 from sterna.adapters.libvirt.session.host import HostSettings, LibvirtHost
 from sterna.adapters.libvirt.xml.cloud import read_nova, read_volumes
+from sterna.adapters.libvirt.xml.differences import changes_for
 from sterna.adapters.libvirt.xml.metadata import parse_xml
 from sterna.adapters.libvirt.xml.render import render_live
 from sterna.domain import resource_checks
 from sterna.domain.claims import Claim, VolumeClaim
 from sterna.domain.copying import CopyPlan, GuestLoad
+from sterna.domain.cpus import HostCpu
+from sterna.domain.definition_changes import DefinitionChanges
 from sterna.domain.errors import Permanent, Unreachable
 from sterna.domain.hosts import Abilities, HostFacts, VmSummary
 from sterna.domain.model import Observation, Refusal, Vm
 from sterna.domain.references import Kind, translations
 from sterna.kit.bounded import Bounded
+from sterna.kit.digests import digest_of
 from sterna.kit.threads import in_thread
 from sterna.ports.hypervisor import COPYING, GuestEvent
 
@@ -51,7 +56,7 @@ class LibvirtInventory(LibvirtHost):
 
     def __init__(self, uri: str = "qemu:///system", settings: HostSettings | None = None) -> None:
         super().__init__(uri, settings)
-        self._schemas = Schemas()
+        self._schemas, self._cpus = Schemas(), HostCpus()
 
     async def host(self) -> HostFacts:
         """The host's facts. Raises Unreachable, also while nothing is heard of its guests."""
@@ -156,6 +161,10 @@ class LibvirtInventory(LibvirtHost):
         """What a guest that sees this host's CPU as it is sees. Raises Unreachable, Permanent."""
         return await self._ask(lambda conn: cpus.host_cpu(conn, vm))
 
+    async def own_cpu(self) -> HostCpu | None:
+        """What this host's CPU gives its guests. Raises Unreachable."""
+        return await self._facts.run(lambda conn: self._cpus.read(conn, conn.getCapabilities()))
+
     async def compare_cpu(self, vm: Vm, cpu: str) -> list[Refusal]:
         """What of another host's CPU this host lacks. Raises Unreachable, Permanent, Temporary."""
         emulator = await emulators.target_of(vm.emulator)
@@ -197,6 +206,16 @@ class LibvirtInventory(LibvirtHost):
             return render_live(conn.lookupByUUIDString(uuid).XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE), plan)
 
         return await self._ask_of(uuid, render)
+
+    async def definition_changes(self, uuid: str, plan: CopyPlan) -> DefinitionChanges:
+        """See ports.hypervisor.Renderings.definition_changes. Raises NotFound, Permanent, Unreachable."""
+
+        def compare(conn: Connect) -> DefinitionChanges:
+            domain, readable = conn.lookupByUUIDString(uuid), libvirt.VIR_DOMAIN_XML_MIGRATABLE
+            cold = domain.XMLDesc(readable | libvirt.VIR_DOMAIN_XML_INACTIVE) if domain.isPersistent() else None
+            return changes_for(domain.XMLDesc(readable), cold, plan)
+
+        return await self._ask_of(uuid, compare)
 
     async def persistent_definition(self, uuid: str) -> str:
         """See ports.hypervisor.Inventory.persistent_definition. Raises NotFound, Unreachable."""
@@ -263,7 +282,7 @@ class LibvirtInventory(LibvirtHost):
         """The facts, and libvirt's capabilities they are taken from."""
         capabilities = conn.getCapabilities()
         host = parse_xml(capabilities).find("host")
-        memory = _meminfo()
+        memory, cpu = _meminfo(), self._cpus.read(conn, capabilities)
         own = self._settings
         facts = HostFacts(
             name=own.name or conn.getHostname(),
@@ -275,6 +294,7 @@ class LibvirtInventory(LibvirtHost):
             memory_free_bytes=memory["MemAvailable"],
             cpus=conn.getInfo()[2],
             cpu_model=host.findtext("cpu/model", "") if host is not None else "",
+            cpu_id=digest_of(cpu.text) if cpu is not None else "",
             initiator=own.initiator,
             instances_dir=own.instances_dir,
             disk_free_bytes=_free_bytes(own.instances_dir),

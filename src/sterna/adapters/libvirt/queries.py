@@ -9,7 +9,9 @@ from typing import Any
 import libvirt
 
 from sterna.adapters.libvirt import emulators
+from sterna.adapters.libvirt.cpus import in_words
 from sterna.adapters.libvirt.definitions import of_arriving
+from sterna.adapters.libvirt.host_cpu import lacking
 from sterna.adapters.libvirt.observe import find, state_of
 from sterna.adapters.libvirt.resources import lan_of
 from sterna.adapters.libvirt.session.connection import Connect
@@ -219,5 +221,6 @@ def _against_cpu(conn: Connect, vm: Vm) -> list[Refusal]:
     except libvirt.libvirtError as error:
         if error.get_error_code() != libvirt.VIR_ERR_CPU_INCOMPATIBLE:
             raise
-        return [checks.cpu_refused(error.get_error_message())]
+        missing = lacking(conn, where, vm.cpu_xml)
+        return [checks.cpu_refused(in_words(error.get_error_message(), missing))]
     return []

@@ -1,4 +1,4 @@
-"""What of a VM's definition is different on the destination, from the journal of the source."""
+"""Where the destination has a VM's disks and NICs, and how it is reached there: from the journal of the source."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from sterna.domain.copying import DestinationNic
-from sterna.domain.entries.notes import AnswerReceived, ChangedMeanwhile
+from sterna.domain.entries.notes import AnswerReceived
 from sterna.domain.entries.source import Snapshot
 from sterna.domain.journal import Entry, Role
 from sterna.domain.model import Nic, Reached
@@ -24,21 +24,13 @@ class Difference(NamedTuple):
     remark: str = ""
 
 
-class Definition(NamedTuple):
-    """What is known of it."""
-
-    differences: list[Difference]
-    meanwhile: tuple[str, ...]
-    """What others have changed until the migration was rolled back."""
-
-
-def definition_of(entries: Iterable[Entry]) -> Definition | None:
-    """None until the destination has answered where it has the disks and NICs."""
+def devices_of(entries: Iterable[Entry]) -> list[Difference] | None:
+    """Those that are not as on the source, or are copied. None until the destination has answered."""
     history = History.read(sorted((e for e in entries if e.role is Role.SOURCE), key=lambda e: e.seq))
     snapshot, answer = history.find(Snapshot), history.find(AnswerReceived)
     if snapshot is None or answer is None:
         return None
-    vm, changed = snapshot.vm, history.find(ChangedMeanwhile)
+    vm = snapshot.vm
     disks, nics = {one.target: one for one in answer.disks}, {one.mac: one for one in answer.nics}
     found = []
     for disk in vm.disks:
@@ -51,8 +43,7 @@ def definition_of(entries: Iterable[Entry]) -> Definition | None:
         before, after = _plug(nic), _plug(plug) if plug else ""
         found.append(Difference(f"NIC {nic.mac}", before, after))
     found += [Difference("listens at", before, after) for before, after in answer.listens.items()]
-    differences = [one for one in found if one.before != one.after or one.remark]
-    return Definition(differences, changed.what if changed else ())
+    return [one for one in found if one.before != one.after or one.remark]
 
 
 def _place(disk: Reached) -> str:

@@ -15,11 +15,12 @@ from sterna.api.access import needs
 from sterna.api.dependencies import Cursor, MigrationId, Served
 from sterna.api.migration_models import MigrationOut, TimelineItemOut
 from sterna.api.tuning import TuneIn
-from sterna.api.web.differences import definition_of
+from sterna.api.web.differences import devices_of
 from sterna.api.web.forms import Form, validated
 from sterna.api.web.pages import page
 from sterna.controller.controller import Controller
 from sterna.domain.access import Action
+from sterna.domain.definition_diff import definition_diff
 from sterna.domain.diagram_svg import draw_svg
 from sterna.domain.entries.notes import RehearsedCopy
 from sterna.domain.journal import Entry, Role
@@ -113,7 +114,8 @@ async def story_of(record: MigrationRecord, controller: Controller) -> dict[str,
         "report": build_report(record.migration, entries),
         "parts": PARTS,
         "items": [TimelineItemOut.of(item) for item in items],
-        "definition": definition_of(entries),
+        "devices": devices_of(entries),
+        "diff": definition_diff(record.migration, record.status, entries),
         "diagram": Markup(draw_svg(record.migration, items)),  # noqa: S704 - it escapes what it draws
         "points": points_of(entries),
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pydantic import field_serializer
 
 from sterna.domain.copying import CompletedJob, GuestLoad, JobSample
+from sterna.domain.definition_changes import DefinitionChanges
 from sterna.domain.entries.base import Failure, Note
 from sterna.domain.entries.source import Answer
 from sterna.domain.fencing import SentWriteOff, WriteOff
@@ -144,6 +145,8 @@ class CopyStarted(Note):
     """The stream that its QEMU had sent whole before: of a snapshot, or of an earlier copy."""
     definition: str = omitted("")
     """SHA-256 of the persistent definition, of which the destination is given its own; '' for a transient VM."""
+    changes: DefinitionChanges | None = omitted(None)
+    """What the destination is given differently; None where libvirt did not say, or of an earlier version."""
 
 
 class DefinitionEdited(Note):

@@ -175,7 +175,8 @@ class Copy(Step[Context, NoPlan, Copied]):
         made_of, _ = await both(steering.prepare(ctx), unchanged.refuse_if_changed(ctx))
         plan = copy_plan(ctx, made_of)
         sent = await ctx.host.hypervisor.sent(ctx.vm_uuid)
-        ctx.note(CopyStarted(sent_before=sent, definition=await definition.digest(ctx)))
+        digest, changes = await definition.digest(ctx), await definition.changes(ctx, plan)
+        ctx.note(CopyStarted(sent_before=sent, definition=digest, changes=changes))
         try:
             async with ctx.host.hypervisor.events(ctx.vm_uuid) as events:
                 await watch(ctx, find, lambda: ctx.host.hypervisor.migrate(ctx.vm_uuid, plan), events)

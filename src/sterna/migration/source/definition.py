@@ -6,9 +6,15 @@ from __future__ import annotations
 
 from hashlib import sha256
 
+import structlog
+
+from sterna.domain.copying import CopyPlan
+from sterna.domain.definition_changes import DefinitionChanges
 from sterna.domain.entries.notes import CopyStarted, DefinitionEdited
-from sterna.domain.errors import NotFound
+from sterna.domain.errors import NotFound, SternaError
 from sterna.migration.context import Context
+
+log = structlog.get_logger(__name__)
 
 _MOST_CHARACTERS = 100_000
 """Of a text in the journal: several times as long as any definition."""
@@ -18,6 +24,17 @@ async def digest(ctx: Context) -> str:
     """Of the definition as it is now; '' where the VM has none, being transient. Raises Unreachable."""
     text = await _text(ctx)
     return sha256(text.encode()).hexdigest() if text else ""
+
+
+async def changes(ctx: Context, plan: CopyPlan) -> DefinitionChanges | None:
+    """What the destination is given differently, for people. None where the hypervisor does not say: the copy does
+    not need it."""
+    try:
+        return await ctx.host.hypervisor.definition_changes(ctx.vm_uuid, plan)
+    except SternaError as error:
+        vm, why = ctx.migration.vm_name, error.message
+        log.warning("what differs in the definition is not recorded", vm=vm, migration=ctx.migration.id, why=why)
+        return None
 
 
 async def keep_if_edited(ctx: Context) -> None:
@@ -36,7 +53,7 @@ def words(ctx: Context) -> str:
     source, destination = ctx.migration.source, ctx.migration.destination
     return (
         f"the VM's definition was changed on {source} during the migration, and {destination} has it without that "
-        f"change (`sterna show {ctx.migration.id} --timeline --json`, {DefinitionEdited.entry})"
+        f"change (`sterna show {ctx.migration.id} --diff --json`, edited)"
     )
 
 

@@ -8,15 +8,19 @@ from typing import TypeGuard
 
 from sterna.domain.claims import Claim, VolumeClaim
 from sterna.domain.copying import CompletedJob, CopyPlan, GuestLoad
+from sterna.domain.cpus import HostCpu
+from sterna.domain.definition_changes import DefinitionChanges
 from sterna.domain.errors import NotFound, Permanent
 from sterna.domain.hosts import HostFacts, VmSummary
 from sterna.domain.jobs import job_refusal
 from sterna.domain.model import Observation, Refusal, Vm
+from sterna.kit.digests import digest_of
 from sterna.ports.hypervisor import COPYING, GuestEvent
 from sterna.sim.libvirt import admission, checks, qemu
 from sterna.sim.libvirt.describe import claims_of, describe, volume_claims_of
 from sterna.sim.libvirt.part import SimPart
-from sterna.sim.libvirt.rendering import incoming_definition
+from sterna.sim.libvirt.rendering import changes_for, incoming_definition
+from sterna.sim.world.host import SimHost
 
 
 class SimInventory(SimPart):
@@ -34,6 +38,8 @@ class SimInventory(SimPart):
             memory_total_bytes=here.memory_bytes,
             memory_free_bytes=here.memory_free_bytes,
             cpus=here.cpus,
+            cpu_model=here.cpu,
+            cpu_id=digest_of(_cpu_of(here).text),
             initiator=here.initiator,
             instances_dir=here.instances_dir,
             disk_free_bytes=here.folder(here.instances_dir).free_bytes,
@@ -109,6 +115,10 @@ class SimInventory(SimPart):
         here = await self._called()
         return here.cpu if "host-passthrough" in vm.cpu_xml else ""
 
+    async def own_cpu(self) -> HostCpu | None:
+        """Its word, and its features."""
+        return _cpu_of(await self._called())
+
     async def compare_cpu(self, vm: Vm, cpu: str) -> list[Refusal]:
         """Another word is another CPU."""
         here = await self._called()
@@ -147,6 +157,13 @@ class SimInventory(SimPart):
             raise Permanent("libvirt refused: Requested operation is not valid: domain is not running")
         return repr(incoming_definition(domain.live, plan))
 
+    async def definition_changes(self, uuid: str, plan: CopyPlan) -> DefinitionChanges:
+        """See ports.hypervisor.Inventory.definition_changes."""
+        domain = self._require(await self._called(), uuid)
+        if domain.live is None:
+            raise Permanent("libvirt refused: Requested operation is not valid: domain is not running")
+        return changes_for(domain.live, domain.inactive, plan)
+
     async def persistent_definition(self, uuid: str) -> str:
         """As text that only differs where the definition does."""
         inactive = self._require(await self._called(), uuid).inactive
@@ -181,6 +198,12 @@ class SimInventory(SimPart):
         """Statistics of the guest's last finished migration as this host saw it."""
         domain = (await self._called()).domains.get(uuid)
         return domain.completed if domain is not None else None
+
+
+def _cpu_of(here: SimHost) -> HostCpu:
+    kind = "kvm" if "kvm" in here.virt_types else "qemu"
+    features = tuple(sorted(here.cpu_features))
+    return HostCpu(arch="x86_64", virt_type=kind, model=here.cpu, features=features, models=(here.cpu,))
 
 
 def _is_uuid(serial: str | None) -> TypeGuard[str]:

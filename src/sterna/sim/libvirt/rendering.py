@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from sterna.domain.copying import CopyPlan, DestinationDisk, DestinationNic
+from sterna.domain.definition_changes import DefinitionChange, DefinitionChanges, bounded
 from sterna.domain.errors import Permanent
 from sterna.domain.model import Disk, DiskKind, Nic
 from sterna.domain.plugs import Joins, plug_type
@@ -39,6 +41,53 @@ def persistent_definition(live: Definition, inactive: Definition | None, plan: C
     )  # such a medium is looked for again
     kept = _disks(cold.disks, plan.model_copy(update={"disks": disks}))
     return replace(cold, nics=nics, disks=kept, epoch=plan.epoch)
+
+
+def changes_for(live: Definition, inactive: Definition | None, plan: CopyPlan) -> DefinitionChanges:
+    """Where these two differ from what the source has. Raises Permanent as `incoming_definition`."""
+    running = list(_differences(live, incoming_definition(live, plan)))
+    if inactive is None or not plan.persistent:
+        return bounded(running, None)
+    return bounded(running, list(_differences(inactive, persistent_definition(live, inactive, plan))))
+
+
+_PLACES_OF_A_NIC = {
+    "plug": "@type",
+    "bridge": "source/@bridge",
+    "parent": "source/@dev",
+    "mode": "source/@mode",
+    "pci": "source/address",
+    "vlan": "vlan/tag/@id",
+    "port_id": "virtualport/parameters/@interfaceid",
+    "device": "target/@dev",
+}
+
+
+def _differences(before: Definition, after: Definition) -> Iterator[DefinitionChange]:
+    disks, nics = {d.target: d for d in after.disks}, {(n.mac, n.plug): n for n in after.nics}
+    by_mac = {n.mac: n for n in after.nics}
+    for disk in before.disks:
+        there = disks.get(disk.target)
+        for where, old, new in _places(disk, there) if there is not None else ():
+            yield DefinitionChange(where=f"devices/disk[{disk.target}]/source/{where}", before=old, after=new)
+    for nic in before.nics:
+        plugged = nics.get((nic.mac, nic.plug)) or by_mac.get(nic.mac)
+        for name, where in _PLACES_OF_A_NIC.items() if plugged is not None else ():
+            old, new = (_text(getattr(one, name)) for one in (nic, plugged))
+            if old != new:
+                yield DefinitionChange(where=f"devices/interface[{nic.mac}]/{where}", before=old, after=new)
+
+
+def _places(disk: Disk, there: Disk) -> Iterator[tuple[str, str, str]]:
+    if disk.path != there.path:
+        yield "@file", _text(disk.path), _text(there.path)
+    ours, theirs = ((one.iscsi.initiator if one.iscsi else None) for one in (disk, there))
+    if ours != theirs:
+        yield "initiator/iqn/@name", _text(ours), _text(theirs)
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
 
 
 def _live(nic: Nic, made: DestinationNic) -> Nic:

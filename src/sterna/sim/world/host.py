@@ -44,6 +44,7 @@ class SimHost:
         self.userfaultfd = True
         """May QEMU handle page faults here?"""
         self.cpu = "Skylake"
+        self.cpu_features: tuple[str, ...] = ("aes", "avx", "sse2")
         self.abilities = Abilities(
             userfaultfd_hugepages=True, tls=False, zstd=True, locked_memory=True, insecure=True
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 from sterna.api.operation_models import PlannedMoveOut
 from sterna.api.web.before_after import bounds_of, changes, ours
-from sterna.api.web.differences import Difference, definition_of
+from sterna.api.web.differences import Difference, devices_of
 from sterna.controller.records.registry import Host
 from sterna.domain.copying import DestinationDisk, DestinationNic
 from sterna.domain.entries.source import Answer
@@ -83,27 +83,20 @@ def asked(*disks: DestinationDisk, nics: tuple[DestinationNic, ...] = (), **more
 def test_only_what_is_different_is_named() -> None:
     same = DestinationDisk(target="vda", kind=DiskKind.FILE, path=DISK.path)
     plug = DestinationNic(mac=NIC.mac, plug="ovs", bridge="br-int", device="tap7")
-    found = definition_of(asked(same, nics=(plug,)).entries)
-    assert found is not None and found.differences == []
+    found = devices_of(asked(same, nics=(plug,)).entries)
+    assert found == []
 
 
 def test_disks_nics_and_addresses() -> None:
     moved = DestinationDisk(target="vda", kind=DiskKind.FILE, path="/b/web1.qcow2", copied=True)
     plug = DestinationNic(mac=NIC.mac, plug="bridge", bridge="br0", vlan=7)
-    found = definition_of(asked(moved, nics=(plug,), listens={"10.0.0.1": "10.0.0.2"}).entries)
-    assert found is not None and found.differences == [
+    found = devices_of(asked(moved, nics=(plug,), listens={"10.0.0.1": "10.0.0.2"}).entries)
+    assert found == [
         Difference("disk vda", "/a/web1.qcow2", "/b/web1.qcow2", "copied"),
         Difference(f"NIC {NIC.mac}", "ovs: bridge br-int", "bridge: bridge br0, vlan 7"),
         Difference("listens at", "10.0.0.1", "10.0.0.2"),
     ]
 
 
-def test_what_others_changed_meanwhile() -> None:
-    book = asked(DestinationDisk(target="vda", kind=DiskKind.FILE, path=DISK.path))
-    book.write(Kind.NOTE, "R8", "changed-meanwhile", {"what": ["its memory"]})
-    found = definition_of(book.entries)
-    assert found is not None and found.meanwhile == ("its memory",)
-
-
 def test_nothing_before_the_destination_has_answered() -> None:
-    assert definition_of(Book(Role.SOURCE).accepted().entries) is None
+    assert devices_of(Book(Role.SOURCE).accepted().entries) is None

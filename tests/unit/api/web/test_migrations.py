@@ -13,7 +13,7 @@ from sterna.api.web import live
 from sterna.api.web.live import patch
 from sterna.controller.records.events import Event
 from sterna.domain.errors import Permanent
-from sterna.domain.journal import Role
+from sterna.domain.journal import Kind, Role
 from tests.unit.api.web.browser import HOSTILE, Browser, events_of
 from tests.unit.api.web.markup import wrong_with
 from tests.unit.controller.conftest import World
@@ -62,6 +62,22 @@ async def test_one_that_has_ended_tells_its_story(viewer: Browser, world: World)
     assert PATH not in (await viewer.get("/migrations?status=failed")).links()
     assert PATH in (await viewer.get("/migrations?vm=web1")).links()
     await viewer.get("/migrations/nope", 404)
+
+
+async def test_what_is_different_in_the_definition(viewer: Browser, world: World) -> None:
+    await completed(world)
+    assert "earlier version" in (await viewer.get(PATH)).text
+    change = {"where": "metadata/sterna", "before": HOSTILE, "after": "new"}
+    book = Book(Role.SOURCE, migration=MIGRATION, first_seq=1000)
+    book.write(Kind.NOTE, "M3", "copy-started", {"changes": {"live": [change], "persistent": []}})
+    book.write(Kind.NOTE, "F10", "definition-edited", {"text": f"<domain>{HOSTILE}</domain>"})
+    world.a.write(book)
+    await world.pull()
+    page = await viewer.get(PATH)
+    assert "1 difference between the definition on a and the one that b was given" in page.text
+    assert "metadata/sterna running guest" in page.text and "the epoch, which tells the newest copy" in page.text
+    assert "somebody changed the VM's definition on a" in page.text and "<domain>" in page.text
+    assert "<script>alert" not in page.answer.text and "\u202e" not in page.answer.text
 
 
 async def test_why_one_has_failed_is_on_top(viewer: Browser, world: World) -> None:
