@@ -1,9 +1,9 @@
-"""The part of Grafana's dashboard schema that the shipped dashboard uses, as strict models: a field that is not here, a
-missing one and a value of another type are errors.
+"""The part of Grafana's dashboard schema that the shipped dashboard uses, as strict models: a field that is not
+here, a missing one and a value of another type are errors.
 
 Written from the JSON Schemas that Grafana Labs publishes (grafana-foundation-sdk v0.0.18: `dashboard`, `stat`,
-`timeseries`, `prometheus`), with which the dashboard was validated as well. `fieldConfig` of a plugin and the expressions
-are opaque to those schemas; tests/unit/test_metrics_catalogue.py checks the expressions.
+`timeseries`, `prometheus`), with which the dashboard was validated as well. They leave the expressions open, which
+tests/unit/test_metrics_catalogue.py checks.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-
 
 Empty = Annotated[list[None], Field(max_length=0)]
 """Nothing of that kind is used."""
