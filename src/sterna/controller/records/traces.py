@@ -119,12 +119,12 @@ class TraceExport:
         except Undelivered:
             raise
         except SternaError as error:
-            log.warning(
-                "a migration's trace was not taken", migration=migration_id, why=error.message, fix=error.fix
-            )
-        if self._away:
+            why, fix = error.message, error.fix
+            log.warning("a migration's trace was not taken", migration=migration_id, why=why, fix=fix)
+        else:
+            if self._away:
+                log.info("traces are sent again")
             self._away = False
-            log.info("traces are sent again")
         self._waiting.pop(migration_id, None)
 
     def _is_away(self, error: Undelivered) -> None:
