@@ -32,6 +32,8 @@ JOURNALS_MS = 60_000.0
 """How long the rest of both journals is waited for. A host that is away, or declared dead, leaves its own out."""
 SENT_AGAIN_MS = 600_000.0
 """How long a receiver that cannot be reached is tried, for each trace."""
+ASKS_DESTINATION = "P3"
+"""The row of the source that first asks the destination to do something."""
 MOST_WAITING = 1_000
 MAKING_S = 30.0
 
@@ -40,6 +42,11 @@ def body_of(record: MigrationRecord, entries: Sequence[Entry], version: str) -> 
     """The request that sends it."""
     trace = trace_of(record.migration, entries, record.status, record.reason, record.error)
     return json.dumps(otlp_of(trace, version), separators=(",", ":")).encode()
+
+
+def _involves_destination(entry: Entry) -> bool:
+    """Has its journal something of this migration, or will it have once it has been read?"""
+    return entry.role is Role.DESTINATION or entry.row == ASKS_DESTINATION
 
 
 class TraceExport:
@@ -104,8 +111,7 @@ class TraceExport:
         if waits and not record.is_closed(on_destination=False):
             return
         entries = [one.entry for one in await self._fleet.events(0, migration_id, limit=MOST_ENTRIES)]
-        on_destination = any(entry.role is Role.DESTINATION for entry in entries)
-        if waits and not record.is_closed(on_destination=on_destination):
+        if waits and not record.is_closed(on_destination=any(map(_involves_destination, entries))):
             return
         body = await in_thread(
             lambda: body_of(record, entries, self._version), name="sterna-traces", limit_s=MAKING_S
