@@ -7,6 +7,7 @@ from ovs import socket_util
 
 from sterna.bootstrap.controller import capacity_of, hooks_of
 from sterna.config import AgentSettings, ControllerSettings, NetworkSettings, load
+from sterna.config.traces import TracesSettings
 from sterna.controller.operations.observing import Capacity
 from sterna.domain.errors import BadRequest
 
@@ -258,3 +259,30 @@ def test_how_long_records_are_kept(tmp_path: Path) -> None:
     for wrong in ("migrations_days = 1", "operations_days = -1", "log_days = 30", "log_days = 1000000000"):
         with pytest.raises(BadRequest, match="is neither 0"):
             load(ControllerSettings, file(tmp_path, f"[keep]\n{wrong}\n"))
+
+
+def test_where_traces_are_sent(tmp_path: Path) -> None:
+    def loaded(text: str) -> TracesSettings:
+        return load(ControllerSettings, file(tmp_path, f"[traces]\n{text}")).traces
+
+    assert loaded("").endpoint == ""
+    for base in ("http://collector:4318", "http://collector:4318/"):
+        assert loaded(f'endpoint = "{base}"').address.url == "http://collector:4318/v1/traces"
+    assert loaded('endpoint = "https://otlp.example/a/b"').address.url == "https://otlp.example:443/a/b"
+    headers = 'headers = {Authorization = "Bearer s3cret"}'
+    for server in ("https://otlp.example", "http://127.0.0.1:4318", "http://[::1]:4318", "http://localhost:4318"):
+        settings = loaded(f'endpoint = "{server}"\n{headers}')
+        assert "s3cret" not in repr(settings)
+        assert settings.headers["Authorization"].get_secret_value() == "Bearer s3cret"
+    for wrong, why in (
+        ('endpoint = "collector:4318"', "traces.endpoint"),
+        ('endpoint = "http://a:s3cret@collector"', "a user or a password"),
+        (f'endpoint = "http://collector:4318"\n{headers}', "unencrypted"),
+        ('headers = {"a b" = "s3cret"}', "traces.headers"),
+        ('headers = {Authorization = "s3cret\\n"}', "line break"),
+        ('headers = {Authorization = ""}', "is empty"),
+        ("sampling = 1", "traces.sampling"),
+    ):
+        with pytest.raises(BadRequest, match=why) as raised:
+            loaded(wrong)
+        assert "s3cret" not in str(raised.value)

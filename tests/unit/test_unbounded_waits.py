@@ -67,6 +67,7 @@ ENDED_BY = {
     "agent/settling.py:Settling.refuse_migration": IN_TURN,
     "controller/records/projector.py:Projector.pull": "who holds it reads 50 pages: each call has its deadline",
     "controller/background.py:Follower.tidy": "END_S around each",
+    "controller/records/traces.py:TraceExport._send": "the receiver's own limit, 30 s (adapters/traces.py)",
     "controller/intents/migrate_vm.py:MigrateVm._gate": "who holds it judges (90 s), admits and asks (80 s)",
     "controller/intents/migrate_vm.py:MigrateVm._start": "the same",
     "controller/intents/migrate_vm.py:MigrateVm.start": "the same, and those before it in the gate",

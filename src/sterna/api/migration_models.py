@@ -168,7 +168,7 @@ class TimelineItemOut(BaseModel):
         """From the timeline."""
         words = item.name.replace("-", " ")
         label = row_for(item.row, item.role, item.name).label if item.what is What.STEP else words
-        return cls(**item.model_dump(mode="json", exclude={"data"}), label=label)
+        return cls(**item.model_dump(mode="json", exclude={"data", "ended_at"}), label=label)
 
 
 class TimelineOut(BaseModel):

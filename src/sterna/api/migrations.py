@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from importlib.metadata import version
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import PlainTextResponse
@@ -21,6 +22,7 @@ from sterna.api.migration_models import (
 from sterna.api.problems import documented
 from sterna.controller.intents.request import MigrateRequest
 from sterna.domain.access import Action
+from sterna.domain.otlp import otlp_of
 from sterna.domain.status import Status
 from sterna.ports.fleet import Page
 
@@ -115,6 +117,15 @@ async def show_diagram(
     if format == "plantuml":
         return PlainTextResponse(await controller.diagram(id))
     return Response(await controller.diagram(id, svg=True), media_type=SVG, headers=SVG_HEADERS)
+
+
+@router.get("/migrations/{id}/trace", summary="The run as a trace of OpenTelemetry", dependencies=_READ,
+            responses=documented(404))  # fmt: skip
+async def show_trace(id: MigrationId, controller: Served) -> dict[str, Any]:
+    """A request of OTLP/HTTP in its JSON encoding: one span for the migration and one for each step of both agents.
+    Durations are those of one host's clock. The destination's times are shifted if it would otherwise have begun
+    before it was asked to."""
+    return otlp_of(await controller.trace(id), version("sterna"))
 
 
 @router.post("/migrations/{id}/abort", status_code=202, summary="Abort a migration",

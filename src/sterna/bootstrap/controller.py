@@ -27,6 +27,7 @@ from sterna.adapters.servers.reads import CinderReads, NeutronReads, OtherNova
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.adapters.sql.fleet_database import is_away
 from sterna.adapters.stderr import log_to_stderr
+from sterna.adapters.traces import OtlpReceiver
 from sterna.adapters.users.keystone import KeystoneUsers
 from sterna.api.app import create_app
 from sterna.api.compute.call import Setup
@@ -48,6 +49,7 @@ from sterna.config import ControllerSettings, KeepSettings, load
 from sterna.config.access import KeystoneSettings
 from sterna.config.compute import ComputeSettings, NovaSettings
 from sterna.config.fleet import FleetSettings
+from sterna.config.traces import TracesSettings
 from sterna.controller.controller import Controller
 from sterna.controller.intents.external_users import ExternalUsers
 from sterna.controller.metrics import ControllerMetrics
@@ -55,6 +57,7 @@ from sterna.controller.operations.observing import Capacity
 from sterna.controller.records.members import Members
 from sterna.controller.records.pruning import Pruning, Retention
 from sterna.controller.records.servers import Servers
+from sterna.controller.records.traces import TraceExport
 from sterna.domain.errors import Permanent, Unreachable
 from sterna.domain.objective import Asked
 from sterna.domain.policies import May
@@ -223,6 +226,15 @@ def hooks_of(fleet: FleetSettings) -> OwnHooks:
     return OwnHooks(fleet.between, fleet.webhooks, token, str(fleet.webhook_ca_file or "") or None)
 
 
+def traces_of(settings: TracesSettings, fleet: Fleet) -> TraceExport | None:
+    """What sends traces; None where the settings name no receiver."""
+    if not settings.endpoint:
+        return None
+    headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
+    receiver = OtlpReceiver(settings.address, headers, str(settings.ca_file or "") or None)
+    return TraceExport(fleet, receiver, SystemClock(), installed())
+
+
 def controller_of(
     settings: ControllerSettings, fleet: Fleet, client: RpcClient, cloud: Cloud | None, members: Members
 ) -> Controller:
@@ -234,6 +246,7 @@ def controller_of(
     controller.fill_hosts(capacity_of(settings.fleet))
     controller.use_hooks(hooks_of(settings.fleet))
     controller.operate.may_rebalance = settings.fleet.rebalance
+    controller.traces = traces_of(settings.traces, fleet)
     controller.doctor.bus_rights = partial(_bus_rights, settings.bus_server.config_file)
     return controller
 
@@ -287,6 +300,7 @@ def run_controller(config: Path, fd: int | None = None) -> None:
         kept = keep_configured(settings.bus_server, authority)
         pruning = Pruning(fleet, clock, retention_of(settings.keep)).run()
         work = [_stop_on_signal(server, controller), kept, pruning, metrics.run(scraped), *watching(bus, watch)]
+        work += [controller.traces.run()] if controller.traces is not None else []
         tasks = [asyncio.create_task(one) for one in work]
         try:
             await server.serve(sockets=sockets)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -269,14 +270,23 @@ def show(
         bool,
         typer.Option("--diff", help="Show what is different in the VM's definition on the destination, and why."),
     ] = False,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            "--trace",
+            metavar="FILE",
+            help="Write a trace for OpenTelemetry, in the JSON encoding of OTLP. `-`: to standard output.",
+        ),
+    ] = None,
     api: Api = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a migration and its report, its timeline, its diagram, or the differences in the VM's definition."""
+    """Show a migration and its report, its timeline, its diagram, its trace, or the differences in the VM's
+    definition."""
     if words and not diagram:
         raise typer.BadParameter("a format or a file is only allowed with --diagram")
-    if diagram + timeline + diff > 1:
-        raise typer.BadParameter("only one of --diagram, --timeline and --diff is allowed")
+    if diagram + timeline + diff + (trace is not None) > 1:
+        raise typer.BadParameter("only one of --diagram, --timeline, --diff and --trace is allowed")
     kind, file = _diagram_of(words or [])
     with plain_errors():
         client = client_of(api)
@@ -289,6 +299,8 @@ def show(
         elif diff:
             answer = client.get(f"{path}/definition-diff")
             print_json(answer) if as_json else show_definition_diff(answer)
+        elif trace is not None:
+            _show_trace(client.get(f"{path}/trace"), trace if str(trace) != "-" else None, as_json)
         else:
             answer = client.get(path)
             print_json(answer) if as_json else formatting.show(formatting.report(answer))
@@ -304,13 +316,28 @@ def _diagram_of(words: list[str]) -> tuple[str, Path | None]:
     return named or ("svg" if file is not None and file.suffix == ".svg" else "plantuml"), file
 
 
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as e:
+        err.print(f"sterna: {file} cannot be written: {e.strerror}", style="red")
+        raise typer.Exit(Exit.UNEXPECTED) from None
+
+
+def _show_trace(trace: Json, file: Path | None, as_json: bool) -> None:
+    if file is not None:
+        _write(file, json.dumps(trace, indent=1) + "\n")
+    if as_json:
+        print_json({"trace": trace, "file": str(file) if file else None})
+    elif file is None:
+        print_json(trace)
+    else:
+        out.print(f"written to {file}", markup=False)
+
+
 def _show_diagram(text: str, file: Path | None, as_json: bool) -> None:
     if file is not None:
-        try:
-            file.write_text(text, encoding="utf-8")
-        except OSError as e:
-            err.print(f"sterna: {file} cannot be written: {e.strerror}", style="red")
-            raise typer.Exit(Exit.UNEXPECTED) from None
+        _write(file, text)
     if as_json:
         print_json({"diagram": text, "file": str(file) if file else None})
     elif file is None:

@@ -33,6 +33,7 @@ from sterna.config.compute import ComputeSettings, NovaSettings
 from sterna.config.fleet import FleetSettings
 from sterna.config.metrics import MetricsSettings
 from sterna.config.section import Section
+from sterna.config.traces import TracesSettings
 from sterna.domain.addresses import bare, encrypts, is_address, is_ipv6
 from sterna.domain.errors import BadRequest
 from sterna.domain.hosts import Transport
@@ -295,6 +296,7 @@ class ControllerSettings(BaseSettings):
     nova: NovaSettings = NovaSettings()
     fleet: FleetSettings = FleetSettings()
     metrics: MetricsSettings = MetricsSettings()
+    traces: TracesSettings = TracesSettings()
 
     @model_validator(mode="after")
     def _keystone_is_named(self) -> Self:

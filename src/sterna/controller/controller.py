@@ -40,6 +40,7 @@ from sterna.controller.records.projector import Projector
 from sterna.controller.records.registry import Registry
 from sterna.controller.records.snapshot import Snapshot
 from sterna.controller.records.totals import MigrationTotals
+from sterna.controller.records.traces import TraceExport
 from sterna.controller.revoking import Revoking
 from sterna.domain.compute.external_events import ExternalEvent
 from sterna.domain.definition_diff import DefinitionDiff, definition_diff
@@ -50,11 +51,12 @@ from sterna.domain.fleet.attempts import Attempt
 from sterna.domain.fleet.rules import RuleKind
 from sterna.domain.objective import Asked
 from sterna.domain.report import Report, build_report
+from sterna.domain.spans import Trace, trace_of
 from sterna.domain.timeline import Item, build_timeline
 from sterna.ports.bus import BusState
 from sterna.ports.clock import Clock
 from sterna.ports.cloud import NovaReads
-from sterna.ports.fleet import Fleet, MigrationRecord, Page
+from sterna.ports.fleet import EntryRecord, Fleet, MigrationRecord, Page
 from sterna.ports.hooks import Hooks
 from sterna.ports.identity import Permits
 from sterna.ports.operations import OperationRecord
@@ -90,7 +92,9 @@ class Controller:
         self.copies = CopyProgress(fleet, self.events, clock)
         self.projector = Projector(fleet, calls, self.events, self.copies, clock, permits)
         self.totals = MigrationTotals(fleet, clock)
-        self.projector.on_stored = self.totals.stored
+        self.projector.on_stored = self._stored
+        self.traces: TraceExport | None = None
+        """Sends a trace of each migration that has ended; None: nobody does."""
         self.forecast_history = ForecastHistory(fleet, clock)
         self._migrate = MigrateVm(fleet, self.registry, self.inventory, calls, clock, self.forecast_history, nova)
         self._migrate.permits = permits
@@ -119,6 +123,12 @@ class Controller:
         self.place = PlaceVm(self.inventory, observer).place
         self.queue = WaitingList(fleet, clock)
         self.cpus = CompareCpus(self.registry, calls)
+
+    async def _stored(self, entries: Sequence[EntryRecord]) -> None:
+        """These are new in the records. Raises nothing."""
+        await self.totals.stored(entries)
+        if self.traces is not None:
+            self.traces.stored(entries)
 
     def fill_hosts(self, capacity: Capacity) -> None:
         """What operations plan with from now on."""
@@ -263,6 +273,12 @@ class Controller:
         record = await self.fleet.migration(migration_id)
         items = build_timeline(record.migration, await self.fleet.entries(migration_id))
         return (draw_svg if svg else draw)(record.migration, items)
+
+    async def trace(self, migration_id: str) -> Trace:
+        """The trace as far as its journals have been read. Raises NotFound."""
+        record = await self.fleet.migration(migration_id)
+        entries = await self.fleet.entries(migration_id)
+        return trace_of(record.migration, entries, record.status, record.reason, record.error)
 
     async def event_batches(self, migration_id: str | None, after: int | None) -> AsyncIterator[list[Event]]:
         """See Events.batches."""

@@ -54,6 +54,8 @@ class Item(Value):
     """ISO 8601 UTC, the host's own clock."""
     duration_ms: float | None = None
     """None where the beginning and the end were not seen in one life of the agent."""
+    ended_at: str = ""
+    """As `started_at`; '' where its end is not in the journal, or it has none."""
     result: Result
     tries: int = 1
     """How often it was tried, the last time included."""
@@ -147,6 +149,7 @@ class _Reader:
             update={
                 "result": Result.FAILED if failed else Result.DONE,
                 "duration_ms": round(entry.mono_ms - pending.intent.mono_ms, 3) if timed else None,
+                "ended_at": entry.at,
                 "tries": max(1, pending.failures + (0 if failed else 1)),
                 "restarts": pending.restarts if pending.intent is not entry else 0,
                 "error": pending.error,
@@ -201,8 +204,9 @@ _BEHIND: dict[str, tuple[str, ...]] = {
 """Rows of the source, best first, behind which the destination's rows stand; by row, else by phase."""
 
 
-def _anchors(item: Item) -> tuple[str, ...]:
-    return _BEHIND.get(item.row) or _BEHIND.get(phase_of(item.row), ())
+def causes_of(row: str) -> tuple[str, ...]:
+    """Rows of the source, best first, one of which has asked for this row of the destination."""
+    return _BEHIND.get(row) or _BEHIND.get(phase_of(row), ())
 
 
 def _merge(source: Sequence[Item], destination: Iterable[Item]) -> list[Item]:
@@ -214,7 +218,7 @@ def _merge(source: Sequence[Item], destination: Iterable[Item]) -> list[Item]:
     behind: list[list[Item]] = [[] for _ in range(len(source) + 1)]
     at = min(last.get("P3", len(source) - 1), len(source) - 1)
     for item in destination:
-        rows = _anchors(item)
+        rows = causes_of(item.row)
         found = next((last[row] for row in rows if row in last), None)
         if rows and found is None:
             found = len(source) - 1  # no entry of the source is known to have requested it

@@ -18,6 +18,7 @@ from sterna.ports.bus import BusState
 from sterna.ports.fleet import Page
 from tests.unit.api.rest import Api, body
 from tests.unit.controller.requests import ID, MOVE
+from tests.unit.otlp_schema import Request
 
 from ..domain.journals import Book, good_source
 
@@ -76,6 +77,10 @@ async def test_a_migration_from_request_to_report(api: Api) -> None:
     assert picture.headers["content-type"] == "image/svg+xml" and picture.text.startswith("<svg ")
     assert picture.headers["content-security-policy"] == "default-src 'none'"
     await api.problem("GET", f"/v1/migrations/{ID}/diagram?format=gif", 422)
+    trace = Request.model_validate(await api.get(f"/v1/migrations/{ID}/trace"))
+    assert {span.traceId for span in trace.spans} == {ID.replace("-", "")}
+    assert {span.told.get("sterna.row") for span in trace.spans} >= {None, "P9", "F11"}
+    await api.problem("GET", f"/v1/migrations/{ID[:-1]}f/trace", 404)
 
 
 async def test_what_is_wanted_is_handed_to_the_source(api: Api) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from sterna.cli.main import app
 from sterna.controller.records import registry
 from sterna.domain.amounts import ms, rate, size
 from tests.unit.cli.reading import ID, document
+from tests.unit.otlp_schema import Request
 
 from .served import MIB, Served
 
@@ -224,6 +226,13 @@ def test_watching_a_migration_to_its_report(sterna, fleet: Served, tmp_path: Pat
         assert Path(words[-1]).read_text() == svg
     assert "one file" in sterna("show", ID, "--diagram", "svg", "a", "b", code=2).stderr
     assert "--diagram" in sterna("show", ID, "svg", code=2).stderr
+    trace = document(sterna("show", ID, "--trace", "-"))
+    assert {span.traceId for span in Request.model_validate(trace).spans} == {ID.replace("-", "")}
+    assert str(tmp_path / "trace") in sterna("show", ID, "--trace", str(tmp_path / "trace")).stdout
+    assert json.loads((tmp_path / "trace").read_text()) == trace
+    assert document(sterna("show", ID, "--trace", "-", "--json")) == {"trace": trace, "file": None}
+    assert "cannot be written" in sterna("show", ID, "--trace", str(tmp_path / "no/dir"), code=1).stderr
+    assert "--trace" in sterna("show", ID, "--trace", "-", "--timeline", code=2).stderr
     assert "on b already" in sterna("abort", ID, code=4).stderr
 
 

@@ -77,8 +77,8 @@ class MigrationTotals:
         if record.migration.options.rehearse or record.reported_by or not record.status.final:
             return
         known = await self._fleet.events(0, migration_id, limit=MOST_ENTRIES)
-        ended, arrived = _last(known, _is_end), _last(known, _is_arrival)
-        if ended is None or not self._is_new(ended.entry):
+        ended, arrived = _last(known, is_end), _last(known, _is_arrival)
+        if ended is None or not is_new(ended.entry, self._clock.now()):
             return
         report = build_report(record.migration, [one.entry for one in known])
         mode = _mode(one.entry for one in known)
@@ -102,13 +102,6 @@ class MigrationTotals:
         if record.status is Status.COMPLETED and downtime_s is not None:
             self._downtime.observe(downtime_s, mode)
 
-    def _is_new(self, entry: Entry) -> bool:
-        """By its host's clock, which need not be right to the minute."""
-        try:
-            return self._clock.now() - datetime.fromisoformat(entry.at) < NEW_FOR
-        except (ValueError, TypeError):
-            return False
-
     def _first(self, what: str, migration_id: str) -> bool:
         """Has this not been counted of it before?"""
         key = what, migration_id
@@ -129,11 +122,19 @@ def _bytes(number: int | None) -> int:
     return number if number is not None and 0 <= number <= MOST_BYTES else 0
 
 
+def is_new(entry: Entry, now: datetime) -> bool:
+    """By its host's clock, which need not be right to the minute."""
+    try:
+        return now - datetime.fromisoformat(entry.at) < NEW_FOR
+    except (ValueError, TypeError):
+        return False
+
+
 def _matters(entry: Entry) -> bool:
-    return _is_end(entry) or _is_arrival(entry)
+    return is_end(entry) or _is_arrival(entry)
 
 
-def _is_end(entry: Entry) -> bool:
+def is_end(entry: Entry) -> bool:
     """The end of a migration; its destination writes it where the source is gone."""
     return entry.kind is Kind.STATUS and StatusSet.read(entry).status in _OUTCOMES
 
