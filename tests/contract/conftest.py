@@ -231,12 +231,6 @@ async def hosts(request: pytest.FixtureRequest) -> AsyncIterator[TwoHosts]:
 
 
 @pytest.fixture
-def database(postgres: Postgres) -> str:
-    """The URL of an empty database."""
-    return postgres.database()
-
-
-@pytest.fixture
 def server(postgres: Postgres) -> Iterator[Postgres]:
     """The server, for tests that stop it."""
     yield postgres

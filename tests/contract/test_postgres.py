@@ -29,6 +29,12 @@ from tests.unit.domain.journals import good_source
 
 
 @pytest.fixture
+def database(postgres: Postgres) -> str:
+    """The URL of an empty database."""
+    return postgres.database()
+
+
+@pytest.fixture
 async def fleet(database: str) -> AsyncIterator[SqlFleet]:
     fleet = SqlFleet.open(database)
     for number, name in enumerate("ab"):

@@ -17,6 +17,12 @@ from tests.postgres import Postgres
 from tests.unit.domain.journals import good_source
 
 
+@pytest.fixture
+def database(postgres: Postgres) -> str:
+    """The URL of an empty database."""
+    return postgres.database()
+
+
 def name_of(url: str) -> str:
     return url.split("/")[3].split("?", maxsplit=1)[0]
 
