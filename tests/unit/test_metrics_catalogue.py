@@ -24,6 +24,7 @@ WITHOUT_UNIT = {
     "sterna_bus_connected", "sterna_warning", "sterna_dead_letters", "sterna_database_up", "sterna_host_state",
     "sterna_host_maintenance", "sterna_host_warning", "sterna_host_vms", "sterna_vms", "sterna_migrations",
     "sterna_host_migrations", "sterna_operations", "sterna_operation_vms", "sterna_agent_usable",
+    "sterna_notifications_pending",
     "sterna_agent_migrations", "sterna_agent_outbox_pending", "sterna_agent_outbox_refused",
 }  # fmt: skip
 """Numbers of things, and answers to yes or no."""

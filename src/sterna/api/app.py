@@ -24,6 +24,7 @@ from sterna.api import (
     joining,
     metrics,
     migrations,
+    notifications,
     operations,
     plans,
     problems,
@@ -48,7 +49,7 @@ from sterna.ports.metrics import Scraped
 
 OPEN_PARTS = (health, joining)
 FLEET_PARTS = fleet, enrolments, migrations, operations, rules, queue, plans
-PARTS = (*FLEET_PARTS, streams, tuning, tokens, external_events, metrics, doctor, documentation)
+PARTS = (*FLEET_PARTS, streams, tuning, tokens, external_events, metrics, notifications, doctor, documentation)
 
 
 _TOKEN = Depends(
