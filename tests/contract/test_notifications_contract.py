@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 
 import pytest
+from sqlalchemy import Connection
 
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.adapters.sql.fleet_statements import accepted as accept
@@ -66,7 +67,7 @@ async def types(fleet: SqlFleet, endpoint: str = PAGER) -> list[str]:
 
 
 async def held(fleet: SqlFleet, **more: object) -> OperationRecord:
-    added, _ = await fleet.add_operation(drain(**more))
+    added, _ = await fleet.add_operation(drain(FIRST, "a", **more))
     taken = await fleet.take_operation(added, "one")
     assert taken is not None
     return taken
@@ -143,11 +144,12 @@ async def test_what_is_taken_back_is_no_event(fleet: SqlFleet) -> None:
     class Breaks(Exception):
         pass
 
-    def breaks(*_: object) -> None:
+    def breaks(c: Connection) -> None:
+        accept(c, move(1), AT)
         raise Breaks
 
     with pytest.raises(Breaks):
-        await fleet._write(lambda c: (accept(c, move(1), AT), breaks()))
+        await fleet._write(breaks)
     assert await everything(fleet) == []
     assert not (await fleet.migration("m1")).accepted
 

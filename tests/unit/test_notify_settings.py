@@ -89,9 +89,9 @@ def test_neither_secret_nor_path_is_shown(tmp_path: Path) -> None:
         "notify": [{"name": "pager", "url": "https://alerts.example/hooks/s3cret", "secret": SECRET}],
         "notify_secrets": {"pager": SECRET},
     }
-    shown = redaction.settings(given, ControllerSettings)
-    assert shown["notify"] == [{"name": "pager", "url": "https://alerts.example/***", "secret": "***"}]
-    assert "MfKQ9r8" not in json.dumps(shown)
+    redacted = redaction.settings(given, ControllerSettings)
+    assert redacted["notify"] == [{"name": "pager", "url": "https://alerts.example/***", "secret": "***"}]
+    assert "MfKQ9r8" not in json.dumps(redacted)
 
 
 def test_a_ca_file_that_is_none_is_an_error_at_the_start(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from sterna.adapters.sql.fleet import SqlFleet
 from sterna.controller.notifications import endpoint
-from sterna.domain.errors import NotFound, Unreachable
+from sterna.domain.errors import NotFound, SternaError, Unreachable
 from sterna.ports.bus import BusState
 from sterna.ports.notifications import Answer, Notification
 from tests.unit.controller.receiving import Scene
@@ -44,8 +44,10 @@ async def test_what_has_happened_is_sent_once_and_in_order(scene: Scene) -> None
 
 
 @pytest.mark.parametrize("trouble", [AWAY, 502, 503, 429, 404, 401, 302], ids=str)
-async def test_an_endpoint_that_fails_is_tried_again_less_and_less_often(scene: Scene, trouble: object) -> None:
-    scene.receiver.answers = lambda _: trouble  # type: ignore[return-value]
+async def test_an_endpoint_that_fails_is_tried_again_less_and_less_often(
+    scene: Scene, trouble: int | SternaError
+) -> None:
+    scene.receiver.answers = lambda _: trouble
     await scene.happens("a", True)
     times = []
     for _ in range(500):
@@ -129,8 +131,8 @@ async def test_where_everything_is_refused_it_is_not_tried_without_an_end(scene:
 
 
 @pytest.mark.parametrize("trouble", [AWAY, 400], ids=["endpoint", "message"])
-async def test_what_is_too_old_is_given_up_and_counted(scene: Scene, trouble: object) -> None:
-    scene.receiver.answers = lambda _: trouble  # type: ignore[return-value]
+async def test_what_is_too_old_is_given_up_and_counted(scene: Scene, trouble: int | SternaError) -> None:
+    scene.receiver.answers = lambda _: trouble
     await scene.happens("a", True)
     await scene.pass_s(86_000, step_s=100)
     await scene.happens("a", False)
