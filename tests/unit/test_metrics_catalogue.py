@@ -86,6 +86,7 @@ def test_an_expression_names_what_there_is(where: str, expression: str) -> None:
 def known_values(metric: Metric, label: str) -> set[str]:
     """What a label may be, where that is a set of words."""
     from sterna.controller.metrics import OPEN, STATES
+    from sterna.controller.notifications.endpoint import RESULTS
     from sterna.domain.status import FINAL
 
     words = {
@@ -93,6 +94,7 @@ def known_values(metric: Metric, label: str) -> set[str]:
         ("sterna_migrations", "status"): set(OPEN),
         ("sterna_migrations_finished_total", "outcome"): {status.value for status in FINAL},
         ("sterna_migration_duration_seconds", "outcome"): {status.value for status in FINAL},
+        ("sterna_notifications_total", "result"): set(RESULTS),
     }
     return words[metric.name, label]
 
