@@ -50,6 +50,10 @@ EXAMPLES: Mapping[str, Any] = {
     "volumes.initiator": "iqn.2004-10.com.example:compute1",
     "volumes.tgt_socket": "/run/tgtd/socket",
     "compute.may": ["throttle"],
+    "notify.name": "pager",
+    "notify.url": "https://alerts.example/sterna",
+    "notify.secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    "notify.old_secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
 }
 """Values for keys that have no default. Others are by their type."""
 _FILES = {

@@ -23,7 +23,15 @@ from sterna.controller.controller import Controller
 from sterna.lab.cli import app as lab_app
 from sterna.migration.rollback_order import tables
 from tests.corpus import corpus_page
-from tests.unit import doctor_page, example_settings, hostile_page, licences_page, metrics_page, schema_page
+from tests.unit import (
+    doctor_page,
+    example_settings,
+    hostile_page,
+    licences_page,
+    metrics_page,
+    notifications_page,
+    schema_page,
+)
 from tests.unit.markdown import MADE, cell, docstrings, paragraphs
 from tests.unit.refusals_page import refusals
 
@@ -275,13 +283,13 @@ def _sections(model: type[BaseModel], process: str, name: str) -> Iterator[str]:
     lines = ["| Key | Type | Default | What it is |", "|---|---|---|---|"]
     deeper = []
     for key, info in model.model_fields.items():
-        kind = info.annotation
+        kind, inner = info.annotation, f"{name}.{key}" if name else key
         many = next((a for a in get_args(kind) if isinstance(a, type) and issubclass(a, BaseModel)), None)
         if many is not None:
-            deeper.append((many, f"[{name}.{key}]"))
+            deeper.append((many, f"[{inner}]"))
             continue
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            deeper.append((kind, f"{name}.{key}" if name else key))
+            deeper.append((kind, inner))
             continue
         field = _inlined(schema["properties"][key], schema.get("$defs", {}))
         shown = _type(field).replace(" or null", "") + _limits(field)
@@ -344,6 +352,7 @@ def pages() -> dict[Path, str]:
         REFERENCE / "hostile-agent.md": hostile_page.page(),
         REFERENCE / "licences.md": licences_page.page(),
         REFERENCE / "metrics.md": metrics_page.page(),
+        REFERENCE / "notifications.md": notifications_page.page(),
         REFERENCE / "doctor.md": doctor_page.page(),
         REFERENCE / "corpus.md": corpus_page.page(),
         settings_page: configuration(settings_page.read_text(encoding="utf-8")),

@@ -26,6 +26,7 @@ WITHOUT_UNIT = {
     "sterna_bus_connected", "sterna_warning", "sterna_dead_letters", "sterna_database_up", "sterna_host_state",
     "sterna_host_maintenance", "sterna_host_warning", "sterna_host_vms", "sterna_vms", "sterna_migrations",
     "sterna_host_migrations", "sterna_operations", "sterna_operation_vms", "sterna_agent_usable",
+    "sterna_notifications_pending",
     "sterna_agent_migrations", "sterna_agent_outbox_pending", "sterna_agent_outbox_refused",
 }  # fmt: skip
 """Numbers of things, and answers to yes or no."""
@@ -87,6 +88,7 @@ def test_an_expression_names_what_there_is(where: str, expression: str) -> None:
 def known_values(metric: Metric, label: str) -> set[str]:
     """What a label may be, where that is a set of words."""
     from sterna.controller.metrics import OPEN, STATES
+    from sterna.controller.notifications.endpoint import RESULTS
     from sterna.domain.status import FINAL
 
     words = {
@@ -94,6 +96,7 @@ def known_values(metric: Metric, label: str) -> set[str]:
         ("sterna_migrations", "status"): set(OPEN),
         ("sterna_migrations_finished_total", "outcome"): {status.value for status in FINAL},
         ("sterna_migration_duration_seconds", "outcome"): {status.value for status in FINAL},
+        ("sterna_notifications_total", "result"): set(RESULTS),
     }
     return words[metric.name, label]
 

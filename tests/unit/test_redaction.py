@@ -58,6 +58,9 @@ def test_the_secret_fields_are_found() -> None:
         "ControllerSettings.access.keystone.password",
         "ControllerSettings.fleet.webhook_token",
         "ControllerSettings.metrics.token_sha256",
+        "ControllerSettings.notify_secrets",
+        "ControllerSettings.notify.secret",
+        "ControllerSettings.notify.old_secret",
     }
 
 

@@ -25,6 +25,7 @@ from sterna.api import (
     joining,
     metrics,
     migrations,
+    notifications,
     operations,
     plans,
     problems,
@@ -49,7 +50,18 @@ from sterna.ports.metrics import Scraped
 
 OPEN_PARTS = (health, joining)
 FLEET_PARTS = fleet, enrolments, migrations, operations, rules, queue, plans
-PARTS = (*FLEET_PARTS, streams, tuning, tokens, external_events, metrics, cpus, doctor, documentation)
+PARTS = (
+    *FLEET_PARTS,
+    streams,
+    tuning,
+    tokens,
+    external_events,
+    metrics,
+    cpus,
+    notifications,
+    doctor,
+    documentation,
+)
 
 
 _TOKEN = Depends(HTTPBearer(auto_error=False, scheme_name="token", description="Output of `sterna token create`."))

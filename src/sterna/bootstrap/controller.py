@@ -15,7 +15,7 @@ from pathlib import Path
 
 import structlog
 
-from sterna.adapters.hooks import OwnHooks
+from sterna.adapters.hooks.own import OwnHooks
 from sterna.adapters.identity.desk import LocalDesk
 from sterna.adapters.identity.enrolled import EnrolledHosts
 from sterna.adapters.identity.permits import OwnPermits
@@ -37,6 +37,7 @@ from sterna.bootstrap.bus_server import keep_configured
 from sterna.bootstrap.ca_desk import authority_of
 from sterna.bootstrap.identity import check_own
 from sterna.bootstrap.metrics import MetricsServer
+from sterna.bootstrap.notify import check_ca_files, notify_from
 from sterna.bootstrap.process import (
     DISK_FIX,
     bus_tls,
@@ -247,6 +248,7 @@ def controller_of(
     controller.use_hooks(hooks_of(settings.fleet))
     controller.operate.may_rebalance = settings.fleet.rebalance
     controller.traces = traces_of(settings.traces, fleet)
+    notify_from(settings, controller.notifications, clock)
     controller.doctor.bus_rights = partial(_bus_rights, settings.bus_server.config_file)
     return controller
 
@@ -284,6 +286,8 @@ def run_controller(config: Path, fd: int | None = None) -> None:
     rules = access_rules_of(settings.access, external_users)
     own, tls = served_with(settings)
     metrics = MetricsServer(settings.metrics, settings.identity)
+    with warn_when_slow("the disk of the certificates in [[notify]]", DISK_FIX):
+        check_ca_files(settings)
     members = Members(EnrolledHosts(authority) if authority else None, insecure=not settings.identity.enrol)
 
     async def run(sockets: list[socket.socket]) -> None:

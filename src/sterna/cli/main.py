@@ -20,6 +20,7 @@ from sterna.cli.formatting import out
 from sterna.cli.host import host_app
 from sterna.cli.lists import hosts, vms
 from sterna.cli.log import log
+from sterna.cli.notify import notify_app
 from sterna.cli.operation import drain, operation_app, operations
 from sterna.cli.options import (
     Accepted,
@@ -61,6 +62,7 @@ app = typer.Typer(
 )
 app.callback(help=HELP, epilog=EPILOG)(options)
 app.add_typer(host_app, name="host")
+app.add_typer(notify_app, name="notify")
 app.add_typer(operation_app, name="operation")
 app.add_typer(rules_app, name="rules")
 app.add_typer(token_app, name="token")
@@ -252,7 +254,7 @@ def migrations(
 
 
 @app.command()
-def show(
+def show(  # noqa: PLR0913, PLR0917 - one for each option
     id: MigrationArg,
     words: Annotated[
         list[str] | None,

@@ -32,6 +32,7 @@ from sterna.config.bus import BusServerSettings, BusSettings, IdentitySettings
 from sterna.config.compute import ComputeSettings, NovaSettings
 from sterna.config.fleet import FleetSettings
 from sterna.config.metrics import MetricsSettings
+from sterna.config.notify import MOST, NotifySettings, with_secrets
 from sterna.config.section import Section
 from sterna.config.traces import TracesSettings
 from sterna.domain.addresses import bare, encrypts, is_address, is_ipv6
@@ -297,6 +298,21 @@ class ControllerSettings(BaseSettings):
     fleet: FleetSettings = FleetSettings()
     metrics: MetricsSettings = MetricsSettings()
     traces: TracesSettings = TracesSettings()
+    notify_secrets: dict[str, SecretStr] = {}
+    """Secrets of the endpoints of `[[notify]]` by their names, for the environment:
+    `STERNA_NOTIFY_SECRETS__PAGER=whsec_…`. They win over `secret`. Never logged."""
+    notify: tuple[NotifySettings, ...] = Field(default=(), max_length=MOST)
+    """Webhooks that are called when something has happened, each a table `[[notify]]`."""
+
+    @property
+    def endpoints(self) -> tuple[NotifySettings, ...]:
+        """Those of `notify`, each with its secret."""
+        return with_secrets(self.notify, self.notify_secrets)
+
+    @model_validator(mode="after")
+    def _endpoints_are_whole(self) -> Self:
+        with_secrets(self.notify, self.notify_secrets)
+        return self
 
     @model_validator(mode="after")
     def _keystone_is_named(self) -> Self:

@@ -28,6 +28,7 @@ from sterna.controller.intents.switch_to_postcopy import SwitchToPostcopy
 from sterna.controller.intents.tune_migration import TuneMigration
 from sterna.controller.intents.users import Users
 from sterna.controller.intents.waiting_list import WaitingList
+from sterna.controller.notifications.notifications import Notifications
 from sterna.controller.operations.acting import Acting
 from sterna.controller.operations.carrying_out import Operations
 from sterna.controller.operations.observing import Capacity, Observer
@@ -123,6 +124,7 @@ class Controller:
         self.place = PlaceVm(self.inventory, observer).place
         self.queue = WaitingList(fleet, clock)
         self.cpus = CompareCpus(self.registry, calls)
+        self.notifications = Notifications(fleet, self.registry, self.bus_state, clock)
 
     async def _stored(self, entries: Sequence[EntryRecord]) -> None:
         """These are new in the records. Raises nothing."""
@@ -157,6 +159,7 @@ class Controller:
             await asyncio.gather(starting, stop, return_exceptions=True)
 
     async def _start(self) -> None:
+        self.notifications.start()
         await self.follower.start()
         self.forecast_history.begin()
         await self.registry.wait_for_beacons()
@@ -186,6 +189,7 @@ class Controller:
 
     async def _end_tasks(self) -> None:
         await self.operations.stop()
+        await self.notifications.stop()
         await self.follower.stop()
         await self.forecast_history.stop()
 

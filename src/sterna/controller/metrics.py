@@ -64,10 +64,12 @@ class ControllerMetrics:
     async def families(self) -> list[Family]:
         """As of now. Raises nothing."""
         found = [*self._own(), *self._controller.totals.families(), *self._copies()]
+        found.append(self._controller.notifications.sent())
         try:
             hosts = await self._controller.registry.hosts()
             counts = await self._controller.fleet.counts()
             operations = await self._controller.fleet.unfinished_operations()
+            notifications = await self._controller.notifications.pending()
         except SternaError as error:
             log.info("the records are missing in the metrics", why=error.message)
             return [family(catalogue.DATABASE_UP, 0), *found]
@@ -79,6 +81,7 @@ class ControllerMetrics:
             *_hosts(present),
             *_counts(counts, present),
             *_ends(shown),
+            notifications,
         ]
 
     def _own(self) -> Iterator[Family]:

@@ -44,6 +44,8 @@ class Action(StrEnum):
     POST_COPY = "post-copy"
     OPERATE = "operate"
     """Begin an operation on hosts, or change what it does."""
+    NOTIFY = "notify"
+    """Send a test to the endpoints of notifications."""
     MAINTENANCE = "maintenance"
     DECLARE_DEAD = "declare-dead"
     DECLARE_ALIVE = "declare-alive"
@@ -73,6 +75,7 @@ NEEDS: dict[Action, UserRole | None] = {
     Action.TUNE: UserRole.OPERATOR,
     Action.POST_COPY: UserRole.OPERATOR,
     Action.OPERATE: UserRole.OPERATOR,
+    Action.NOTIFY: UserRole.OPERATOR,
     Action.MAINTENANCE: UserRole.OPERATOR,
     Action.DECLARE_DEAD: UserRole.ADMIN,
     Action.DECLARE_ALIVE: UserRole.ADMIN,

@@ -1,4 +1,4 @@
-"""A trace in the JSON encoding of OTLP, the protocol of OpenTelemetry (ADR 28). Pure.
+"""A trace in the JSON encoding of OTLP, the protocol of OpenTelemetry (ADR 29). Pure.
 
 As the protocol has it: ids are hexadecimal, times are nanoseconds since 1970 as decimal texts, kinds and status
 codes are numbers. Each host is a resource of its own, and so is the migration as a whole.

@@ -22,6 +22,8 @@ COMMANDS = ("between", "reload")
 """Settings with a program and its arguments, which may have a password."""
 CALLED = ("webhooks", "webhook")
 """Addresses whose path may be a secret of its own."""
+HOST_ONLY = "path_is_secret"
+"""In `json_schema_extra` of a field that holds an address: the same."""
 
 _SECRET_NAME = re.compile(r"password|passwd|passphrase|secret|token|sha256|credential|private|\bkey\b|_key\b", re.I)
 _USERINFO = re.compile(r"\b([a-zA-Z][a-zA-Z0-9+.-]*://)[^\s\"'<>]*@")
@@ -47,7 +49,11 @@ def settings(data: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
     made = {}
     for name, value in data.items():
         field = model.model_fields.get(name)
-        made[name] = REDACTED if field is None else _setting(name, value, field.annotation)
+        extra = field.json_schema_extra if field is not None else None
+        if isinstance(extra, dict) and HOST_ONLY in extra:
+            made[name] = _host_only(str(value))
+        else:
+            made[name] = REDACTED if field is None else _setting(name, value, field.annotation)
     return made
 
 

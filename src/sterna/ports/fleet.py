@@ -19,6 +19,7 @@ from sterna.domain.progress import Progress
 from sterna.domain.sightings import Mark, News
 from sterna.domain.status import Status
 from sterna.ports.access import AccessRecords
+from sterna.ports.notifications import NotificationRecords
 from sterna.ports.operations import OperationRecords
 from sterna.ports.pruning import PruneRecords
 from sterna.ports.rules import RuleRecords
@@ -229,7 +230,7 @@ class FleetCounts(Value):
     """Those that have not ended, by status."""
 
 
-class Fleet(AccessRecords, OperationRecords, PruneRecords, RuleRecords, Protocol):
+class Fleet(AccessRecords, NotificationRecords, OperationRecords, PruneRecords, RuleRecords, Protocol):
     """The controller's records."""
 
     async def hosts(self) -> list[HostRecord]:

@@ -17,7 +17,8 @@ from sterna.domain.fleet.operations import THRESHOLD, Return
 from sterna.domain.fleet.plans import LeftOver
 from sterna.domain.fleet.rules import Rule
 from sterna.domain.fleet.stages import Between, Change, HostStep
-from sterna.domain.model import Value
+from sterna.domain.model import Value, omitted
+from sterna.domain.notifications.standing import Told
 from sterna.domain.policies import DEFAULT, May
 from sterna.domain.status import Status
 
@@ -42,6 +43,8 @@ class Standing(Value):
     """From `at`: kept eight times in ten."""
     late_s: float | None = None
     """By how much the promise misses the deadline. None: it does not, or there is none."""
+    told: Told = omitted(Told())
+    """What of this has been reported to the endpoints of notifications. The records keep it."""
 
 
 class OperationRecord(Value):
@@ -224,10 +227,16 @@ class OperationRecords(Protocol):
         """Of a rolling operation: its hosts, by name."""
 
     async def advance_hosts(
-        self, known: OperationRecord, changes: Sequence[Change], pause: str = "", seen: Seen | None = None
+        self,
+        known: OperationRecord,
+        changes: Sequence[Change],
+        pause: str = "",
+        seen: Seen | None = None,
+        at: str = "",
     ) -> bool:
         """Write how far hosts are, close those that begin, and open those that it has closed and that are over.
         `pause`: why the operation pauses. `seen`: of the fleet, where something begins; None: no other host counts.
+        `at`: when it pauses; '': when it was looked at last.
 
         False, and nothing is written, where that is out of date: another holder, a host that is at another step,
         or one that is said to be empty and is not. To begin something, or to pause, also in another status; to

@@ -27,3 +27,7 @@ class PruneRecords(Protocol):
     async def prune_log(self, before: str) -> int:
         """Remove some of the lines of the audit log that are older, with their answers; how many. 0: there are no
         more. It must not be asked for lines of the last 30 days: the database itself protects them."""
+
+    async def prune_endpoints(self, before: str) -> int:
+        """Remove endpoints of notifications that no controller has had in its settings since then, with all that
+        waits for them; how many."""

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from sterna.adapters import hooks
-from sterna.adapters.hooks import OwnHooks
+from sterna.adapters.hooks import posting
+from sterna.adapters.hooks.own import OwnHooks
 from sterna.domain import webhooks
 from sterna.domain.errors import Permanent, SternaError, Temporary, Unreachable
 from sterna.kit import tethered
@@ -108,15 +108,15 @@ async def test_an_answer_that_is_no_yes_is_a_no_and_is_not_followed(server: Serv
 async def test_a_server_that_hangs_or_is_away_is_unreachable(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hooks, "ANSWER_S", 0.1)
+    monkeypatch.setattr(posting, "ANSWER_S", 0.1)
     server.hangs = threading.Event()
     with pytest.raises(Unreachable, match="cannot be called"):
         await OwnHooks(allowed=(server.url,)).call(server.url, NOTICE, held)
-    monkeypatch.setattr(hooks, "ANSWER_S", 10.0)
-    monkeypatch.setattr(hooks, "LONGEST_S", 0.1)
+    monkeypatch.setattr(posting, "ANSWER_S", 10.0)
+    monkeypatch.setattr(posting, "LONGEST_S", 0.1)
     with pytest.raises(Unreachable, match=r"has not answered within 0\.1 s"):
         await OwnHooks(allowed=(server.url,)).call(server.url, NOTICE, held)
-    monkeypatch.setattr(hooks, "LONGEST_S", 30.0)
+    monkeypatch.setattr(posting, "LONGEST_S", 30.0)
     with pytest.raises(Unreachable, match="cannot be called"):
         await OwnHooks(allowed=("http://127.0.0.1:9",)).call("http://127.0.0.1:9", NOTICE, held)
 
@@ -287,7 +287,7 @@ async def test_it_ends_with_a_controller_that_is_killed(tmp_path: Path) -> None:
     file = tmp_path / "child"
     controller = f"""
 import asyncio
-from sterna.adapters.hooks import OwnHooks
+from sterna.adapters.hooks.own import OwnHooks
 from sterna.ports.hooks import Notice
 notice = Notice(operation="o", host="h", key="k")
 asyncio.run(OwnHooks(({program(tmp_path, CHILD.format(file))!r},)).run(notice, 60.0, lambda: 60.0))

@@ -32,6 +32,10 @@ class Records:
         self.left[kind] -= some
         return some
 
+    async def prune_endpoints(self, before: str) -> int:
+        self.before["endpoints"] = before
+        return 0
+
     async def prune_migrations(self, before: str, spare: int) -> int:
         assert spare == 100
         return self._some("migrations", before)
@@ -56,13 +60,17 @@ async def test_all_that_is_old_enough_is_removed_a_few_at_a_time() -> None:
     assert clock.ms - began == pytest.approx((3 + 3 + 2) * PAUSE_S * 1000), "others have their turn in between"
     assert records.before["migrations"] == (now - timedelta(days=90)).isoformat()
     assert records.before["operations"][:10] == (now - timedelta(days=30)).isoformat()[:10]
+    assert records.before["endpoints"] == (now - timedelta(days=1)).isoformat()
     assert records.before["log"][:10] == (now - timedelta(days=365)).isoformat()[:10]
 
 
 async def test_what_is_kept_for_ever_is_not_looked_at() -> None:
     records = Records(5, 3, 4)
     await Pruning(records, HandClock(), Retention(operations=1)).prune()
-    assert records.left == {"migrations": 5, "operations": 0, "log": 4} and set(records.before) == {"operations"}
+    assert records.left == {"migrations": 5, "operations": 0, "log": 4} and set(records.before) == {
+        "operations",
+        "endpoints",
+    }
 
 
 @pytest.mark.parametrize("jump_days", [400, -400])

@@ -65,7 +65,7 @@ def take(c: Connection, batch: Batch, apply: Apply, at: str) -> list[EntryRecord
             stored.append(EntryRecord(id=int(key[0]) if key else 0, host=batch.host, entry=entry))
         effect = apply(record, batch.host, entry) if _counts(c, record, entry) else Effect(record=record)
         if effect.record != record:
-            save_migration(c, effect.record.model_copy(update={"updated_at": at}))
+            save_migration(c, record, effect.record.model_copy(update={"updated_at": at}), at)
         _change_vm(c, effect, at)
     page.count()
     c.execute(update(hosts).where(hosts.c.name == batch.host).values(cursor=cursor, mark=mark))
@@ -138,7 +138,7 @@ class _Page:
         if told is None or not told.is_about_the_same(record):
             return known
         proven = known.model_copy(update={"reported_by": ""})
-        save_migration(self._c, proven)
+        save_migration(self._c, known, proven, self._at)
         return proven
 
     def place(self, record: MigrationRecord, entry: Entry) -> Place:

@@ -31,6 +31,7 @@ from sterna.adapters.sql import step_statements as on_steps
 from sterna.adapters.sql.fleet_database import open_database, own_errors
 from sterna.adapters.sql.fleet_schema import entries, hosts
 from sterna.adapters.sql.group_commit import GroupCommit
+from sterna.adapters.sql.notification_records import SqlNotifications
 from sterna.domain.errors import Unreachable
 from sterna.domain.fleet.attempts import Attempt, AttemptState, Blame
 from sterna.domain.fleet.course import OperationStatus, Order
@@ -70,7 +71,7 @@ CLOSE_S = 15.0
 log = structlog.get_logger(__name__)
 
 
-class SqlFleet:
+class SqlFleet(SqlNotifications):
     """Records behind one engine."""
 
     def __init__(self, engine: Engine, threads: Callable[[int, str], DaemonThreads] = DaemonThreads) -> None:
@@ -297,10 +298,15 @@ class SqlFleet:
         return await self._run(on_steps.steps, operation)
 
     async def advance_hosts(
-        self, known: OperationRecord, changes: Sequence[Change], pause: str = "", seen: Seen | None = None
+        self,
+        known: OperationRecord,
+        changes: Sequence[Change],
+        pause: str = "",
+        seen: Seen | None = None,
+        at: str = "",
     ) -> bool:
         """Write how far hosts are, unless that is out of date. Raises Refused."""
-        return await self._write(on_rolling.advance, known, changes, pause, seen)
+        return await self._write(on_rolling.advance, known, changes, pause, seen, at)
 
     async def host_done(self, id: str, host: str, by: str, at: str) -> OperationRecord:
         """Raises NotFound, Conflict."""

@@ -161,3 +161,40 @@ rules = Table(
     Column("document", JSON, nullable=False),
 )
 """Placement rules."""
+
+notification_endpoints = Table(
+    "notification_endpoints",
+    metadata,
+    Column("name", _Name, primary_key=True),
+    Column("seen_at", String, nullable=False),
+    Column("document", JSON, nullable=False),
+)
+"""Of the controllers' settings: whom events are written for."""
+
+notifications = Table(
+    "notifications",
+    metadata,
+    Column("number", _Count, primary_key=True, autoincrement=True),
+    Column("endpoint", String, nullable=False),
+    Column("subject", String, nullable=False),
+    Column("id", String, nullable=False),
+    Column("type", String, nullable=False),
+    Column("at", String, nullable=False),
+    Column("document", JSON, nullable=False),
+    Index("ix_notifications_endpoint_number", "endpoint", "number"),
+    sqlite_autoincrement=True,
+)
+"""Events that an endpoint has not accepted yet: one row for each endpoint."""
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("holder", String, nullable=False),
+    Column("epoch", _Count, nullable=False),
+    Column("beat", _Count, nullable=False),
+)
+"""What one controller does at a time, besides operations."""
+
+hosts_down = Table("hosts_down", metadata, Column("name", String, primary_key=True))
+"""Hosts of which it was reported that they are down."""

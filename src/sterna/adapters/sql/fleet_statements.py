@@ -8,6 +8,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, or_, select, updat
 
 from sterna.adapters.sql import fleet_rows as rows
 from sterna.adapters.sql.fleet_schema import migrations, vms
+from sterna.adapters.sql.notes import note_migration
 from sterna.adapters.sql.operation_statements import check_not_over
 from sterna.adapters.sql.rule_statements import check_migration
 from sterna.adapters.sql.sighting_statements import settle_homes
@@ -83,10 +84,11 @@ def insert_migration(c: Connection, record: MigrationRecord) -> MigrationRecord:
     return record.model_copy(update={"number": int(key[0]) if key else 0})
 
 
-def save_migration(c: Connection, record: MigrationRecord) -> None:
-    """Store one that is known."""
-    values = rows.migration_values(record)
-    c.execute(update(migrations).where(migrations.c.id == record.id).values(**values))
+def save_migration(c: Connection, was: MigrationRecord, now: MigrationRecord, at: str) -> None:
+    """Store one that was known as `was`, and what is to be reported of the change."""
+    values = rows.migration_values(now)
+    c.execute(update(migrations).where(migrations.c.id == now.id).values(**values))
+    note_migration(c, was, now, at)
 
 
 def admit(
@@ -121,8 +123,9 @@ def accepted(c: Connection, migration: Migration, at: str) -> MigrationRecord:
     known = required_migration(c, migration.id)
     if not known.accepted:
         migration = migration.as_asked(known.migration)
-        known = known.model_copy(update={"migration": migration, "accepted": True, "updated_at": at})
-        save_migration(c, known)
+        now = known.model_copy(update={"migration": migration, "accepted": True, "updated_at": at})
+        save_migration(c, known, now, at)
+        return now
     return known
 
 
@@ -130,8 +133,9 @@ def promise(c: Connection, migration_id: str) -> MigrationRecord | None:
     """See ports.fleet.Fleet.promise."""
     known = known_migration(c, migration_id)
     if known is not None and not known.promised and not known.accepted and not known.status.final:
-        known = known.model_copy(update={"promised": True})
-        save_migration(c, known)
+        now = known.model_copy(update={"promised": True})
+        save_migration(c, known, now, known.updated_at)
+        return now
     return known
 
 
@@ -164,7 +168,7 @@ def write_off(c: Connection, migration_id: str, status: Status, reason: str, at:
 def _end(c: Connection, known: MigrationRecord, status: Status, reason: str, at: str) -> None:
     progress = with_status(known.progress, status)
     change = {"status": status, "reason": reason, "progress": progress, "updated_at": at, "finished_at": at}
-    save_migration(c, known.model_copy(update=change))
+    save_migration(c, known, known.model_copy(update=change), at)
     note_closed(c, known.id, at)
     free(c, known.id, at)
 
@@ -184,7 +188,8 @@ def explain(c: Connection, migration_id: str, reason: str, at: str) -> None:
     """See ports.fleet.Fleet.explain."""
     known = known_migration(c, migration_id)
     if known is not None and not known.accepted and not known.status.final:
-        save_migration(c, known.model_copy(update={"reason": reason, "updated_at": at}))
+        now = known.model_copy(update={"reason": reason, "updated_at": at})
+        save_migration(c, known, now, at)
 
 
 def page(c: Connection, page: Page) -> list[MigrationRecord]:

@@ -9,8 +9,10 @@ from sqlalchemy import Connection, insert, select, update
 
 from sterna.adapters.sql import fleet_rows as rows
 from sterna.adapters.sql.fleet_schema import hosts
+from sterna.adapters.sql.notes import note_host
 from sterna.domain.errors import Conflict, NotFound
 from sterna.domain.hosts import HostFacts
+from sterna.domain.notifications.events import EventType
 from sterna.ports.fleet import HostRecord
 
 MOST_NAMES = 5_000
@@ -120,6 +122,9 @@ def closed_hosts(c: Connection) -> frozenset[str]:
 
 def set_dead(c: Connection, name: str, at: str) -> HostRecord:
     """See ports.fleet.Fleet.set_dead."""
-    new = required_host(c, name).model_copy(update={"dead_at": at, "back_at": ""})
+    was = required_host(c, name)
+    new = was.model_copy(update={"dead_at": at, "back_at": ""})
     c.execute(update(hosts).where(hosts.c.name == name).values(_document(new)))
+    if at and not was.dead_at:
+        note_host(c, name, EventType.HOST_DECLARED_DEAD, at)
     return new

@@ -12,6 +12,7 @@ from sterna.adapters.sql import host_statements
 from sterna.adapters.sql import step_statements as on_steps
 from sterna.adapters.sql.fleet_schema import attempts, migrations, operations, vms
 from sterna.adapters.sql.host_statements import open_after, required_host
+from sterna.adapters.sql.notes import note_operation, note_standing
 from sterna.adapters.sql.rule_statements import all_rules, check_closing
 from sterna.adapters.sql.step_statements import ACTIVE
 from sterna.domain.errors import Conflict, NotFound
@@ -84,6 +85,7 @@ def add(c: Connection, wanted: OperationRecord, up: Collection[str] | None = Non
     if wanted.kind is OperationKind.ROLLING:
         on_steps.add(c, wanted.id, wanted.hosts)
     key = c.execute(insert(operations).values(**_values(new))).inserted_primary_key
+    note_operation(c, None, new, new.created_at)
     return new.model_copy(update={"number": int(key[0]) if key else 0}), False
 
 
@@ -137,7 +139,7 @@ def order(
         change |= {"undo": order is Order.UNDO, "counts_from": _next_number(c, id)}
     change |= {"paused_because": "", "closed": _closed_after(c, known, order, at)}
     new = known.model_copy(update=change)
-    save(c, new)
+    save(c, known, new, at)
     return new
 
 
@@ -174,9 +176,10 @@ def set_maintenance(c: Connection, name: str, on: bool, reason: str) -> HostReco
     return host_statements.set_maintenance(c, name, on, reason)
 
 
-def save(c: Connection, record: OperationRecord) -> None:
-    """Store it."""
-    c.execute(update(operations).where(operations.c.id == record.id).values(**_values(record)))
+def save(c: Connection, was: OperationRecord, now: OperationRecord, at: str) -> None:
+    """Store one that was known as `was`, and what is to be reported of the change."""
+    c.execute(update(operations).where(operations.c.id == now.id).values(**_values(now)))
+    note_operation(c, was, now, at)
 
 
 # ---------------------------------------------------------------- the lease
@@ -211,6 +214,10 @@ def held(c: Connection, id: str, epoch: int) -> OperationRecord | None:
 def stand(c: Connection, id: str, epoch: int, standing: Standing) -> None:
     """See ports.operations.OperationRecords.stand."""
     mine = operations.c.id == id, operations.c.epoch == epoch
+    known = _known(c, id)
+    if known is None or known.epoch != epoch:
+        return
+    standing = note_standing(c, known, standing)
     c.execute(update(operations).where(*mine).values(standing=standing.model_dump(mode="json")))
 
 
@@ -229,7 +236,8 @@ def conclude(
     goes_on = select(attempts.c.migration).where(attempts.c.operation == known.id, attempts.c.state.in_(ACTIVE))
     if now is None or now.status is not known.status or c.execute(goes_on).first() is not None:
         return False
-    save(c, now.model_copy(update={"status": status, "standing": standing, "ended_at": at, "holder": ""}))
+    ended = {"status": status, "standing": standing, "ended_at": at, "holder": ""}
+    save(c, now, now.model_copy(update=ended), at)
     return True
 
 

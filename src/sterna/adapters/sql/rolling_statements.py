@@ -24,7 +24,12 @@ _TOO_EARLY = {
 
 
 def advance(
-    c: Connection, known: OperationRecord, changes: Sequence[Change], pause: str, seen: Seen | None = None
+    c: Connection,
+    known: OperationRecord,
+    changes: Sequence[Change],
+    pause: str,
+    seen: Seen | None = None,
+    at: str = "",
 ) -> bool:
     """See ports.operations.OperationRecords.advance_hosts."""
     now = held(c, known.id, known.epoch)
@@ -45,7 +50,7 @@ def advance(
         update |= {"status": OperationStatus.PAUSED, "paused_because": pause, "changed_by": ""}
     new = now.model_copy(update=update)
     if new != now:
-        save(c, new)
+        save(c, now, new, at or now.standing.at or now.created_at)
     return True
 
 

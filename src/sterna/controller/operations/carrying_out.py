@@ -20,6 +20,7 @@ from uuid import uuid4
 
 import structlog
 
+from sterna.controller.leases import LeaseWatch
 from sterna.controller.operations.acting import Acting
 from sterna.controller.operations.looking import Looks
 from sterna.controller.operations.observing import Observer
@@ -53,8 +54,8 @@ class Operations:
         self._observer, self._looks = observer, Looks(fleet, observer, acting, self.waking, clock)
         self.between = self._looks.between
         self._holder = str(uuid4())
-        self._leases: dict[str, tuple[tuple[str, int, int], float]] = {}
-        """Of operations that others hold: as last seen, and since when (monotonic ms)."""
+        self._leases = LeaseWatch(clock)
+        """Of operations that others hold."""
         self._held: dict[str, int] = {}
         """Of those that this controller holds: the epoch."""
         self._given_up: dict[str, float] = {}
@@ -153,7 +154,8 @@ class Operations:
         self._turns.pop(id, None)
 
     def _forget(self, unfinished: Collection[str]) -> None:
-        for known in (self._leases, self._held, self._given_up):
+        self._leases.forget_all_but({*unfinished, *self._turns})
+        for known in (self._held, self._given_up):
             for id in known.keys() - set(unfinished) - self._turns.keys():
                 del known[id]
         self._looks.forget({*unfinished, *self._turns})
@@ -205,7 +207,7 @@ class Operations:
         """The operation, if this controller may carry it out now."""
         if known.holder == self._holder:
             held = await self._fleet.keep_operation(known.id, known.epoch)
-        elif (known.holder and not self._is_over(known)) or self._lets_others_go_first(known.id):
+        elif self._is_anothers(known) or self._lets_others_go_first(known.id):
             held = None
         else:
             held = await self._fleet.take_operation(known, self._holder)
@@ -217,18 +219,14 @@ class Operations:
             if self._held.pop(known.id, None) is not None:
                 await self.between.leave(known.id)
             return None
-        self._leases.pop(held.id, None)
+        self._leases.forget(held.id)
         self._held[held.id] = held.epoch
         return held
 
-    def _is_over(self, known: OperationRecord) -> bool:
-        """Has its holder shown no sign of life for too long?"""
-        now, lease = self._clock.monotonic_ms(), (known.holder, known.epoch, known.beat)
-        seen, since = self._leases.get(known.id, (lease, now))
-        if seen != lease:
-            since = now
-        self._leases[known.id] = lease, since
-        return now - since >= LEASE_MS
+    def _is_anothers(self, known: OperationRecord) -> bool:
+        """Does another controller hold it, which shows signs of life?"""
+        lease = known.holder, known.epoch, known.beat
+        return bool(known.holder) and not self._leases.is_over(known.id, lease, LEASE_MS)
 
     def _lets_others_go_first(self, id: str) -> bool:
         since = self._given_up.get(id)

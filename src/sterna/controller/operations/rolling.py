@@ -162,7 +162,8 @@ class RollingLooks:
     ) -> bool:
         if not changes and not pause:
             return True
-        if not await self._fleet.advance_hosts(at.operation, changes, pause, seen):
+        now = self._clock.now().isoformat()
+        if not await self._fleet.advance_hosts(at.operation, changes, pause, seen, now):
             self._planning.again(at.operation.id)
             return False
         new = {change.now.host: change.now for change in changes}

@@ -17,6 +17,8 @@ from sterna.ports.pruning import PruneRecords
 log = structlog.get_logger(__name__)
 
 PRUNE_EVERY_S = 600.0
+ENDPOINT_DAYS = 1
+"""An endpoint that no controller has had in its settings for so long is removed, with what waits for it."""
 PAUSE_S = 0.2
 """Between two transactions: a database that is behind with it has other work as well."""
 
@@ -51,6 +53,8 @@ class Pruning:
 
     async def prune(self) -> None:
         """Once. Raises Unreachable; the rest is done the next time."""
+        forgotten = await self._records.prune_endpoints(self._before(ENDPOINT_DAYS))
+        self._say("endpoints of notifications that no settings have", forgotten)
         if before := self._before(self._keep.migrations):
             await self._all("migrations", lambda: self._records.prune_migrations(before, LOOK_BACK))
         if until := self._before(self._keep.operations):

@@ -191,6 +191,21 @@ OF_OPERATIONS = (
     OPERATION_VMS,
 )
 
+# Of a controller: notifications
+
+NOTIFICATIONS = Metric(
+    name="sterna_notifications_total",
+    help="Tries to deliver notifications to an endpoint, by result, and notifications that were given up. Each is "
+    "counted by the controller that made it: use the sum.",
+    type=_COUNTER,
+    labels=("endpoint", "result"),
+)
+NOTIFICATIONS_PENDING = Metric(
+    name="sterna_notifications_pending",
+    help="Notifications that wait for an endpoint of this controller's settings.",
+    labels=("endpoint",),
+)
+
 CONTROLLER = (
     *COMMON,
     DATABASE_UP,
@@ -214,6 +229,8 @@ CONTROLLER = (
     MOVED_BYTES,
     *COPIES,
     *OF_OPERATIONS,
+    NOTIFICATIONS,
+    NOTIFICATIONS_PENDING,
 )
 
 # Of an agent

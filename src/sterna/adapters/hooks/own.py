@@ -1,12 +1,12 @@
-"""Webhooks, and the command of the settings: implements ports.hooks.Hooks."""
+"""Webhooks and the command for empty hosts, of the settings: implements ports.hooks.Hooks."""
 
 from __future__ import annotations
 
-import ssl
+import json
 from collections.abc import Sequence
 
-import httpx2
-
+from sterna.adapters.hooks import posting
+from sterna.adapters.hooks.posting import Message, post
 from sterna.domain import webhooks
 from sterna.domain.errors import Permanent, Temporary, Unreachable
 from sterna.domain.plain_text import printable
@@ -14,10 +14,6 @@ from sterna.kit.tethered import run_tethered
 from sterna.kit.threads import in_thread
 from sterna.ports.hooks import Notice, Right
 
-ANSWER_S = 10.0
-"""Of each connection and of each read."""
-LONGEST_S = 30.0
-"""Of one call, whatever trickles in, its name's resolution included."""
 _LONGEST_WORDS = 200
 
 
@@ -52,39 +48,25 @@ class OwnHooks:
         address = webhooks.address_of(url)
         try:
             status = await in_thread(
-                lambda: self._post(address, notice, right), name="webhook", of=address.server, limit_s=LONGEST_S
+                lambda: self._post(address, notice, right),
+                name="webhook",
+                of=address.server,
+                limit_s=posting.LONGEST_S,
             )
         except TimeoutError as error:
-            raise Unreachable(f"{address.server} has not answered within {LONGEST_S:g} s") from error
+            raise Unreachable(f"{address.server} has not answered within {posting.LONGEST_S:g} s") from error
         if not 200 <= status < 300:
             raise Permanent(f"{address.server} answers with status {status}", fix="its log may say why")
 
     def _post(self, address: webhooks.Address, notice: Notice, right: Right) -> int:
-        def may_be_sent(event: str, _: object) -> None:
-            if event.endswith("send_request_headers.started") and right() <= 0:
-                raise Unreachable(f"{address.server} was not called: the right to call it was over")
-
         headers = {"Idempotency-Key": notice.key}
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
         done = f"/v1/operations/{notice.operation}/hosts/{notice.host}/done"
-        body = notice.model_dump(mode="json") | {"done": done}
-        try:
-            trusted = ssl.create_default_context(cafile=self._ca_file)
-            with (
-                httpx2.Client(verify=trusted, timeout=ANSWER_S, trust_env=False, follow_redirects=False) as client,
-                client.stream(
-                    "POST", address.url, json=body, headers=headers, extensions={"trace": may_be_sent}
-                ) as answer,
-            ):
-                return answer.status_code
-        except (httpx2.LocalProtocolError, UnicodeError) as error:  # its text has the header, so nothing follows it
-            why = f"{address.server} cannot be called: {type(error).__name__}"
-            raise Permanent(why, fix="see `webhook_token` in [fleet] of the controller's settings") from None
-        except httpx2.RemoteProtocolError as error:  # its text may be what the server has sent
-            raise Unreachable(f"{address.server} cannot be called: {type(error).__name__}") from None
-        except (httpx2.HTTPError, OSError) as error:
-            raise Unreachable(f"{address.server} cannot be called: {error or type(error).__name__}") from error
+        body = json.dumps(notice.model_dump(mode="json") | {"done": done}).encode()
+        fix = "see `webhook_token` in [fleet] of the controller's settings"
+        message = Message(address.url, address.server, headers, body, self._ca_file, fix)
+        return post(message, right=right).status
 
     async def run(self, notice: Notice, limit_s: float, right: Right) -> None:
         """With the host, the operation and the key as its last arguments."""

@@ -1,0 +1,1 @@
+"""What a controller calls by HTTP at addresses of its settings: webhooks for empty hosts, and notifications."""

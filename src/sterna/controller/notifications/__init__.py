@@ -1,0 +1,1 @@
+"""Notifications: what waits in the records is sent to the endpoints of the settings."""
