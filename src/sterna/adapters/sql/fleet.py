@@ -16,7 +16,6 @@ from typing import Concatenate, ParamSpec, TypeVar
 import structlog
 from sqlalchemy import Connection, Engine, func, select, update
 
-from sterna.adapters.sql import access_statements as access
 from sterna.adapters.sql import count_statements as numbers
 from sterna.adapters.sql import entry_statements as on_entries
 from sterna.adapters.sql import fleet_rows as rows
@@ -28,6 +27,7 @@ from sterna.adapters.sql import rolling_statements as on_rolling
 from sterna.adapters.sql import rule_statements as on_rules
 from sterna.adapters.sql import sighting_statements as sighted
 from sterna.adapters.sql import step_statements as on_steps
+from sterna.adapters.sql.access_records import SqlAccess
 from sterna.adapters.sql.fleet_database import open_database, own_errors
 from sterna.adapters.sql.fleet_schema import entries, hosts
 from sterna.adapters.sql.group_commit import GroupCommit
@@ -44,10 +44,8 @@ from sterna.domain.journal import Entry, Migration
 from sterna.domain.progress import Progress
 from sterna.domain.sightings import Mark, News
 from sterna.domain.status import Status
-from sterna.domain.tokens import Token
 from sterna.kit.daemon_threads import DaemonThreads
 from sterna.kit.threads import in_thread
-from sterna.ports.access import Asked, LogPage, LogRecord
 from sterna.ports.fleet import (
     Apply,
     Batch,
@@ -71,7 +69,7 @@ CLOSE_S = 15.0
 log = structlog.get_logger(__name__)
 
 
-class SqlFleet(SqlNotifications):
+class SqlFleet(SqlAccess, SqlNotifications):
     """Records behind one engine."""
 
     def __init__(self, engine: Engine, threads: Callable[[int, str], DaemonThreads] = DaemonThreads) -> None:
@@ -347,30 +345,6 @@ class SqlFleet(SqlNotifications):
         """All VMs with one of these names or UUIDs."""
         return await self._run(on_rules.placed, named)
 
-    async def add_token(self, token: Token) -> None:
-        """Raises Conflict."""
-        await self._write(access.add_token, token)
-
-    async def tokens(self) -> list[Token]:
-        """All of them, by name."""
-        return await self._run(access.all_tokens)
-
-    async def token(self, id: str) -> Token | None:
-        """The token of that ID."""
-        return await self._run(access.token, id)
-
-    async def remove_token(self, name: str) -> Token:
-        """Raises NotFound."""
-        return await self._write(access.remove_token, name)
-
-    async def log_asked(self, asked: Asked) -> None:
-        """A line of the audit log."""
-        await self._write(access.log_asked, asked)
-
-    async def log_answered(self, request: str, status: int, at: str) -> None:
-        """How a line of the audit log was answered."""
-        await self._write(access.log_answered, request, status, at)
-
     async def prune_migrations(self, before: str, spare: int) -> int:
         """Remove some old ones; how many."""
         return await self._write(prunes.prune_migrations, before, spare)
@@ -386,10 +360,6 @@ class SqlFleet(SqlNotifications):
     async def prune_log(self, before: str) -> int:
         """Remove some old lines; how many."""
         return await self._write(prunes.prune_log, before)
-
-    async def log_page(self, page: LogPage) -> list[LogRecord]:
-        """Newest first."""
-        return await self._run(access.log_page, page)
 
 
 async def _answered(transaction: Future[T]) -> T:

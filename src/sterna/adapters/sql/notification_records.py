@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from typing import Concatenate, ParamSpec, TypeVar
-
-from sqlalchemy import Connection
+from collections.abc import Collection, Mapping
 
 from sterna.adapters.sql import notification_statements as on_notifications
+from sterna.adapters.sql.transactions import Transactions
 from sterna.domain.notifications.events import EventType
 from sterna.ports.notifications import EndpointRecord, Lease, Notification
 
-P = ParamSpec("P")
-T = TypeVar("T")
 
-
-class SqlNotifications:
-    """Behind the transactions of another class."""
-
-    async def _run(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        raise NotImplementedError
-
-    async def _write(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        raise NotImplementedError
+class SqlNotifications(Transactions):
+    """Notifications and their endpoints."""
 
     async def put_endpoints(self, wanted: Mapping[str, Collection[EventType]], at: str) -> None:
         """These are in a controller's settings now."""
