@@ -92,7 +92,7 @@ class Notifications:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._tasks:
-            await asyncio.gather(*(one.leave() for one in (*self._delivering, self._hosts)))
+            await asyncio.gather(self._hosts.leave(), *(one.leave() for one in self._delivering))
         self._tasks = []
 
     async def register(self) -> None:
