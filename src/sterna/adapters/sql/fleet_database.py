@@ -71,7 +71,8 @@ def open_database(url: str) -> Engine:
         fix = (
             "see `database` in the controller's settings: write `@`, `:` and `/` in a password as %40, %3A and %2F"
         )
-        raise Permanent(f"the database {_shown(url)} cannot be used: its host or port is not valid", fix=fix) from None
+        message = f"the database {_shown(url)} cannot be used: its host or port is not valid"
+        raise Permanent(message, fix=fix) from None
     shown = _shown(url)
     try:
         with engine.begin() as connection:
