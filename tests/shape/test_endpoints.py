@@ -126,6 +126,10 @@ def test_an_endpoint_with_an_action_of_its_own_touches_four_files_and_serves(tmp
 def test_an_endpoint_in_a_module_of_its_own_touches_four_files_and_serves(tmp_path: Path) -> None:
     copy = with_intent(tmp_path)
     copy.write("api/labels.py", MODULE + ROUTE % "TUNE")
-    copy.insert("api/app.py", "    migrations,\n    operations,", "    labels,\n")
-    copy.replace("api/app.py", "streams, tuning, tokens,", "streams, tuning, labels, tokens,")
+    copy.insert("api/app.py", "    metrics,\n    migrations,", "    labels,\n")
+    copy.replace(
+        "api/app.py",
+        "    tuning,\n    tokens,\n    external",
+        "    tuning,\n    labels,\n    tokens,\n    external",
+    )
     must_serve(copy)

@@ -268,6 +268,11 @@ def scraped_of(controller: Controller, clock: Clock, watch: Watch | None) -> Scr
     return Exposition(metrics.families, clock)
 
 
+def _check_notify(settings: ControllerSettings) -> None:
+    with warn_when_slow("the disk of the certificates in [[notify]]", DISK_FIX):
+        check_ca_files(settings)
+
+
 def run_controller(config: Path, fd: int | None = None) -> None:
     """`sterna controller`: serve the REST API until SIGTERM, only on `fd` (a listening socket) where one is given.
 
@@ -286,8 +291,7 @@ def run_controller(config: Path, fd: int | None = None) -> None:
     rules = access_rules_of(settings.access, external_users)
     own, tls = served_with(settings)
     metrics = MetricsServer(settings.metrics, settings.identity)
-    with warn_when_slow("the disk of the certificates in [[notify]]", DISK_FIX):
-        check_ca_files(settings)
+    _check_notify(settings)
     members = Members(EnrolledHosts(authority) if authority else None, insecure=not settings.identity.enrol)
 
     async def run(sockets: list[socket.socket]) -> None:

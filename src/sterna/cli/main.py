@@ -295,17 +295,21 @@ def show(  # noqa: PLR0913, PLR0917 - one for each option
         path = path_of("migrations", client.migration_id(id))
         if diagram:
             _show_diagram(client.text(f"{path}/diagram", format=kind), file, as_json)
-        elif timeline:
-            answer = client.get(f"{path}/timeline")
-            print_json(answer) if as_json else formatting.show(formatting.timeline(answer["items"]))
-        elif diff:
-            answer = client.get(f"{path}/definition-diff")
-            print_json(answer) if as_json else show_definition_diff(answer)
         elif trace is not None:
             _show_trace(client.get(f"{path}/trace"), trace if str(trace) != "-" else None, as_json)
         else:
-            answer = client.get(path)
-            print_json(answer) if as_json else formatting.show(formatting.report(answer))
+            _show_answer(client, path, "timeline" if timeline else "definition-diff" if diff else "", as_json)
+
+
+def _show_answer(client: Client, path: str, part: str, as_json: bool) -> None:
+    """A part of a migration; '': its report."""
+    answer = client.get(f"{path}/{part}" if part else path)
+    if as_json:
+        print_json(answer)
+    elif part == "definition-diff":
+        show_definition_diff(answer)
+    else:
+        formatting.show(formatting.timeline(answer["items"]) if part else formatting.report(answer))
 
 
 def _diagram_of(words: list[str]) -> tuple[str, Path | None]:

@@ -72,6 +72,9 @@ ENDING_S = 10.0
 class Controller:
     """Everything the API can ask for."""
 
+    traces: TraceExport | None = None
+    """Sends a trace of each migration that has ended; None: nobody does."""
+
     def __init__(
         self,
         fleet: Fleet,
@@ -94,8 +97,6 @@ class Controller:
         self.projector = Projector(fleet, calls, self.events, self.copies, clock, permits)
         self.totals = MigrationTotals(fleet, clock)
         self.projector.on_stored = self._stored
-        self.traces: TraceExport | None = None
-        """Sends a trace of each migration that has ended; None: nobody does."""
         self.forecast_history = ForecastHistory(fleet, clock)
         self._migrate = MigrateVm(fleet, self.registry, self.inventory, calls, clock, self.forecast_history, nova)
         self._migrate.permits = permits
@@ -111,10 +112,9 @@ class Controller:
         self.doctor = Examine(self.registry, calls, clock, self.members, nova)
         self.users = Users(fleet, clock)
         self.deaths = DeclareDead(fleet, self.registry, calls, clock)
-        looked_after = self.registry, self.projector, self.copies, self.inventory, self.snapshot, self.deaths
         self.revoking = Revoking(self.members, calls, clock)
-        parts = Parts(*looked_after, self.revoking)
-        self.follower = Follower(fleet, parts, calls, clock)
+        looked_after = self.registry, self.projector, self.copies, self.inventory, self.snapshot, self.deaths
+        self.follower = Follower(fleet, Parts(*looked_after, self.revoking), calls, clock)
         self._observer = observer = Observer(fleet, self.registry, self.snapshot, calls, self.forecast_history)
         self.operations = Operations(fleet, observer, Acting(fleet, self.begin_attempt, self.abort, clock), clock)
         self.projector.on_taken = self.operations.waking.taken

@@ -6,11 +6,11 @@ Its ids are made from what the journals say, so a trace that is made again is th
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
-from uuid import UUID
 
 from sterna.domain.journal import Entry, Migration, Role
 from sterna.domain.model import Data, Value
@@ -27,6 +27,7 @@ LONGEST_TEXT = 1_000
 """Characters."""
 SWITCHED = "M5"
 """The note of the source that the guest runs on the destination."""
+_TRACE_ID = re.compile("[0-9a-f]{32}")
 _ENDS = frozenset(status.value for status in FINAL)
 
 Attribute = str | int | float
@@ -199,10 +200,8 @@ def _text(text: str) -> str:
 
 
 def _trace_id(migration_id: str) -> str:
-    try:
-        return UUID(migration_id).hex
-    except ValueError:
-        return sha256(migration_id.encode()).hexdigest()[:32]
+    digits = migration_id.replace("-", "").lower()
+    return digits if _TRACE_ID.fullmatch(digits) else sha256(migration_id.encode()).hexdigest()[:32]
 
 
 def _span_id(*of: str) -> str:
