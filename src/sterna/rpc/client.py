@@ -9,7 +9,7 @@ import structlog
 
 from sterna.domain.errors import BadRequest, SternaError, Undelivered, Unknown, Unreachable
 from sterna.domain.model import Data
-from sterna.domain.trust.bounds import pace_of
+from sterna.domain.trust.bounds import flood_of, pace_of
 from sterna.kit.waiting import within
 from sterna.ports.bus import Bus, BusState, Incoming, Subscription
 from sterna.ports.clock import Clock
@@ -100,14 +100,19 @@ class RpcClient:
 
     async def listen(self, topic_pattern: str, handler: EventHandler) -> Subscription:
         """Call `handler(topic, data)` for each hint; `*` in the pattern matches one token. Hints that cannot be
-        read, are sent in another's name, or come too often are dropped: they are among the dead letters."""
-        paces, pace = SenderRates(self.clock), pace_of(topic_pattern)
+        read, or are sent in another's name, are dropped: they are among the dead letters. So are hints that come
+        too often. The first of those are dropped without a dead letter: a process that was suspended gets all that
+        was sent to it at once, from senders that did nothing wrong."""
+        paces, floods, pace = SenderRates(self.clock), SenderRates(self.clock), pace_of(topic_pattern)
 
         async def on_message(incoming: Incoming) -> None:
             topic, sender = topic_of(incoming.subject), sender_in(incoming.subject)
             try:
+                is_flood = not floods.admits(sender, flood_of(pace))
                 if not paces.admits(sender, pace):
-                    raise BadRequest(f"more than {pace.per_s:g} a second: some are not read")
+                    if is_flood:
+                        raise BadRequest(f"more than {pace.per_s:g} a second: some are not read")
+                    return
                 event = decode_event(incoming.payload)
                 check_sender(incoming.subject, event.sender)
                 await handler(topic, event.data)

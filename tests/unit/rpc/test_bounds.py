@@ -172,6 +172,34 @@ async def test_hints_that_come_too_often_are_dropped_and_the_others_heard(world:
     assert {one.sender for one in world.b.client.dead_letters.kept} == {"a"}
 
 
+@pytest.mark.parametrize("topic, per_s", [("host", 1), ("journal", 4), ("progress", 50), ("leaving", 20)])
+async def test_what_was_sent_to_a_suspended_process_accuses_nobody(world: World, topic: str, per_s: int) -> None:
+    """It comes all at once when the process is resumed: five minutes of it, from senders that kept to the pace."""
+    got: list[str] = []
+
+    async def handler(topic: str, data: Data) -> None:
+        got.append(topic)
+
+    await world.b.client.listen(f"{topic}.*", handler)
+    for _ in range(300 * per_s):
+        await world.a.client.announce(f"{topic}.a", {})
+    await world.clock.run_until_idle()
+    assert 0 < len(got) < 300 * per_s and not world.b.client.dead_letters.kept
+
+
+async def test_a_steady_flood_of_hints_is_reported(world: World) -> None:
+    async def handler(topic: str, data: Data) -> None:
+        pass
+
+    await world.b.client.listen("host.*", handler)
+    for _ in range(30):
+        for _ in range(100):
+            await world.a.client.announce("host.a", {})
+        await world.clock.advance(1)
+    kept = world.b.client.dead_letters.kept
+    assert kept and "3 a second" in kept[-1].why
+
+
 @pytest.mark.parametrize("poison", [BadRequest, Temporary, RuntimeError])
 async def test_a_poisoned_sender_holds_nobody_up(world: World, poison: type[Exception]) -> None:
     def fail(request: Request) -> None:

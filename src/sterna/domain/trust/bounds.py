@@ -56,6 +56,9 @@ HINTS = {
 }
 """By the first word of the topic."""
 OTHER_HINTS = Pace(100, 20)
+LONGEST_STOP_S = 300.0
+"""A process that was suspended for so long gets all at once what was sent to it, and reports no sender for it. By
+default a bus closes a connection that has answered no ping for 4 to 6 minutes."""
 
 REFUSALS = Pace(10, 1 / 600)
 """Lines of the audit log about requests that one user is not allowed. More of them say nothing new."""
@@ -117,6 +120,11 @@ def no_place_for_news(own: Load, everybody: Load) -> bool:
 def pace_of(topic: str) -> Pace:
     """How often one sender is listened to about this."""
     return HINTS.get(topic.partition(".")[0], OTHER_HINTS)
+
+
+def flood_of(pace: Pace) -> Pace:
+    """What only a sender exceeds that does not keep to this pace: never one whose receiver was suspended."""
+    return Pace(pace.at_once + pace.per_s * LONGEST_STOP_S, pace.per_s)
 
 
 class Budget(NamedTuple):
