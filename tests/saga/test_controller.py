@@ -206,7 +206,7 @@ async def test_a_migration_is_followed_to_its_end(play: Play) -> None:
         assert report.total_ms and report.downtime_ms is not None and report.bytes_memory
         assert [p.status for p in report.phases] == ["queued", "preparing", "migrating", "post-migrating"]
         assert drawn(await controller.diagram(record.id)) == set(GOOD.split())
-        with pytest.raises(Conflict, match="on host2 already"):
+        with pytest.raises(Conflict, match="already on host2"):
             await controller.abort(record.id)
         await started(fleet, controller, to="host1")  # and back at once
         await fleet.ended("host2")

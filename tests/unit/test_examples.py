@@ -140,9 +140,15 @@ def accepted(settings: dict[str, Any], file: Path) -> None:
 
 
 def _toml(table: dict[str, Any], path: str = "") -> str:
-    own = [f"{key} = {json.dumps(value)}" for key, value in table.items() if not isinstance(value, dict)]
+    own = [f"{key} = {_value(value)}" for key, value in table.items() if not isinstance(value, dict)]
     inner = [_toml(value, f"{path}{key}.") for key, value in table.items() if isinstance(value, dict)]
     return "\n".join([f"[{path[:-1]}]" if path else "", *own, *inner])
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_value(one)}" for key, one in value.items()) + "}"
+    return "[" + ", ".join(map(_value, value)) + "]" if isinstance(value, list) else json.dumps(value)
 
 
 @pytest.mark.parametrize("page", READ, ids=[page.relative_to(ROOT).as_posix() for page in READ])

@@ -61,6 +61,7 @@ def test_the_secret_fields_are_found() -> None:
         "ControllerSettings.notify_secrets",
         "ControllerSettings.notify.secret",
         "ControllerSettings.notify.old_secret",
+        "ControllerSettings.traces.headers",
     }
 
 

@@ -23,7 +23,7 @@ def test_a_plain_vm_may_move() -> None:
 
 def test_a_device_that_cannot_move_is_named() -> None:
     (refusal,) = check_vm(vm(immovable=("hostdev 0000:03:00.0",)), None, [])
-    assert (refusal.code, refusal.message) == ("device-immovable", "hostdev 0000:03:00.0 cannot be migrated")
+    assert (refusal.code, refusal.message) == ("device-immovable", "hostdev 0000:03:00.0 cannot move")
 
 
 def test_a_disk_of_an_unknown_kind_is_named() -> None:

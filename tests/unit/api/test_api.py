@@ -195,7 +195,7 @@ async def test_abort(api: Api) -> None:
     assert answer.status_code == 202 and answer.json()["id"] == ID
     await api.run_to_the_end()
     problem = await api.problem("POST", f"/v1/migrations/{ID}/abort", 409)
-    assert "on b already" in problem["detail"]
+    assert "already on b" in problem["detail"]
     await api.problem("POST", f"/v1/migrations/{'0' * 36}/abort", 404)
 
 

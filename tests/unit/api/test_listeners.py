@@ -112,7 +112,7 @@ def test_a_place_where_nothing_can_be_made_is_said() -> None:
 
 
 def test_the_controller_has_to_listen_somewhere() -> None:
-    with pytest.raises(BadRequest, match="nowhere"), listening(settings(), None):
+    with pytest.raises(BadRequest, match="no address to listen on"), listening(settings(), None):
         pass
 
 

@@ -101,7 +101,7 @@ async def test_a_reason_that_nobody_has_looked_at_for_long_says_so(stage: Stage,
     stage.clock.ms += 31_000
     (*_, last) = await queue(http)
     assert last["reason"].startswith("no controller has checked operation bbbbbbbb since 2026-01-01T00:16:4")
-    assert "; before that: the link out of a carries 2 copies" in last["reason"]
+    assert "; before that: the link out of a already carries 2 copies" in last["reason"]
 
 
 async def test_a_single_migration_that_has_not_begun_comes_first(stage: Stage, http: httpx2.AsyncClient) -> None:

@@ -233,7 +233,7 @@ def test_watching_a_migration_to_its_report(sterna, fleet: Served, tmp_path: Pat
     assert document(sterna("show", ID, "--trace", "-", "--json")) == {"trace": trace, "file": None}
     assert "cannot be written" in sterna("show", ID, "--trace", str(tmp_path / "no/dir"), code=1).stderr
     assert "--trace" in sterna("show", ID, "--trace", "-", "--timeline", code=2).stderr
-    assert "on b already" in sterna("abort", ID, code=4).stderr
+    assert "already on b" in sterna("abort", ID, code=4).stderr
 
 
 def test_json_and_watch_print_one_document_on_stdout(sterna) -> None:  # type: ignore[no-untyped-def]

@@ -170,7 +170,7 @@ async def test_one_that_somebody_has_moved_since_stays_with_its_reason(stage: St
     await bring_back(stage, "a")
     ended = await stage.run(id=THIRD)
     assert ended.status is S.INCOMPLETE
-    assert [one.reason for one in ended.standing.left] == [f"x1 was moved from {at} to {other} since"]
+    assert [one.reason for one in ended.standing.left] == [f"x1 has since been migrated from {at} to {other}"]
     assert stage.places() == {"x1": other, "x2": "a", "x3": "a"}
 
 
@@ -179,7 +179,7 @@ async def test_vms_stay_while_their_host_is_closed_and_return_when_it_is_resumed
     await bring_back(stage, "a")
     ended = await stage.run(id=THIRD)
     assert ended.status is S.INCOMPLETE
-    assert all("cannot go back: a takes no VMs" in one.reason for one in ended.standing.left)
+    assert all("cannot go back: a accepts no VMs" in one.reason for one in ended.standing.left)
     await opened(stage, "a")
     await stage.controller.operate.order(THIRD, Order.RESUME, "token:ops")
     assert (await stage.run(id=THIRD)).status is S.DONE

@@ -100,8 +100,8 @@ async def test_what_is_known_when_the_time_is_over_is_said(world: World, monkeyp
     found = await refusals(world, request(to=None))
     assert [r.code for r in found] == ["memory-short", "destination-in-maintenance", "check-failed", "check-failed"]
     assert found[0].message == "b: too little memory"
-    assert found[2].message.endswith("can take web1: c, d")
-    assert found[3].message.endswith("can take web1: e, f, g, h, i, j, k, l, m, n and 6 more")
+    assert found[2].message.endswith("can run web1: c, d")
+    assert found[3].message.endswith("can run web1: e, f, g, h, i, j, k, l, m, n and 6 more")
 
 
 async def test_no_more_hosts_at_once_than_may_be(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

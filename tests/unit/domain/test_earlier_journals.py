@@ -1,7 +1,8 @@
 """Whole journals of an earlier version (before ADR 17): an agent takes them up, and the controller reports on them.
 
 `journals_v1/` has both hosts' entries of a migration that was completed, although an agent died while it copied. It
-has those of one that was rolled back as well, and what that version's reports said.
+has those of one that was rolled back as well, and what that version's reports said, with the reasons in
+today's words.
 """
 
 from __future__ import annotations

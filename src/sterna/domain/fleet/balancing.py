@@ -20,7 +20,7 @@ from sterna.domain.fleet.placement import Step
 from sterna.domain.fleet.plans import Plan, Purpose, Spread
 from sterna.domain.fleet.promise import promise
 from sterna.domain.fleet.reasons import immovable
-from sterna.domain.fleet.schedule import as_moves, jobs, queue
+from sterna.domain.fleet.schedule import as_moves, jobs
 from sterna.domain.fleet.tables import Tables
 
 SOURCES = TARGETS = 16
@@ -45,7 +45,7 @@ def plan_balance(tables: Tables, wish: Rebalance) -> Plan:
         board.arrive(*step)
         steps.append(step)
     order = _in_order(tables, begun, steps)
-    moves = queue([planned(tables, move, Purpose.BALANCE) for move in order.moves], paces)
+    moves = [planned(tables, move, Purpose.BALANCE) for move in order.moves]  # the most useful first
     promised, played = promise(moves, paces)
     return Plan(
         moves=tuple(as_moves(tables, moves, played)),
@@ -106,11 +106,13 @@ class _Evening:
                 return None
             best = min(self._worth_it(source, most, targets), default=None)
             if best is not None:
-                return best[1], best[2]
+                return best[2], best[3]
         return None
 
-    def _worth_it(self, source: int, most: float, targets: Sequence[int]) -> Iterator[tuple[float, int, int]]:
-        """How full the fuller host is afterwards, VM, target."""
+    def _worth_it(
+        self, source: int, most: float, targets: Sequence[int]
+    ) -> Iterator[tuple[float, float, int, int]]:
+        """How full the fuller host is afterwards, how full the target is now, VM, target."""
         board, tables, wish = self._board, self._board.tables, self._wish
         least = {h: fullness(board, h) for h in targets}
         for v, h in self._choices(source, targets):
@@ -120,7 +122,7 @@ class _Evening:
             mem, cpu = tables.mem[v], tables.cpu[v]
             after = max(fullness(board, source, -mem, -cpu), fullness(board, h, mem, cpu))
             if most - after >= wish.least_gain * difference:
-                yield after, v, h
+                yield after, least[h], v, h
 
     def _choices(self, source: int, targets: Sequence[int]) -> Iterator[Step]:
         """Residents that may move, and hosts with room that are not busier by what was measured."""

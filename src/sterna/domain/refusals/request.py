@@ -68,7 +68,7 @@ REQUEST = Group(
         Entry(
             "nothing-to-bring-back",
             cause="No drain or rolling operation that is recorded has moved a VM away from these hosts that is not "
-            "back. Old operations are removed from the records, and a rebalance's moves are to stay.",
+            "back: old operations are removed from the records, and a rebalance's moves are to stay.",
             remedy="name the hosts where the VMs were before; migrate others one by one (`sterna migrate VM --to "
             "HOST`)",
             by=By.CONTROLLER,

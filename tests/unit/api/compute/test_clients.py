@@ -234,7 +234,7 @@ async def test_what_cannot_be_is_said_with_every_reason(stack: Stack) -> None:
     assert "there is no host nohost" in await stack.bad(
         "server", "migrate", "--live-migration", "--host", "nohost", "web1"
     )
-    assert "is on a already" in await stack.bad("server", "migrate", "--live-migration", "--host", "a", "web1")
+    assert "is already on a" in await stack.bad("server", "migrate", "--live-migration", "--host", "a", "web1")
     assert "vm_state stopped" in await stack.bad("server", "migrate", "--live-migration", "off1")
     assert "Sterna does not do 'migrate'" in await stack.bad("server", "migrate", "web1")
     assert "Sterna does not do 'evacuate'" in await stack.bad("server", "evacuate", "web1")

@@ -233,7 +233,7 @@ async def test_without_block_migration_a_local_disk_is_refused_by_name(
     answer = await act(cloud, {"os-migrateLive": {"host": host, "block_migration": block}})
     assert answer.status_code == status, answer.text
     if status == 400:
-        assert "not to be copied: vdb" in fault_of(answer, "badRequest")
+        assert "forbids copying them: vdb" in fault_of(answer, "badRequest")
         cloud.world.a.disks[WEB1] = cloud.world.a.disks[WEB1][:1]
         assert (await act(cloud, {"os-migrateLive": {"host": host, "block_migration": block}})).status_code == 202
 

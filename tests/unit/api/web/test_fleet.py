@@ -78,9 +78,14 @@ async def test_why_a_host_cannot_be_used_is_on_its_page(viewer: Browser, world: 
 
 async def test_what_one_may_not_do_is_not_offered(viewer: Browser, operator: Browser) -> None:
     assert set((await viewer.get("/hosts/a")).forms()) == {"/sign-out"}
-    assert set((await operator.get("/hosts/a")).forms()) == {"/sign-out", "/hosts/a/close", "/drains/preview"}
+    assert set((await operator.get("/hosts/a")).forms()) == {
+        "/sign-out",
+        "/hosts/a/close",
+        "/drains/preview",
+        "/rearrangements/preview",
+    }
     fields = (await viewer.get("/hosts/a")).forms()["/sign-out"] | {"hosts": "a"}
-    for path in ("/hosts/a/close", "/hosts/a/open", "/drains/preview", "/drains"):
+    for path in ("/hosts/a/close", "/hosts/a/open", "/drains/preview", "/drains", "/rearrangements/preview"):
         assert "needs the role operator" in (await viewer.post(path, fields, 403)).text
 
 

@@ -59,7 +59,7 @@ async def test_no_leftovers(viewer: Browser) -> None:
 
 
 async def test_accuracy(viewer: Browser, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "There is none yet" in (await viewer.get("/accuracy")).text
+    assert "There are none yet" in (await viewer.get("/accuracy")).text
     some, none = (
         Accuracy(compared=4, within_10_percent=0.5, within_25_percent=1.0, median_error=0.08),
         Accuracy(compared=0),

@@ -243,7 +243,8 @@ NOT_FORETOLD = {
     "it depends on what is asked for": """no-such-host no-destination same-host fencing-not-confirmed host-answers
         host-gone no-open-host no-disks no-parallel no-zstd no-zerocopy no-sync-writes no-switchover-bandwidth
         policy-unknown downtime-out-of-range deadline-out-of-range bandwidth-out-of-range deadline-missed
-        placement-rule hosts-down-together webhook-not-allowed""",
+        placement-rule hosts-down-together webhook-not-allowed
+        rebalance-off nothing-to-bring-back""",
     "it passes, or is an operator's own word": "destination-in-maintenance destination-not-clean check-failed",
     "it depends on the volume, or on its service": """shared-file-unusable volume-missing volume-service-down
         volume-shared target-shared volume-multiattach volume-encrypted volume-read-only volume-state
