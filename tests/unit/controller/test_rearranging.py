@@ -179,7 +179,7 @@ async def test_vms_stay_while_their_host_is_closed_and_return_when_it_is_resumed
     await bring_back(stage, "a")
     ended = await stage.run(id=THIRD)
     assert ended.status is S.INCOMPLETE
-    assert all("cannot go back: a accepts no VMs" in one.reason for one in ended.standing.left)
+    assert all("cannot go back: a is closed: " in one.reason for one in ended.standing.left)
     await opened(stage, "a")
     await stage.controller.operate.order(THIRD, Order.RESUME, "token:ops")
     assert (await stage.run(id=THIRD)).status is S.DONE
