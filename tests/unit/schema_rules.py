@@ -92,6 +92,7 @@ RULES: tuple[Rule, ...] = (
     *_checked(Kind.PRESENT, "os/nvram/@template"),
     *_checked(Kind.OUTPUT, "os/nvram", "os/nvram/source/@file"),
     *_refused(DESCRIBE, "os/nvram/source/**"),
+    *_checked("adapters/libvirt/xml/references.py", "capabilities/*/@capability"),
     *_checked("adapters/libvirt/xml/checks.py", "os/type/@machine", "devices/emulator"),
     *_harmless(
         "given to the guest as it is",
@@ -110,7 +111,6 @@ RULES: tuple[Rule, ...] = (
         "bootloader_args",
         "idmap/{uid,gid}/@*",
         "namespace/*/@value",
-        "capabilities/*/@capability",
         "datacenterpath",
         "features/xen/passthrough/@mode",
         "devices/interface/guest/@*",
