@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
 from typing import TextIO
 
@@ -23,12 +24,37 @@ def _plain_traceback(sio: TextIO, exc_info: ExcInfo) -> None:
     sio.write(printable(written.getvalue(), breaks=True))
 
 
+_MEANS_NOTHING = "returning true from eof_received() has no effect when using ssl"
+"""asyncio's, for each TLS connection that the other side has closed."""
+
+
+class _InOneForm(logging.Handler):
+    """What libraries log (asyncio, uvicorn, SQLAlchemy), in the same form as Sterna's own lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            message = record.getMessage()
+            if message != _MEANS_NOTHING:
+                more = {"exc_info": record.exc_info} if record.exc_info else {}
+                structlog.get_logger().log(record.levelno, message, logger=record.name, **more)
+        except Exception:  # as logging's own handlers: a line that cannot be written ends nobody
+            self.handleError(record)
+
+
+def _take_libraries_lines() -> None:
+    root = logging.getLogger()
+    for handler in [one for one in root.handlers if isinstance(one, _InOneForm)]:
+        root.removeHandler(handler)
+    root.addHandler(_InOneForm(logging.WARNING))
+
+
 def log_to_stderr(level: str = "info", form: str = "console") -> None:
     """Processes log to stderr, where systemd and the lab collect it; stdout is for answers.
 
     `form`: `console` or `json`.
 
-    Tracebacks are plain: structlog's own show each frame's variables, passwords among them.
+    Tracebacks are plain: structlog's own show each frame's variables, passwords among them. Warnings and errors of
+    libraries are logged in the same form.
     """
     structlog.configure(
         processors=[
@@ -41,6 +67,7 @@ def log_to_stderr(level: str = "info", form: str = "console") -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(level),
     )
+    _take_libraries_lines()
 
 
 def _console() -> list[Processor]:

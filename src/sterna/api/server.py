@@ -123,6 +123,7 @@ class Server(uvicorn.Server):
     def __init__(self, app: Any, *, tls: ssl.SSLContext | None = None, **options: Any) -> None:
         """`tls`: for what it serves over TCP. `options` as uvicorn's."""
         options = {"ws": "none", "log_level": "warning", "timeout_keep_alive": IDLE_S, **options}
+        options |= {"log_config": None, "access_log": False}  # its lines are logged as all others are
         options |= {"proxy_headers": False, "server_header": False}  # any client may send these headers
         super().__init__(uvicorn.Config(app, http=Connection, **options))
         self._quiet_until = 0.0

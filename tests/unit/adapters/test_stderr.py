@@ -1,7 +1,8 @@
-"""Whoever reads the log (journald) reads nothing any more: the process waits, and loses no line."""
+"""The log on stderr: no line is lost, and each has the form that is asked for."""
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import subprocess
@@ -43,3 +44,45 @@ def test_a_log_that_nobody_reads_holds_the_process_up_until_it_is_read(tmp_path:
         out.seek(0)
         assert out.read() == "all is said\n"
     assert numbers == list(range(LINES))
+
+
+OF_LIBRARIES = """
+import asyncio, logging, warnings
+import structlog
+from sterna.adapters.stderr import log_to_stderr
+
+log_to_stderr("info", "json")
+log_to_stderr("info", "json")
+structlog.get_logger().info("own")
+logging.getLogger("asyncio").warning("slow %s", "callback")
+logging.getLogger("asyncio").warning("returning true from eof_received() has no effect when using ssl")
+logging.getLogger("sqlalchemy").info("of no interest")
+try:
+    raise ValueError("two\\nlines")
+except ValueError:
+    logging.getLogger("uvicorn.error").exception("failed")
+
+async def left():
+    async def fail():
+        raise RuntimeError("nobody waits for this")
+    asyncio.create_task(fail())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+asyncio.run(left())
+"""
+
+
+def test_what_libraries_log_has_the_same_form() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", OF_LIBRARIES], capture_output=True, text=True, check=True, timeout=60
+    )
+    lines = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert [(one["level"], one["event"], one.get("logger")) for one in lines] == [
+        ("info", "own", None),
+        ("warning", "slow callback", "asyncio"),
+        ("error", "failed", "uvicorn.error"),
+        ("error", lines[-1]["event"], "asyncio"),
+    ]
+    assert "two\nlines" in lines[2]["exception"] and "nobody waits for this" in lines[3]["exception"]
+    assert "never retrieved" in lines[3]["event"]
