@@ -39,14 +39,14 @@ def agent(
     leave()
 
 
-app.add_typer(agent_app, name="agent", rich_help_panel="Processes")
-app.add_typer(setup_app, name="setup", rich_help_panel="Processes")
+app.add_typer(agent_app, name="agent")
+app.add_typer(setup_app, name="setup")
 app.command(name="support-bundle")(support_bundle)
-app.add_typer(ca_app, name="ca", rich_help_panel="Identity")
-app.add_typer(bus_app, name="bus", rich_help_panel="Identity")
+app.add_typer(ca_app, name="ca")
+app.add_typer(bus_app, name="bus")
 
 
-@app.command(rich_help_panel="Processes")
+@app.command()
 def controller(
     config: Settings,
     fd: Annotated[
@@ -66,7 +66,7 @@ def _mount_lab() -> None:
         lab = importlib.import_module("sterna.lab.cli")
     except ImportError:
         return
-    app.add_typer(lab.app, name="lab", rich_help_panel="Try it out")
+    app.add_typer(lab.app, name="lab")
 
 
 def main() -> None:

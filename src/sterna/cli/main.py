@@ -48,6 +48,7 @@ from sterna.cli.rearranging import bring_back, rebalance
 from sterna.cli.rolling import rolling
 from sterna.cli.rules import rules_app
 from sterna.cli.running import INTERRUPTED, abort, post_copy, tune, until_end
+from sterna.cli.sections import Sections
 from sterna.cli.token import token_app
 from sterna.cli.version import options, version
 from sterna.cli.vm import vm_app
@@ -56,6 +57,7 @@ from sterna.domain.plain_text import printable
 
 HELP = "Sterna live-migrates KVM virtual machines between libvirt hosts."
 app = typer.Typer(
+    cls=Sections,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # usage errors show names as they were typed, and draw no boxes into a pipe
