@@ -258,3 +258,22 @@ def test_nvram_on_a_block_device_does_not_move() -> None:
     assert describe(etree.tostring(domain(nvram), encoding="unicode")).immovable == (
         "NVRAM that is not a file (block)",
     )
+
+
+@pytest.mark.parametrize(
+    ("loader", "kinds"),
+    [
+        ("<loader readonly='yes' type='pflash'>/fw.fd</loader>", []),
+        ("<loader readonly='no' type='pflash'>/fw.fd</loader>", ["flash"]),
+        ("<loader type='pflash'>/fw.fd</loader>", ["flash"]),
+        ("<loader type='rom'>/fw.fd</loader>", []),
+        ("<loader>/fw.fd</loader>", []),
+    ],
+)
+def test_firmware_that_the_guest_writes_is_state_and_not_firmware_of_the_host(
+    loader: str, kinds: list[str]
+) -> None:
+    inner = f"<os>{loader}</os>"
+    found = describe(etree.tostring(domain(inner), encoding="unicode")).firmware
+    assert [state.kind for state in found if state.kind != "save"] == kinds
+    assert [ref.kind for ref in read(inner)] == ([] if kinds else [Kind.FIRMWARE])

@@ -118,13 +118,23 @@ def _boot(domain: Element) -> Iterator[Reference]:
         yield from _file(table.text, Kind.FILE, f"ACPI table {table.get('type', '')}")
     for entry in domain.iterfind("sysinfo/entry"):
         yield from _file(entry.get("file"), Kind.FILE, f"fw_cfg entry {entry.get('name', '')}")
-    yield from _file(domain.findtext("os/loader"), Kind.FIRMWARE, "firmware")
+    if not flash_of(domain):  # else it is state of the VM (`describe.py`)
+        yield from _file(domain.findtext("os/loader"), Kind.FIRMWARE, "firmware")
     nvram = domain.find("os/nvram")
     if nvram is not None:
         store = _attr(nvram, "source", "file") or (nvram.text or "").strip()
         for template in _file(nvram.get("template"), Kind.PRESENT, "NVRAM template"):
             yield template.model_copy(update={"unless": store})
         yield from _file(store, Kind.OUTPUT, "NVRAM")
+
+
+def flash_of(domain: Element) -> str:
+    """The firmware's file, if the guest writes its variables into it; else ''. libvirt takes `pflash` for writable
+    unless it is said to be read-only."""
+    loader = domain.find("os/loader")
+    if loader is None or loader.get("type") != "pflash" or loader.get("readonly") == "yes":
+        return ""
+    return (loader.text or "").strip()
 
 
 def _graphics(domain: Element) -> Iterator[Reference]:
