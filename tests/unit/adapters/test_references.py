@@ -277,3 +277,19 @@ def test_firmware_that_the_guest_writes_is_state_and_not_firmware_of_the_host(
     found = describe(etree.tostring(domain(inner), encoding="unicode")).firmware
     assert [state.kind for state in found if state.kind != "save"] == kinds
     assert [ref.kind for ref in read(inner)] == ([] if kinds else [Kind.FIRMWARE])
+
+
+@pytest.mark.parametrize(
+    ("device", "models"),
+    [
+        ("<disk><source file='/a'>{}</source><target dev='vda'/></disk>", ["selinux"]),
+        ("<disk><source file='/a'/><backingStore><source file='/b'>{}</source></backingStore></disk>", []),
+        ("<serial type='file'><source path='/a'>{}</source></serial>", ["selinux"]),
+        ("<channel type='unix'><source mode='bind' path='/a'>{}</source></channel>", ["selinux"]),
+        ("<redirdev type='file'><source path='/a'>{}</source></redirdev>", []),
+    ],
+)
+def test_the_driver_of_a_devices_label_is_needed(device: str, models: list[str]) -> None:
+    for label, found in (("selinux", models), ("none", [])):
+        refs = read(devices(device.format(f"<seclabel model='{label}' relabel='no'/>")))
+        assert [ref.name for ref in refs if ref.kind is Kind.SECURITY] == found

@@ -18,6 +18,9 @@ from sterna.domain.references import Kind, Lan, Reference
 
 QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 _CHARDEVS = ("serial", "parallel", "console", "channel", "redirdev", "smartcard")
+_LABELLED = ("disk", "serial", "parallel", "console", "channel")
+"""Devices for whose <source> libvirt demands the driver of each label at a start. It ignores other labels of a driver
+that it does not have, such as a backing file's."""
 _COLD = frozenset(Kind) - {Kind.PEER, Kind.SERVER, Kind.CID}
 """Kinds that a cold start needs whatever else the host does."""
 _DEFAULT_LISTEN = "127.0.0.1"
@@ -308,6 +311,13 @@ def _labels(domain: Element) -> Iterator[Reference]:
     for label in domain.iterfind("seclabel"):
         if label.get("type") != "none" and label.get("model") not in (None, "none"):
             yield Reference(kind=Kind.SECURITY, name=label.get("model", ""), where="<seclabel>")
+    for device in domain.iterfind("devices/*"):
+        if device.tag in _LABELLED:
+            named = _attr(device, "target", "dev") or _attr(device, "target", "name") or _port(device)
+            for label in device.iterfind("source/seclabel"):
+                if label.get("model") not in (None, "none"):
+                    where = f"<seclabel> of {device.tag} {named}".rstrip()
+                    yield Reference(kind=Kind.SECURITY, name=label.get("model", ""), where=where)
 
 
 def _file(path: str | None, kind: Kind, where: str) -> Iterator[Reference]:
