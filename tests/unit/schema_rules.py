@@ -356,7 +356,7 @@ RULES: tuple[Rule, ...] = (
     *_checked(Kind.SECURITY, "seclabel/@model"),
     *_harmless("of the security driver, which both hosts have", "seclabel/{label,baselabel,imagelabel}"),
     *_harmless("made by libvirt or systemd where it is missing", "resource/partition"),
-    *_harmless("only a mark on the traffic", "resource/fibrechannel/@appid"),
+    *_checked(Kind.DEVICE, "resource/fibrechannel/@appid"),
     *_harmless("for people and programs", "@id", "title", "description", "metadata/*"),
 )
 

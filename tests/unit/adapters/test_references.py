@@ -293,3 +293,10 @@ def test_the_driver_of_a_devices_label_is_needed(device: str, models: list[str])
     for label, found in (("selinux", models), ("none", [])):
         refs = read(devices(device.format(f"<seclabel model='{label}' relabel='no'/>")))
         assert [ref.name for ref in refs if ref.kind is Kind.SECURITY] == found
+
+
+def test_a_fibre_channel_id_needs_the_kernels_file_for_it() -> None:
+    path = "/sys/class/fc/fc_udev_device/appid_store"
+    found = read("<resource><partition>/machine</partition><fibrechannel appid='web'/></resource>")
+    assert [(ref.kind, ref.name) for ref in found] == [(Kind.DEVICE, path)]
+    assert read("<resource><partition>/machine</partition></resource>") == []

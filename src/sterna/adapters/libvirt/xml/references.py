@@ -19,12 +19,14 @@ from sterna.domain.references import Kind, Lan, Reference
 QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 _CHARDEVS = ("serial", "parallel", "console", "channel", "redirdev", "smartcard")
 _LABELLED = ("disk", "serial", "parallel", "console", "channel")
-"""Devices for whose <source> libvirt demands the driver of each label at a start. It ignores other labels of a driver
-that it does not have, such as a backing file's."""
+"""Devices for whose <source> libvirt demands the driver of each label at a start. It ignores other labels of a
+driver that it does not have, such as a backing file's."""
 _COLD = frozenset(Kind) - {Kind.PEER, Kind.SERVER, Kind.CID}
 """Kinds that a cold start needs whatever else the host does."""
 _DEFAULT_LISTEN = "127.0.0.1"
 _VSOCK = "/dev/vhost-vsock"
+_APPIDS = "/sys/class/fc/fc_udev_device/appid_store"
+"""The kernel's file to which libvirt writes the Fibre Channel application ID, or else does not start the VM."""
 
 
 def references_of(live: Element, inactive: Element | None = None) -> tuple[Reference, ...]:
@@ -301,6 +303,8 @@ def _tuning(domain: Element) -> Iterator[Reference]:
         yield Reference(kind=Kind.NODES, name=mask.text or "", where="memory device")
     for device in domain.iterfind("blkiotune/device/path"):
         yield from _file(device.text, Kind.DEVICE, "<blkiotune>")
+    if domain.find("resource/fibrechannel[@appid]") is not None:
+        yield Reference(kind=Kind.DEVICE, name=_APPIDS, where="<fibrechannel>")
     for name in ("cachetune", "memorytune"):
         if domain.find(f"cputune/{name}") is not None:
             what = "CPU cache" if name == "cachetune" else "memory bandwidth"
