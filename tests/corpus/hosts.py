@@ -139,6 +139,8 @@ class Resources:
     def thing(self, path: str, *, digest: bool = False) -> Thing:
         """What an operator sets up is there; what is the VM's own only on shared storage."""
         shared, own = self.setting.is_shared, self.setting.is_own
+        if path.startswith("/sys/class/fc/"):  # the hosts have no Fibre Channel
+            return Thing(folder=False)
         if not own(path) or shared(path) or path in self.setting.on_both:
             return _thing(path)
         folder = str(PurePosixPath(path).parent)

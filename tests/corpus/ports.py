@@ -140,9 +140,10 @@ class Files:
         """Files of one name have one content."""
         return path
 
-    async def identity(self, path: str) -> str:
-        """It is there."""
-        return path
+    async def identity(self, path: str) -> str | None:
+        """What is the VM's own is on the destination only if it is shared, or each host has one."""
+        everywhere = self.setting.is_shared(path) or path in self.setting.on_both or not self.setting.is_own(path)
+        return path if everywhere or self.name != DESTINATION else None
 
     async def data_bytes(self, disk: Disk) -> int | None:
         """Not measured."""
@@ -222,6 +223,10 @@ class Journal:
 
     def holder(self, uuid: str) -> None:
         """No migration has the VM."""
+
+    def settled(self, name: str) -> list[Any]:
+        """Nothing."""
+        return []
 
     def newest_epoch(self, uuid: str) -> int:
         """None was seen."""

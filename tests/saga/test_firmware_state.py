@@ -8,9 +8,11 @@ import pytest
 
 from sterna.domain.status import Status
 from sterna.sim.libvirt.guests import add_vm
+from sterna.sim.world.things import SimFile
+from tests.asking import to_check
 
 from .fleet import SimFleet
-from .named_files import NVRAM, nvram_at, other
+from .named_files import NVRAM, nvram_at, other, reasons
 from .playing import begin, when
 
 ELSEWHERE = "/srv/nvram/tern_VARS.fd"
@@ -70,6 +72,54 @@ async def test_nvram_that_an_operator_has_put_elsewhere_is_not_said_to_be_remove
         assert fleet.world.hosts["host1"].file(ELSEWHERE) is not None
         removed = outcome(fleet, "host1", "remove-vm-at-source")
         assert removed["state"] == [] and "libvirt's own folder" in removed["kept"][ELSEWHERE]
+
+
+async def test_nvram_on_the_destination_that_nobody_names_is_not_written_over() -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = add_vm(fleet.world, "host1", "tern", disks=("shared",))
+        nvram_at(fleet, vm, ELSEWHERE)
+        fleet.world.make_directory("host2", "/srv/nvram")
+        fleet.world.put_file("host2", ELSEWHERE, SimFile(1 << 17, content="another guest's"))
+        assert await reasons(fleet, vm) == ["state-file-exists"]
+
+
+async def test_nvram_is_not_written_over_if_it_appears_after_the_plan() -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = add_vm(fleet.world, "host1", "tern", disks=("shared",))
+        nvram_at(fleet, vm, ELSEWHERE)
+
+        def appear() -> None:
+            fleet.world.make_directory("host2", "/srv/nvram")
+            fleet.world.put_file("host2", ELSEWHERE, SimFile(1 << 17, content="another guest's"))
+
+        when(fleet.agents["host1"], "snapshot-volumes", appear)
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.FAILED
+        found = fleet.world.hosts["host2"].file(ELSEWHERE)
+        assert found is not None and found.content == "another guest's"
+
+
+@pytest.mark.parametrize("path", [NVRAM, ELSEWHERE])
+async def test_nvram_that_the_vm_left_behind_does_not_keep_it_from_returning(path: str) -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = add_vm(fleet.world, "host1", "tern", disks=("shared",))
+        nvram_at(fleet, vm, path)
+        await fleet.start(vm)
+        assert await fleet.ended() is Status.COMPLETED
+        fleet.world.put_file("host1", path, SimFile(1 << 17, content="left behind"))
+        answer = await fleet.client.call("host2", "check_migration", to_check(vm, "host1"))
+        assert answer["refusals"] == []
+
+
+@pytest.mark.parametrize("path", [NVRAM, "/srv/shared/nvram/tern.fd"])
+async def test_nvram_named_after_the_vm_or_shared_may_be_there(path: str) -> None:
+    async with SimFleet() as fleet, fleet.clock.auto():
+        vm = add_vm(fleet.world, "host1", "tern", disks=("shared",))
+        nvram_at(fleet, vm, path)
+        if path == NVRAM:
+            fleet.world.make_directory("host2", "/var/lib/libvirt/qemu/nvram")
+            fleet.world.put_file("host2", path, SimFile(1 << 17, content="left behind"))
+        assert await reasons(fleet, vm) == []
 
 
 def outcome(fleet: SimFleet, host: str, step: str) -> dict[str, Any]:

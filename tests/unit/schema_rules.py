@@ -146,6 +146,7 @@ RULES: tuple[Rule, ...] = (
         CHARDEV + "/source/reconnect/@*",
         "devices/{serial,console,parallel,channel}/@tty",
     ),
+    *_checked(Kind.SECURITY, "devices/{serial,parallel,console,channel}/source/seclabel/@model"),
     *_harmless(
         "applied to the file by the destination's libvirt, or left out",
         CHARDEV + "/source/seclabel/@model",
@@ -232,6 +233,7 @@ RULES: tuple[Rule, ...] = (
         SOURCE + "/{readahead,timeout}/@*",
         "devices/disk**/metadata_cache/max_size",
     ),
+    *_checked(Kind.SECURITY, "devices/disk/source/seclabel/@model"),
     *_harmless(
         "applied to the file by the destination's libvirt, or left out",
         SOURCE + "/seclabel/@model",
@@ -354,7 +356,7 @@ RULES: tuple[Rule, ...] = (
     *_checked(Kind.SECURITY, "seclabel/@model"),
     *_harmless("of the security driver, which both hosts have", "seclabel/{label,baselabel,imagelabel}"),
     *_harmless("made by libvirt or systemd where it is missing", "resource/partition"),
-    *_harmless("only a mark on the traffic", "resource/fibrechannel/@appid"),
+    *_checked(Kind.DEVICE, "resource/fibrechannel/@appid"),
     *_harmless("for people and programs", "@id", "title", "description", "metadata/*"),
 )
 

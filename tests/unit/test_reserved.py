@@ -79,3 +79,34 @@ async def test_promised_huge_pages_are_told_to_the_hypervisor() -> None:
     journal = Journal(("m1", Role.DESTINATION, vm("web", pages)))
     await reserved.refusals(hypervisor, journal, vm("mine", pages))  # type: ignore[arg-type]
     assert hypervisor.asked[0].references[0].promised == 10
+
+
+class Files:
+    """Of a host on which one VM, which is off or runs, names one file."""
+
+    def __init__(self, path: str, owner: str) -> None:
+        self.name, self.hypervisor, self.storage = "host2", self, self
+        self.path, self.owner = path, owner
+
+    async def claims(self, besides: str) -> tuple[()]:
+        return ()
+
+    async def used_by(self, files: tuple[str, ...], claims: tuple[()]) -> dict[str, tuple[str, ...]]:
+        return {path: (self.owner,) for path in files if path == self.path}
+
+
+@pytest.mark.parametrize(
+    ("path", "owner", "cold", "codes"),
+    [
+        ("/var/log/a", "VM mail (shutoff)", False, ["path-taken"]),
+        ("/var/log/a", "VM mail (running)", False, []),  # said by the hypervisor's own check
+        ("/var/log/b", "VM mail (shutoff)", False, []),
+        ("/var/log/a", "VM mail (shutoff)", True, []),
+    ],
+)
+async def test_what_a_device_writes_is_not_a_file_of_a_vm_that_is_off(
+    path: str, owner: str, cold: bool, codes: list[str]
+) -> None:
+    log = Reference(kind=Kind.OUTPUT, name="/var/log/a", where="serial 0", cold=cold)
+    found = await reserved.overwritten(Files(path, owner), Journal(), vm("mine", log))  # type: ignore[arg-type]
+    assert [refusal.code for refusal in found] == codes

@@ -34,6 +34,7 @@ SPECIAL = {
     "devices/graphics/@address": f"unix:path={PATH}",
     "devices/graphics/@display": ":7",
     "memoryBacking/hugepages/page/@nodeset": "0",
+    "resource/fibrechannel/@appid": "web",  # looked for is where it is written to
 }
 AROUND = (
     ("devices/graphics/@listen", {"devices/graphics": {"type": "vnc"}}),

@@ -47,7 +47,7 @@ class DestinationChecks:
         found += await targets.in_use(self._host, self._journal, reached(vm), vm.uuid)
         for some in await all_of(self._check_volume(disk, asked.network_host or source) for disk in reached(vm)):
             found += some
-        found += await reserved.state_of_others(self._host, vm)
+        found += await reserved.overwritten(self._host, self._journal, vm)
         local = tuple(d for d in vm.disks if d.local)
         if local:
             found += await self._host.storage.check_targets(local)

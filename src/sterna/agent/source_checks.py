@@ -33,14 +33,21 @@ from sterna.domain.claims import left_behind
 from sterna.domain.errors import Permanent, SternaError, StorageSilent, Temporary, Unknown, Unreachable
 from sterna.domain.hosts import HostFacts, Transport
 from sterna.domain.journal import leaps
-from sterna.domain.model import Disk, DiskKind, GuestState, Refusal, Value, Vm
+from sterna.domain.model import Disk, DiskKind, GuestState, Refusal, StateFile, Value, Vm
 from sterna.domain.objective import Objective
 from sterna.domain.policies import Accept
 from sterna.domain.references import Reference
 from sterna.kit.tasks import both
 from sterna.migration import secrets
 from sterna.migration.context import HostPorts
-from sterna.migration.sharing import PeersFiles, against_shared_tpm, decide_local, prove_written, silent_on
+from sterna.migration.sharing import (
+    PeersFiles,
+    against_shared_tpm,
+    decide_local,
+    prove_state,
+    prove_written,
+    silent_on,
+)
 from sterna.migration.source import stream
 from sterna.ports.records import Journal
 from sterna.rpc.client import RpcClient
@@ -160,10 +167,10 @@ class SourceChecks:
             disks = await self._left_where_they_are(await self._decide_local(vm.disks, destination))
             disks = tuple([await self._measured(disk) for disk in disks])
             cold = await self._decide_local(await self._there_at_all(vm.cold), destination)
-            references = await self._prove_written(vm, destination)
+            references, firmware = await self._proven(vm, destination)
             kept = [*await self._kept(disks), *_left_behind(disks, destination)]
-        found = {"disks": disks, "cold": cold, "references": references, "unjudged": (*vm.unjudged, *kept)}
-        return vm.model_copy(update=found)
+        found = {"disks": disks, "cold": cold, "references": references, "firmware": firmware}
+        return vm.model_copy(update=found | {"unjudged": (*vm.unjudged, *kept)})
 
     async def _measured(self, disk: Disk) -> Disk:
         """With what its copy will hold, if it is copied with the memory."""
@@ -317,13 +324,12 @@ class SourceChecks:
         reply = await self._client.call(destination, "describe_host", {})
         return untrusted.host_facts(reply.get("host"), name=destination)
 
-    async def _prove_written(self, vm: Vm, destination: str) -> tuple[Reference, ...]:
-        """What its definition names, with what of it is proven to be shared (as P2 does it)."""
-        if not vm.written:
-            return vm.references
+    async def _proven(self, vm: Vm, destination: str) -> tuple[tuple[Reference, ...], tuple[StateFile, ...]]:
+        """What its definition names and its state, with what of both is proven to be shared (as P2 does it)."""
         there = PeersFiles(partial(self._client.call, destination), destination)
         with self.tokens.fresh() as token:
-            return await prove_written(self._host.storage, there, vm.references, token)
+            references = await prove_written(self._host.storage, there, vm.references, token)
+            return references, await prove_state(self._host.storage, there, vm.firmware, token)
 
     async def _decide_local(self, disks: tuple[Disk, ...], destination: str) -> tuple[Disk, ...]:
         """`local` of each disk, by what the destination sees (as P2 does it)."""

@@ -162,5 +162,7 @@ def _where(disk: Disk) -> tuple[object, ...]:
 
 
 def inside(state: StateFile) -> tuple[str, ...]:
-    """Of a TPM's state: the paths beside which a token shows who sees it, of a folder and of a file."""
-    return (f"{state.path}/state", state.path) if state.kind == "tpm" else ()
+    """The paths beside which a token shows who sees the state; of a TPM's, of a folder and of a file."""
+    if state.kind == "tpm":
+        return f"{state.path}/state", state.path
+    return () if state.kind == "save" else (state.path,)

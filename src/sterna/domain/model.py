@@ -132,8 +132,7 @@ class IscsiSource(Source):
 
 
 class RbdSource(Source):
-    """A Ceph image that QEMU itself opens (libvirt network disk). The <auth> of the disk is not changed; its
-    secret is in `Disk.secrets`."""
+    """A Ceph image that QEMU opens itself (a network disk of libvirt). Its <auth> stays; see `Disk.secrets`."""
 
     name: str
     """`pool/image`."""
@@ -153,8 +152,7 @@ class RbdSource(Source):
 
 
 def _is_monitor(text: str) -> bool:
-    """`host:port`, as libvirt has it, one without a name (libvirt then asks ceph.conf), or Ceph's own list of a
-    monitor's addresses: `[v2:10.0.0.1:3300/0,v1:10.0.0.1:6789/0]`."""
+    """`host:port`, one without a name (ceph.conf has it), or a list: `[v2:10.0.0.1:3300/0,v1:10.0.0.1:6789/0]`."""
     inner = text.removeprefix("[").removesuffix("]")
     parts = inner.split(",") if "v1:" in inner or "v2:" in inner else [text]
     return all(_is_socket(re.sub(r"^v[12]:|/[0-9]{1,10}$", "", part)) for part in parts)
@@ -334,13 +332,16 @@ class StateFile(Value):
     """State of a VM's firmware or TPM on its host. It is sent in the memory stream."""
 
     kind: str
-    """`nvram` (a file), `tpm` (a folder, or a file), `save` (the managed save, if there is one)."""
+    """`nvram`, `flash` (firmware that the guest writes), `tpm` (a folder, or a file), `save` (the managed save)."""
     path: str
+    template: str = omitted("")
+    """Of NVRAM: the file that libvirt makes it from."""
+    shared: bool = omitted(False)
+    """The destination is proven to see the same file. Not decided of a TPM's state."""
 
 
 class NextStart(Value):
-    """Requirements of a guest's next start that the running guest does not have, because its persistent definition
-    was changed. They are not copied; the destination must have them."""
+    """What a guest's next start needs and the running guest does not have. The destination must have it."""
 
     nics: tuple[Nic, ...] = ()
     devices: tuple[str, ...] = ()

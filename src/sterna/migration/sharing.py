@@ -13,8 +13,9 @@ from sterna.domain import untrusted
 from sterna.domain.calls import DigestOf, SeesToken
 from sterna.domain.claims import Proof, Sight, compare, compare_unwritten, inside, without_medium
 from sterna.domain.errors import BadRequest, Permanent, StorageSilent
-from sterna.domain.model import Data, Disk, DiskKind, Refusal, Vm
+from sterna.domain.model import Data, Disk, DiskKind, Refusal, StateFile, Vm
 from sterna.domain.references import Reference
+from sterna.domain.state_files import WRITTEN
 from sterna.kit.aborts import raise_if_aborted, unless_aborted
 from sterna.kit.tasks import both
 from sterna.migration import media
@@ -101,23 +102,43 @@ async def prove_written(
 ) -> tuple[Reference, ...]:
     """The references; each file that QEMU writes by an argument of its own as `shared` where the other host is
     proven to see it. Raises as `decide_local`."""
-    shared = {}
-    for path in dict.fromkeys(ref.name for ref in references if ref.written and not ref.silent):
-        try:
-            proof, _ = await _prove(storage, there, path, token)
-        except Permanent:  # it cannot be known
-            proof = Proof.APART
-        shared[path] = proof is Proof.SAME
+    paths = dict.fromkeys(ref.name for ref in references if ref.written and not ref.silent)
+    shared = {path: await _is_same(storage, there, path, token) for path in paths}
     return tuple(
         ref.model_copy(update={"shared": shared.get(ref.name, False)}) if ref.written else ref for ref in references
     )
+
+
+async def prove_state(
+    storage: Storage, there: Elsewhere, states: tuple[StateFile, ...], token: str
+) -> tuple[StateFile, ...]:
+    """The states; NVRAM and firmware that the guest writes as `shared` where the other host is proven to see the
+    same file. Raises as `decide_local`."""
+    return tuple(
+        [
+            state.model_copy(update={"shared": await _is_same(storage, there, state.path, token)})
+            if state.kind in WRITTEN
+            else state
+            for state in states
+        ]
+    )
+
+
+async def _is_same(storage: Storage, there: Elsewhere, path: str, token: str) -> bool:
+    """Is it proven to be? Not where that cannot be known."""
+    with suppress(Permanent):
+        proof, _ = await _prove(storage, there, path, token)
+        return proof is Proof.SAME
+    return False
 
 
 async def against_shared_tpm(storage: Storage, there: Elsewhere, vm: Vm, token: str) -> list[Refusal]:
     """A refusal where both hosts see the state of the VM's TPM. swtpm would have it open on both, and libvirt
     deletes the state that a failed arrival leaves. Raises as `decide_local`."""
     return [
-        _tpm_shared(state.path) for state in vm.firmware if await _is_seen(storage, there, inside(state), token)
+        _tpm_shared(state.path)
+        for state in vm.firmware
+        if state.kind == "tpm" and await _is_seen(storage, there, inside(state), token)
     ]
 
 

@@ -213,6 +213,9 @@ def test_a_tap_that_libvirt_makes_is_another_kind() -> None:
     assert "a tap that libvirt makes" in refused.message
 
 
+NETWORK = "<disk type='network' device='{}'><source {}>{}</source><target dev='sda'/></disk>"
+
+
 @pytest.mark.parametrize(
     ("disk", "kind", "detail"),
     [
@@ -226,6 +229,37 @@ def test_a_tap_that_libvirt_makes_is_another_kind() -> None:
             "<disk type='network'><source protocol='gluster' name='p/i'/><target dev='sda'/></disk>",
             DiskKind.OTHER,
             "network disk over gluster: p/i",
+        ),
+        (
+            NETWORK.format("disk", "protocol='nbd'", "<host transport='unix' socket='/run/n.sock'/>"),
+            DiskKind.OTHER,
+            "network disk over nbd: unix:/run/n.sock",
+        ),
+        (
+            NETWORK.format("cdrom", "protocol='nbd'", "<host transport='unix' socket='/run/n.sock'/>"),
+            DiskKind.OTHER,
+            "network disk over nbd: unix:/run/n.sock",
+        ),
+        (
+            NETWORK.format("disk", "protocol='nbd' name='x'", "<host name='nas' port='10809'/>"),
+            DiskKind.OTHER,
+            "network disk over nbd: x at nas:10809",
+        ),
+        (
+            NETWORK.format("disk", "protocol='gluster' name='v/i'", "<host name='a'/><host name='b' port='7'/>"),
+            DiskKind.OTHER,
+            "network disk over gluster: v/i at a, b:7",
+        ),
+        (NETWORK.format("disk", "protocol='vxhs'", ""), DiskKind.OTHER, "network disk over vxhs: without a server"),
+        (
+            NETWORK.format("disk", "protocol='iscsi'", "<host name='a'/>"),
+            DiskKind.OTHER,
+            "iSCSI without the name of a target",
+        ),
+        (
+            NETWORK.format("disk", "protocol='rbd'", "<host name='a'/>"),
+            DiskKind.OTHER,
+            "Ceph without the name of an image",
         ),
         (
             "<disk type='network'><source protocol='iscsi' name='iqn.x/1'/><target dev='sda'/></disk>",
@@ -242,6 +276,16 @@ def test_a_tap_that_libvirt_makes_is_another_kind() -> None:
 def test_disks_not_supported_say_what_they_are(disk: str, kind: DiskKind, detail: str) -> None:
     found = describe(small(disk)).disks[0]
     assert (found.kind, found.detail) == (kind, detail)
+
+
+def test_a_backing_file_over_a_socket_without_a_name_is_in_the_chain() -> None:
+    disk = (
+        "<disk type='file'><source file='/a'/><backingStore type='network'><format type='raw'/>"
+        "<source protocol='nbd'><host transport='unix' socket='/run/n.sock'/></source><backingStore/>"
+        "</backingStore>"
+        "<target dev='vda'/></disk>"
+    )
+    assert describe(small(disk)).disks[0].chain == ("nbd://unix:/run/n.sock",)
 
 
 def test_a_backing_file_is_seen() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import libvirt
 import pytest
 
+from sterna.adapters.libvirt.lifecycle import _undefine_flags
 from sterna.adapters.libvirt.private_state import ELSEWHERE, StateFolders
 from sterna.domain.model import StateFile
 
@@ -44,3 +46,33 @@ def test_a_link_is_neither_followed_nor_removed(folders: StateFolders, tmp_path:
     link.symlink_to(real)
     assert folders.remove(UUID, StateFile(kind="nvram", path=str(link))) == "it is not a regular file"
     assert real.exists() and link.is_symlink()
+
+
+class Domain:
+    """One with a TPM whose state is at a place that its definition names, or at libvirt's own."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+
+    def XMLDesc(self) -> str:
+        return f"""<domain><uuid>{UUID}</uuid><devices><tpm><backend type='emulator'>{self.source}</backend></tpm>
+        </devices></domain>"""
+
+    def UUIDString(self) -> str:
+        return UUID
+
+
+@pytest.mark.parametrize(
+    ("source", "goes"),
+    [
+        ("", True),
+        ("<source type='dir' path='/var/lib/libvirt/swtpm'/>", False),
+        ("<source type='dir' path='/srv/tpm'/>", False),
+    ],
+)
+def test_tpm_state_that_an_operator_has_put_elsewhere_is_not_removed_with_the_definition(
+    source: str, goes: bool
+) -> None:
+    flags = _undefine_flags(Domain(source), ("tpm",))
+    assert bool(flags & libvirt.VIR_DOMAIN_UNDEFINE_TPM) is goes
+    assert bool(flags & libvirt.VIR_DOMAIN_UNDEFINE_KEEP_TPM) is not goes

@@ -258,3 +258,45 @@ def test_nvram_on_a_block_device_does_not_move() -> None:
     assert describe(etree.tostring(domain(nvram), encoding="unicode")).immovable == (
         "NVRAM that is not a file (block)",
     )
+
+
+@pytest.mark.parametrize(
+    ("loader", "kinds"),
+    [
+        ("<loader readonly='yes' type='pflash'>/fw.fd</loader>", []),
+        ("<loader readonly='no' type='pflash'>/fw.fd</loader>", ["flash"]),
+        ("<loader type='pflash'>/fw.fd</loader>", ["flash"]),
+        ("<loader type='rom'>/fw.fd</loader>", []),
+        ("<loader>/fw.fd</loader>", []),
+    ],
+)
+def test_firmware_that_the_guest_writes_is_state_and_not_firmware_of_the_host(
+    loader: str, kinds: list[str]
+) -> None:
+    inner = f"<os>{loader}</os>"
+    found = describe(etree.tostring(domain(inner), encoding="unicode")).firmware
+    assert [state.kind for state in found if state.kind != "save"] == kinds
+    assert [ref.kind for ref in read(inner)] == ([] if kinds else [Kind.FIRMWARE])
+
+
+@pytest.mark.parametrize(
+    ("device", "models"),
+    [
+        ("<disk><source file='/a'>{}</source><target dev='vda'/></disk>", ["selinux"]),
+        ("<disk><source file='/a'/><backingStore><source file='/b'>{}</source></backingStore></disk>", []),
+        ("<serial type='file'><source path='/a'>{}</source></serial>", ["selinux"]),
+        ("<channel type='unix'><source mode='bind' path='/a'>{}</source></channel>", ["selinux"]),
+        ("<redirdev type='file'><source path='/a'>{}</source></redirdev>", []),
+    ],
+)
+def test_the_driver_of_a_devices_label_is_needed(device: str, models: list[str]) -> None:
+    for label, found in (("selinux", models), ("none", [])):
+        refs = read(devices(device.format(f"<seclabel model='{label}' relabel='no'/>")))
+        assert [ref.name for ref in refs if ref.kind is Kind.SECURITY] == found
+
+
+def test_a_fibre_channel_id_needs_the_kernels_file_for_it() -> None:
+    path = "/sys/class/fc/fc_udev_device/appid_store"
+    found = read("<resource><partition>/machine</partition><fibrechannel appid='web'/></resource>")
+    assert [(ref.kind, ref.name) for ref in found] == [(Kind.DEVICE, path)]
+    assert read("<resource><partition>/machine</partition></resource>") == []

@@ -15,11 +15,11 @@ import libvirt
 from sterna.adapters.libvirt.definitions import Patience, definitions
 from sterna.adapters.libvirt.observe import state_of
 from sterna.adapters.libvirt.session.connection import Connect
-from sterna.adapters.libvirt.xml.describe import TPM_FOLDER
 from sterna.adapters.libvirt.xml.metadata import Element, parse_xml
 from sterna.adapters.libvirt.xml.paths import all_paths
 from sterna.domain.claims import Claim, VolumeClaim, lun_name
 from sterna.domain.errors import Permanent
+from sterna.domain.state_files import TPM_FOLDER
 
 _LUNS = (re.compile(r"-iscsi-([^/,\s]+?)-lun-(\d+)"), re.compile(r"iscsi://[^/,\s]+/([^/,\s]+)/(\d+)"))
 """As udev names the device of a host that has logged in, and as QEMU's initiator takes one in its arguments."""

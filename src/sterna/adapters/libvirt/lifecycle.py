@@ -345,13 +345,13 @@ def _destroy(domain: Any) -> bool:
 def _undefine_flags(domain: Any, remove: tuple[str, ...]) -> int:
     """What libvirt keeps for this domain is removed with it, NVRAM and TPM state only if requested.
 
-    An NVRAM file elsewhere than in libvirt's own folder always stays: an operator chose its place.
+    NVRAM and TPM state elsewhere than in libvirt's own folders always stay: an operator chose their place.
     """
     flags: int = libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
     flags |= libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE if "save" in remove else 0
     state = describe(domain.XMLDesc()).firmware
-    own = all(_FOLDERS.own(domain.UUIDString(), s) for s in state if s.kind == "nvram")
-    nvram = "nvram" in remove and own
+    elsewhere = {s.kind for s in state if not _FOLDERS.own(domain.UUIDString(), s)}
+    nvram = "nvram" in remove and "nvram" not in elsewhere
     flags |= libvirt.VIR_DOMAIN_UNDEFINE_NVRAM if nvram else libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
-    tpm = "tpm" in remove
+    tpm = "tpm" in remove and "tpm" not in elsewhere
     return flags | int(libvirt.VIR_DOMAIN_UNDEFINE_TPM if tpm else libvirt.VIR_DOMAIN_UNDEFINE_KEEP_TPM)

@@ -8,11 +8,8 @@ import shutil
 import stat
 from dataclasses import dataclass
 
-from sterna.adapters.libvirt.xml.describe import TPM_FOLDER
 from sterna.domain.model import StateFile
-
-NVRAM_FOLDER = "/var/lib/libvirt/qemu/nvram"
-"""libvirt's own folder, this host's alone. An NVRAM file elsewhere may be the destination's as well."""
+from sterna.domain.state_files import NVRAM_FOLDER, TPM_FOLDER
 
 ELSEWHERE = "it is not in libvirt's own folder"
 

@@ -88,7 +88,7 @@ class PrepareDriver(Step[Context, NoPlan, DriverPrepared]):
         host's addresses the guest shall listen where it listened at one of the source's."""
         vm = ctx.incoming_vm()
         refusals = await reserved.refusals(ctx.host.hypervisor, ctx.journal, vm, before=ctx.migration.id)
-        refusals += await reserved.state_of_others(ctx.host, vm)
+        refusals += await reserved.overwritten(ctx.host, ctx.journal, vm)
         if refusals:
             raise Refused(refusals)
         return DriverPrepared(listens=await ctx.host.hypervisor.listens_for(vm))

@@ -28,7 +28,7 @@ from sterna.domain.status import Status
 from sterna.domain.step import Step
 from sterna.kit.aborts import raise_if_aborted
 from sterna.migration.context import Context
-from sterna.migration.sharing import against_shared_tpm, decide_local, prove_written, silent_on
+from sterna.migration.sharing import against_shared_tpm, decide_local, prove_state, prove_written, silent_on
 from sterna.migration.source import rollback, secrets
 from sterna.migration.source.asking import unless_aborted
 from sterna.ports.storage import Storage
@@ -88,6 +88,7 @@ class SnapshotVolumes(Step[Context, TokensToLeave, Snapshot]):
             decided = await decide_local(ctx.host.storage, ctx.elsewhere, vm.disks, ctx.token)
             disks = tuple([await _with_owner(ctx.host.storage, disk) for disk in decided])
             references = await prove_written(ctx.host.storage, ctx.elsewhere, vm.references, ctx.token)
+            firmware = await prove_state(ctx.host.storage, ctx.elsewhere, vm.firmware, ctx.token)
             against = await against_shared_tpm(ctx.host.storage, ctx.elsewhere, vm, ctx.token)
         against += [refusal for disk in disks for refusal in disk.against]
         if against:
@@ -101,7 +102,7 @@ class SnapshotVolumes(Step[Context, TokensToLeave, Snapshot]):
             if port is None:
                 raise Refused(refusals(nic) or unknowns(nic) or [not_plugged(nic)])
             nics.append(port)
-        found = {"disks": disks, "nics": tuple(nics), "references": references}
+        found = {"disks": disks, "nics": tuple(nics), "references": references, "firmware": firmware}
         return Snapshot(vm=vm.model_copy(update=found))
 
 

@@ -19,13 +19,12 @@ from sterna.adapters.libvirt.xml.metadata import (
     read_nics,
 )
 from sterna.adapters.libvirt.xml.nic_forms import any_location, pci_address, read_nic
-from sterna.adapters.libvirt.xml.references import unjudged
+from sterna.adapters.libvirt.xml.references import flash_of, unjudged
 from sterna.adapters.libvirt.xml.sizes import size_of
 from sterna.domain.immovable import INVTSC, MASTER, SHARED_MEMORY, WITH_STANDBY
 from sterna.domain.model import Disk, DiskKind, GuestState, SecretRef, StateFile, Vm
+from sterna.domain.state_files import TPM_FOLDER
 
-TPM_FOLDER = "/var/lib/libvirt/swtpm"
-"""Where libvirt keeps the state of emulated TPMs: a folder for each UUID."""
 SAVE_FOLDER = "/var/lib/libvirt/qemu/save"
 """Where libvirt keeps managed saves, by name."""
 
@@ -140,13 +139,15 @@ def _backing_format(disk: Element) -> str | None:
 
 
 def _firmware(domain: Element) -> Iterator[StateFile]:
-    """NVRAM, the state of an emulated TPM (libvirt keeps that in a folder of its own unless the definition names
-    one), and where libvirt would save the VM."""
+    """NVRAM, firmware that the guest writes, the state of an emulated TPM (in a folder of libvirt's own unless the
+    definition names one), and where libvirt would save the VM."""
+    if flash := flash_of(domain):
+        yield StateFile(kind="flash", path=flash)
     nvram = domain.find("os/nvram")
     if nvram is not None:
         path = _attr(nvram, "source", "file") or (nvram.text or "").strip()
         if path:
-            yield StateFile(kind="nvram", path=path)
+            yield StateFile(kind="nvram", path=path, template=nvram.get("template", ""))
     for backend in domain.iterfind("devices/tpm/backend[@type='emulator']"):
         path = _attr(backend, "source", "path") or f"{TPM_FOLDER}/{domain.findtext('uuid', '')}"
         yield StateFile(kind="tpm", path=path)

@@ -13,7 +13,7 @@ from typing import Final
 from lxml import etree
 
 from sterna.adapters.libvirt.xml.metadata import Element
-from sterna.adapters.libvirt.xml.nic_forms import any_location, drop_all
+from sterna.adapters.libvirt.xml.nic_forms import any_location, drop_all, servers
 from sterna.domain.copying import DestinationDisk
 from sterna.domain.errors import Permanent
 from sterna.domain.model import Data, Disk, DiskKind, IscsiSource, RbdSource, SecretRef
@@ -52,6 +52,8 @@ def _write_file(disk: Element, source: Element, known: Disk, planned: Destinatio
 
 def _read_iscsi(source: Element) -> Data | str:
     target, _, lun = (source.get("name") or "").partition("/")
+    if not target:
+        return "iSCSI without the name of a target"
     hosts = source.findall("host")
     iqn = source.find("initiator/iqn")
     if len(hosts) != 1:
@@ -113,6 +115,8 @@ def _set_login(disk: Element, source: Element, login: SecretRef) -> None:
 def _read_rbd(source: Element) -> Data | str:
     if source.find("snapshot") is not None:
         return f"a snapshot of the Ceph image {source.get('name')}"
+    if not source.get("name"):
+        return "Ceph without the name of an image"
     hosts = source.findall("host")
     monitors = tuple(f"{host.get('name', '')}:{host.get('port', '6789')}" for host in hosts)
     return {"rbd": RbdSource(name=source.get("name", ""), monitors=monitors)}
@@ -148,7 +152,7 @@ def read_way(disk: Element) -> Data:
     """The fields of `Reached` and `Disk.detail`: how a <disk> is reached. What is not supported is OTHER, with the
     XML's own word."""
     type_, source = disk.get("type", "file"), disk.find("source")
-    if source is None or not any_location(source):
+    if source is None or not (any_location(source) or source.get("protocol")):
         empty = disk.get("device") in ("cdrom", "floppy")
         return {"kind": DiskKind.EMPTY} if empty else _other(f"{type_} without source")
     protocol = source.get("protocol") if type_ == "network" else None
@@ -157,7 +161,8 @@ def read_way(disk: Element) -> Data:
             found = form.read(source)
             return _other(found) if isinstance(found, str) else {"kind": kind, **found}
     if type_ == "network":
-        return _other(f"network disk over {protocol}: {source.get('name')}")
+        place = " at ".join(filter(None, (source.get("name"), servers(source)))) or "without a server"
+        return _other(f"network disk over {protocol}: {place}")
     return _other(f"{type_} disk {any_location(source)}")
 
 
@@ -168,7 +173,7 @@ def _other(why: str) -> Data:
 def _take_out(disk: Element) -> None:
     """The medium, as an eject does."""
     source = disk.find("source")
-    if source is not None and any_location(source):
+    if source is not None and (any_location(source) or source.get("protocol")):
         drop_all(disk, "source")
         drop_all(disk, "backingStore")
 

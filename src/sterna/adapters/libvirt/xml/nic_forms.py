@@ -342,8 +342,20 @@ def pci_address(address: Element | None) -> str | None:
 
 
 def any_location(source: Element) -> str:
-    """Whatever attribute says where a <source> is."""
-    return next((str(source.get(name)) for name in LOCATIONS if source.get(name)), "")
+    """Whatever says where a <source> is: an attribute, or else its servers (NBD needs no name)."""
+    return next((str(source.get(name)) for name in LOCATIONS if source.get(name)), "") or servers(source)
+
+
+def servers(source: Element) -> str:
+    """Of a disk on the network, in words: `nas:10809`, `unix:/run/nbd.sock`."""
+    if not source.get("protocol"):
+        return ""
+    return ", ".join(
+        f"unix:{host.get('socket')}"
+        if host.get("socket")
+        else ":".join(filter(None, (host.get("name"), host.get("port"))))
+        for host in source.findall("host")
+    )
 
 
 def drop_all(interface: Element, name: str) -> None:

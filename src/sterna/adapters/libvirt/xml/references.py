@@ -18,10 +18,15 @@ from sterna.domain.references import Kind, Lan, Reference
 
 QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 _CHARDEVS = ("serial", "parallel", "console", "channel", "redirdev", "smartcard")
+_LABELLED = ("disk", "serial", "parallel", "console", "channel")
+"""Devices for whose <source> libvirt demands the driver of each label at a start. It ignores other labels of a
+driver that it does not have, such as a backing file's."""
 _COLD = frozenset(Kind) - {Kind.PEER, Kind.SERVER, Kind.CID}
 """Kinds that a cold start needs whatever else the host does."""
 _DEFAULT_LISTEN = "127.0.0.1"
 _VSOCK = "/dev/vhost-vsock"
+_APPIDS = "/sys/class/fc/fc_udev_device/appid_store"
+"""The kernel's file to which libvirt writes the Fibre Channel application ID, or else does not start the VM."""
 
 
 def references_of(live: Element, inactive: Element | None = None) -> tuple[Reference, ...]:
@@ -118,13 +123,23 @@ def _boot(domain: Element) -> Iterator[Reference]:
         yield from _file(table.text, Kind.FILE, f"ACPI table {table.get('type', '')}")
     for entry in domain.iterfind("sysinfo/entry"):
         yield from _file(entry.get("file"), Kind.FILE, f"fw_cfg entry {entry.get('name', '')}")
-    yield from _file(domain.findtext("os/loader"), Kind.FIRMWARE, "firmware")
+    if not flash_of(domain):  # else it is state of the VM (`describe.py`)
+        yield from _file(domain.findtext("os/loader"), Kind.FIRMWARE, "firmware")
     nvram = domain.find("os/nvram")
     if nvram is not None:
         store = _attr(nvram, "source", "file") or (nvram.text or "").strip()
         for template in _file(nvram.get("template"), Kind.PRESENT, "NVRAM template"):
             yield template.model_copy(update={"unless": store})
         yield from _file(store, Kind.OUTPUT, "NVRAM")
+
+
+def flash_of(domain: Element) -> str:
+    """The firmware's file, if the guest writes its variables into it; else ''. libvirt takes `pflash` for writable
+    unless it is said to be read-only."""
+    loader = domain.find("os/loader")
+    if loader is None or loader.get("type") != "pflash" or loader.get("readonly") == "yes":
+        return ""
+    return (loader.text or "").strip()
 
 
 def _graphics(domain: Element) -> Iterator[Reference]:
@@ -288,6 +303,8 @@ def _tuning(domain: Element) -> Iterator[Reference]:
         yield Reference(kind=Kind.NODES, name=mask.text or "", where="memory device")
     for device in domain.iterfind("blkiotune/device/path"):
         yield from _file(device.text, Kind.DEVICE, "<blkiotune>")
+    if domain.find("resource/fibrechannel[@appid]") is not None:
+        yield Reference(kind=Kind.DEVICE, name=_APPIDS, where="<fibrechannel>")
     for name in ("cachetune", "memorytune"):
         if domain.find(f"cputune/{name}") is not None:
             what = "CPU cache" if name == "cachetune" else "memory bandwidth"
@@ -298,6 +315,13 @@ def _labels(domain: Element) -> Iterator[Reference]:
     for label in domain.iterfind("seclabel"):
         if label.get("type") != "none" and label.get("model") not in (None, "none"):
             yield Reference(kind=Kind.SECURITY, name=label.get("model", ""), where="<seclabel>")
+    for device in domain.iterfind("devices/*"):
+        if device.tag in _LABELLED:
+            named = _attr(device, "target", "dev") or _attr(device, "target", "name") or _port(device)
+            for label in device.iterfind("source/seclabel"):
+                if label.get("model") not in (None, "none"):
+                    where = f"<seclabel> of {device.tag} {named}".rstrip()
+                    yield Reference(kind=Kind.SECURITY, name=label.get("model", ""), where=where)
 
 
 def _file(path: str | None, kind: Kind, where: str) -> Iterator[Reference]:
