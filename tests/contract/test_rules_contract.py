@@ -106,6 +106,16 @@ async def test_of_two_rules_that_contradict_each_other_one_is_kept(fleet: SqlFle
     assert len(await fleet.rules()) == 1
 
 
+async def test_a_contradiction_is_found_though_one_rule_gives_names_and_the_other_uuids(fleet: SqlFleet) -> None:
+    await fleet.put_rule(APART, replace=False)
+    with pytest.raises(Conflict, match="the rule web keeps vm1 and vm2 apart"):
+        await write(fleet, K.TOGETHER, "pair", vms=(uuid(1), "vm2"))
+    await write(fleet, K.ONLY_ON, "only", vms=("vm3",), hosts=("a",))
+    with pytest.raises(Conflict, match="the rule only allows vm3 on a only"):
+        await write(fleet, K.NEVER_ON, "never", vms=(uuid(3),), hosts=("a",))
+    assert [rule.name for rule in await fleet.rules()] == ["only", "web"]
+
+
 async def test_the_table_comes_with_its_revision(database: str) -> None:
     upgrade_to(database, "0007")
     engine = create_engine(database)

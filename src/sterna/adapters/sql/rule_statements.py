@@ -12,7 +12,7 @@ from sterna.adapters.sql.host_statements import closed_hosts
 from sterna.domain.errors import Conflict, NotFound, Refused
 from sterna.domain.fleet.attempts import AttemptState
 from sterna.domain.fleet.rule_checks import Placed, RuleFacts, away_of, down_together
-from sterna.domain.fleet.rules import Rule, RuleKind, refuse_contradiction
+from sterna.domain.fleet.rules import Rule, RuleKind, VmNames, refuse_contradiction
 from sterna.domain.journal import Migration
 from sterna.domain.model import GuestState
 
@@ -52,7 +52,10 @@ def put(c: Connection, new: Rule, *, replace: bool) -> tuple[Rule, bool]:
     if known is not None and not replace:
         fix = f"choose another name, or replace it: `sterna rules add {new.kind} {new.name} --replace`"
         raise Conflict(f"there is another rule {new.name}, of the kind {known.kind}", fix=fix)
-    refuse_contradiction(new, every)
+    about = (row for some in _portions(sorted(new.vms)) for row in _rows(c, some))
+    refuse_contradiction(
+        new, every, VmNames((uuid, name) for uuid, name in {(row.uuid, row.name) for row in about})
+    )
     if known is None:
         c.execute(insert(rules).values(**_values(new)))
     else:

@@ -6,7 +6,7 @@ before its VMs are created, and outlives them. A name stands for every VM that h
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from enum import StrEnum
 
 from sterna.domain.errors import BadRequest, Conflict
@@ -125,18 +125,69 @@ def _plain(vm: str) -> str:
     return vm.lower() if is_uuid(vm) else vm
 
 
-def refuse_contradiction(new: Rule, others: Iterable[Rule]) -> None:
-    """Raises Conflict where both cannot hold: VMs apart and together, or a host in two failure domains."""
+def refuse_contradiction(new: Rule, others: Iterable[Rule], names: VmNames | None = None) -> None:
+    """Raises Conflict where rules cannot hold together: VMs apart and together, a VM that is left no host, or a
+    host in two failure domains. `names`: the VMs that the new rule is about."""
+    names = names or VmNames(())
     opposite = {RuleKind.APART: RuleKind.TOGETHER, RuleKind.TOGETHER: RuleKind.APART}.get(new.kind)
+    others = [other for other in others if other.name != new.name]
     for other in others:
-        if other.name == new.name:
-            continue
-        vms, hosts = sorted({*new.vms} & {*other.vms}), sorted({*new.hosts} & {*other.hosts})
-        if other.kind is opposite and len(vms) > 1:
+        hosts = sorted({*new.hosts} & {*other.hosts})
+        if other.kind is opposite and len(vms := sorted(_members(new, names) & _members(other, names))) > 1:
             word = "apart" if other.kind is RuleKind.APART else "together"
-            raise _contradicts(other, f"keeps {vms[0]} and {vms[1]} {word}")
+            raise _contradicts(other, f"keeps {names.name(vms[0])} and {names.name(vms[1])} {word}")
         if new.kind is other.kind is RuleKind.FAILURE_DOMAIN and hosts:
             raise _contradicts(other, f"has {', '.join(hosts[:3])} in another failure domain")
+    if new.kind in _OF_HOSTS:
+        _refuse_no_host(new, [other for other in others if other.kind in _OF_HOSTS], names)
+
+
+_OF_HOSTS = frozenset({RuleKind.ONLY_ON, RuleKind.NEVER_ON})
+
+
+def _members(rule: Rule, names: VmNames) -> set[str]:
+    """UUIDs of its VMs, and the names and UUIDs that no VM has yet."""
+    return {*names.all_of(rule.vms), *(one for one in rule.vms if not names.of(one))}
+
+
+def _refuse_no_host(new: Rule, others: Sequence[Rule], names: VmNames) -> None:
+    """Raises Conflict where the new rule takes the last host from a VM. Where others have done so, it makes nothing
+    worse."""
+    about = [(other, _members(other, names)) for other in others]
+    for vm in sorted(_members(new, names)):
+        near = [other for other, members in about if vm in members]
+        before, after = _allowed(near), _allowed([*near, new])
+        if after or after is None or (before is not None and not before):
+            continue
+        alone = next((other for other in near if not _allowed([other, new]) and _limits(other, new)), None)
+        if alone is not None:
+            word, end = ("allows", " only") if alone.kind is RuleKind.ONLY_ON else ("forbids", "")
+            raise _contradicts(
+                alone, f"{word} {names.name(vm)} on {_some(alone.hosts)}{end}: with this one, it would have no host"
+            )
+        said = ", ".join(other.name for other in near)
+        what = f"the rules {said} would leave {names.name(vm)} no host together with this one"
+        raise Conflict(what, fix=f"change one of them first: `sterna rules show {near[0].name}`")
+
+
+def _limits(one: Rule, other: Rule) -> bool:
+    return RuleKind.ONLY_ON in (one.kind, other.kind)
+
+
+def _some(hosts: Sequence[str]) -> str:
+    return ", ".join(hosts[:3]) + (f" and {len(hosts) - 3} more" if len(hosts) > 3 else "")
+
+
+def _allowed(rules: Iterable[Rule]) -> set[str] | None:
+    """Hosts that these rules of one VM leave it; None: all that no rule forbids."""
+    allowed: set[str] | None = None
+    never: set[str] = set()
+    for rule in rules:
+        if rule.kind is RuleKind.NEVER_ON:
+            never.update(rule.hosts)
+        else:
+            allowed = {*rule.hosts} if allowed is None else allowed & {*rule.hosts}
+    return None if allowed is None else allowed - never
 
 
 def _contradicts(other: Rule, what: str) -> Conflict:
@@ -161,13 +212,19 @@ class VmNames:
         """`vms`: UUID and name of each VM there is."""
         self._uuids: set[str] = set()
         self._by_name: dict[str, list[str]] = {}
+        self._name_of: dict[str, str] = {}
         for uuid, name in vms:
             self._uuids.add(uuid)
+            self._name_of[uuid] = name
             self._by_name.setdefault(name, []).append(uuid)
 
     def of(self, name_or_uuid: str) -> list[str]:
         """UUIDs; none where there is no such VM."""
         return [name_or_uuid] if name_or_uuid in self._uuids else self._by_name.get(name_or_uuid, [])
+
+    def name(self, name_or_uuid: str) -> str:
+        """The VM's name; what was given where there is no VM of this UUID."""
+        return self._name_of.get(name_or_uuid, name_or_uuid)
 
     def all_of(self, named: Collection[str]) -> frozenset[str]:
         """UUIDs of all of these."""

@@ -20,7 +20,8 @@ from sterna.domain.fleet.plans import LeftOver
 from sterna.domain.fleet.reasons import immovable
 
 FAILURES = 25
-"""Hosts that could not be emptied, after which a wave is begun with those that could."""
+"""Hosts that could not be emptied, after which a wave is begun with those that could. While there are none, all
+hosts are tried."""
 
 
 @dataclass
@@ -84,7 +85,9 @@ class Waves:
         wave = Chosen([], Emptied())
         tried: set[int] = set()
         blocked: list[LeftOver] = []
-        while len(wave.hosts) < self.rolling.most_closed and len(blocked) < FAILURES:
+        while len(wave.hosts) < self.rolling.most_closed:
+            if wave.hosts and len({one.host for one in blocked}) >= FAILURES:
+                break
             touched = {h for _, h in (*wave.found.steps, *self.begun)}
             touched |= {self.board.at[v] for v in wave.found.residents}
             candidates = self._candidates(wave.hosts, tried | touched)
@@ -159,16 +162,15 @@ class Waves:
                 wave.found.residents.discard(v)
 
     def _give_up(self, blocked: list[LeftOver]) -> None:
-        """Nothing more can be emptied: say why, for each VM that fits nowhere."""
+        """Nothing more can be emptied: say why, for each VM that fits nowhere. All hosts have been tried, but those
+        that may not be closed and targets of migrations that run."""
         self.left += blocked
         for one in blocked:
             self.skipped.setdefault(one.host, one.reason)
         for h in self.remaining:
             name = self.board.tables.hosts[h].name
             why = self.closing.against(h)
-            self.skipped.setdefault(
-                name, why or f"{name} could not be emptied together with what was tried before it"
-            )
+            self.skipped.setdefault(name, why or f"{name} is not begun while VMs are being migrated to it")
 
     def end(self, wave: Chosen) -> None:
         """The wave is over: its VMs are where they were to go, its hosts are done and open."""

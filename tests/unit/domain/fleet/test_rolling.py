@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from sterna.domain.fleet.operations import Rolling
 from sterna.domain.fleet.planner import plan
 from sterna.domain.fleet.plans import Plan
-from sterna.domain.fleet.snapshot import Apart, Rules, Snapshot, functions
+from sterna.domain.fleet.snapshot import Apart, Host, Rules, Snapshot, functions
 from tests.unit.domain.fleet.fleets import GIB, MIB, fleet, host, vm
 from tests.unit.domain.fleet.playing import Player
 
@@ -59,3 +61,26 @@ def test_the_wave_under_way_stays_first_though_its_vm_writes_faster_now() -> Non
     again = plan(now.model_copy(update={"vms": tuple(busy)}), ROLLING, first)
     assert wave(again) == wave(first)
     assert "a" not in again.skipped
+
+
+@pytest.mark.parametrize("number", [24, 25, 26])
+def test_one_host_with_many_vms_that_fit_nowhere_keeps_no_other_host_from_being_emptied(number: int) -> None:
+    blocked = [vm(f"stuck-{i:02}", "blocked", 1, networks=frozenset({"x"})) for i in range(number)]
+    hosts = [host("blocked", networks=frozenset({"x"})), *(host(name) for name in "abc")]
+    answer = plan(fleet(hosts, [*blocked, *(vm(f"of-{name}", name, 20) for name in "abc")]), every(hosts))
+    assert sorted(name for one in answer.waves for name in one.hosts) == ["a", "b", "c"]
+    assert set(answer.skipped) == {"blocked"} and len(answer.left) == number
+    assert "network" in answer.skipped["blocked"]
+
+
+def test_many_hosts_that_cannot_be_emptied_keep_no_other_host_from_being_emptied() -> None:
+    names = [f"blocked-{i:02}" for i in range(30)]
+    hosts = [*(host(name, networks=frozenset({name})) for name in names), host("good"), host("target")]
+    blocked = [vm(f"of-{name}", name, 1, networks=frozenset({name})) for name in names]
+    answer = plan(fleet(hosts, [*blocked, vm("guest", "good", 40)]), every(hosts[:-1]))
+    assert [one.hosts for one in answer.waves] == [("good",)]
+    assert set(answer.skipped) == set(names) and all("network" in why for why in answer.skipped.values())
+
+
+def every(hosts: list[Host]) -> Rolling:
+    return Rolling(hosts=frozenset(one.name for one in hosts), most_closed=1)

@@ -83,6 +83,37 @@ def test_rules_that_contradict_each_other_are_refused() -> None:
         refuse_contradiction(rule(K.FAILURE_DOMAIN, "r2", hosts=("b", "c")), [rack])
 
 
+def test_a_vm_is_the_same_by_name_and_by_uuid() -> None:
+    names = VmNames([(UUID + "1", "x1"), (UUID + "2", "x2")])
+    with pytest.raises(Conflict, match="the rule web keeps x1 and x2 apart"):
+        refuse_contradiction(rule(K.TOGETHER, "pair", vms=(UUID + "1", UUID + "2")), [apart("x1", "x2")], names)
+    refuse_contradiction(rule(K.TOGETHER, "pair", vms=(UUID + "1", "y")), [apart("x1", "x2")], names)
+
+
+def test_rules_that_leave_a_vm_no_host_are_refused() -> None:
+    only = rule(K.ONLY_ON, "only", vms=("x1",), hosts=("a", "b"))
+    names = VmNames([(UUID + "1", "x1")])
+    with pytest.raises(Conflict, match="the rule only allows x1 on a, b only") as refused:
+        refuse_contradiction(rule(K.ONLY_ON, "new", vms=("x1",), hosts=("c",)), [only])
+    assert "sterna rules show only" in refused.value.fix
+    never = rule(K.NEVER_ON, "never", vms=(UUID + "1",), hosts=("a", "b"))
+    with pytest.raises(Conflict, match="the rule only allows x1 on a, b only"):
+        refuse_contradiction(never, [only], names)
+    with pytest.raises(Conflict, match="the rule never forbids x1 on a, b"):
+        refuse_contradiction(only, [never], VmNames([(UUID + "1", "x1")]))
+    refuse_contradiction(never.model_copy(update={"hosts": ("a",)}), [only], names)
+    refuse_contradiction(rule(K.NEVER_ON, "new", vms=("x2",), hosts=("a", "b")), [only])
+    refuse_contradiction(rule(K.NEVER_ON, "new", vms=("x1",), hosts=("a",)), [never], names)
+
+
+def test_three_rules_that_leave_a_vm_no_host_are_refused() -> None:
+    only = rule(K.ONLY_ON, "only", vms=("x1",), hosts=("a", "b"))
+    off_a, off_b = (rule(K.NEVER_ON, f"off-{host}", vms=("x1",), hosts=(host,)) for host in "ab")
+    with pytest.raises(Conflict, match="the rules only, off-a would leave x1 no host together with this one"):
+        refuse_contradiction(off_b, [only, off_a])
+    refuse_contradiction(rule(K.NEVER_ON, "more", vms=("x1",), hosts=("c",)), [only, off_a, off_b])
+
+
 # ---------------------------------------------------------------- what they mean
 
 NAMES = VmNames([("u1", "x1"), ("u2", "x2"), ("u3", "x3"), ("u4", "x3")])
