@@ -8,8 +8,8 @@ files held before is lost.
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterable, Iterator
-from uuid import UUID
 
 from sterna.domain.model import Refusal, StateFile, Vm
 from sterna.domain.references import Kind
@@ -22,6 +22,7 @@ TPM_FOLDER = "/var/lib/libvirt/swtpm"
 WRITTEN = {"nvram": "NVRAM", "flash": "firmware that the guest writes"}
 """Files that QEMU writes as a whole when the guest arrives, in words."""
 _PACKAGED = "/usr/"
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _LOADER = "give the VM firmware that is read-only (<loader readonly='yes'>) with an NVRAM file of its own"
 _FIXES = {
     "nvram": f"give the VM an NVRAM file of its own: copy the file to {NVRAM_FOLDER} and name the copy in <nvram>",
@@ -70,11 +71,8 @@ def _tpms(vm: Vm) -> Iterator[Refusal]:
 def _is_of_another(vm: Vm, path: str) -> bool:
     """Is it in the folder that libvirt would give to another UUID?"""
     below = path.removeprefix(f"{TPM_FOLDER}/")
-    name = below.partition("/")[0]
-    try:
-        return below != path and str(UUID(name)) == name.lower() and name.lower() != vm.uuid.lower()
-    except ValueError:
-        return False
+    name = below.partition("/")[0].lower()
+    return below != path and _UUID.fullmatch(name) is not None and name != vm.uuid.lower()
 
 
 def _outputs(vm: Vm) -> Iterator[Refusal]:
