@@ -103,7 +103,7 @@ def _act(stage: Stage, case: Case, scene: Scene, outcome: Outcome) -> None:
     outcome.phases["settled"] = time.monotonic()
     _again(stage, scene, here, outcome)
     if not (status := scene.guest.status()).clean:
-        outcome.why.append(f"the guest's own checks: {status.last_error}")
+        outcome.why.append(f"the guest's own checks: {status.last_error}; all of them: {status.model_dump_json()}")
 
 
 def _break_and_heal(case: Case, scene: Scene) -> None:
