@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from itertools import pairwise
+from itertools import cycle, pairwise
 from pathlib import Path
 
 import pytest
@@ -111,6 +111,18 @@ async def test_a_message_that_is_refused_holds_back_only_what_is_about_the_same(
 
 
 async def test_one_on_which_the_endpoint_seems_to_be_down_does_not_keep_the_others_from_it(scene: Scene) -> None:
+    await scene.happens("a", True)
+    for number in range(30):
+        await scene.happens(f"h{number}", True)
+    scene.receiver.answers = lambda one: 503 if one.subject == "hosts/a" else 200
+    await scene.pass_s(60)
+    assert len(scene.receiver.known()) == 30
+
+
+async def test_it_is_not_tried_first_when_its_pause_is_over_before_the_endpoints(scene: Scene) -> None:
+    """Both pauses are random: here that of the subject is always the shortest, and the other one the longest."""
+    (one,) = scene.notifications._delivering
+    one._chance = cycle([1.0, 0.0]).__next__
     await scene.happens("a", True)
     for number in range(30):
         await scene.happens(f"h{number}", True)

@@ -98,7 +98,7 @@ async def test_a_vm_that_rests_makes_the_end_later(stage: Stage) -> None:
     await stage.tick()
     standing = (await stage.operation()).standing
     assert [one.name for one in standing.waits] == ["x1"]
-    assert standing.expected_s is not None and standing.expected_s > 40  # 20 of them at rest
+    assert standing.expected_s is not None and standing.expected_s > 28  # at rest for 18 more
 
 
 # ------------------------------------------------------------ what is known of the VMs

@@ -121,7 +121,7 @@ class Delivering:
         tried_again, waiting = not self._pause.backoff.first, self._waiting()
         if len(waiting) >= MOST_HELD_BACK:
             return False
-        due = await self._records.due(self.endpoint.name, waiting, 1 if tried_again else AT_ONCE)
+        due = await (self._probe(waiting) if tried_again else self._due(waiting, AT_ONCE))
         whys = await asyncio.gather(*(self._send(one) for one in due), return_exceptions=True)
         for why in whys:
             if isinstance(why, BaseException):
@@ -131,6 +131,14 @@ class Delivering:
         elif due and tried_again:
             self._works_again()
         return bool(due) and not wrong
+
+    async def _probe(self, waiting: Sequence[str]) -> Sequence[Notification]:
+        """One, to see whether the endpoint works again: about a subject that it has not failed on, if any;
+        what it has failed on may be all that it fails on."""
+        return await self._due(list(self._held_back), 1) or await self._due(waiting, 1)
+
+    async def _due(self, but: Sequence[str], most: int) -> Sequence[Notification]:
+        return await self._records.due(self.endpoint.name, but, most)
 
     def _waiting(self) -> list[str]:
         """The subjects that are held back now. Those that could be sent long ago are forgotten."""
